@@ -1,0 +1,39 @@
+# Every target sets up .venv by itself when it is missing or older than the requirements.
+
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/installed
+# The share of lines and branches, in per cent, that the tests must reach.
+COVERAGE_FLOOR := 95
+
+.PHONY: help demo test lint bench
+
+help:
+	@echo "make demo   the whole product on this machine, with sample reports"
+	@echo "make test   the tests; with DATABASE_URL, CELERY_BROKER_URL, CEPH_ENV on those services"
+	@echo "make lint   style, types, migrations"
+	@echo "make bench  memory of the worker for a 1 GiB report"
+
+$(INSTALLED): requirements.txt requirements-dev.txt
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed; name one with make PYTHON=...")'
+	$(PYTHON) -m venv --clear .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --requirement requirements-dev.txt
+	touch $@
+
+demo: $(INSTALLED)
+	@$(BIN)/python -m anaphora.demo
+
+test: $(INSTALLED)
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest $(PYTEST_ARGS)
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report --fail-under=$(COVERAGE_FLOOR)
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	SECRET_KEY=lint FERNET_KEYS=lint $(BIN)/python manage.py makemigrations --check --dry-run
+
+bench: $(INSTALLED)
+	$(BIN)/python -m benchmarks.memory

@@ -1,0 +1,236 @@
+"""The demo: a local S3 server, the web server, a worker and beat; two dashboards rendered now and archived.
+
+Everything lies under var/demo and is kept for the next run. With DEMO_EXIT=1 it ends after the receipts.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import logging
+import os
+import secrets
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from anaphora.demo.processes import Processes, free_port, tool
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+FOLDER = ROOT / "var" / "demo"
+BUCKET = "reports-archive"
+ADMINISTRATOR = "admin"
+INTERFACE = "Local bucket"
+DAYS = 4
+"""How many days of history the first run renders, beside the present."""
+RECEIPTS = 10
+"""How many are printed."""
+
+
+def main() -> int:
+    """Run the demo; return the exit status."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGHUP, _interrupt)
+    logging.getLogger("matplotlib").setLevel(logging.WARNING)
+    started = time.monotonic()
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    try:
+        with _only_demo(), Processes(FOLDER / "logs") as processes:
+            credentials = _environment()
+            web, store = _port("web", 8000), _port("S3", 9000)
+            _start(processes, credentials, web=web, store=store)
+            _configure(credentials, f"http://127.0.0.1:{store}")
+            _ingest_samples()
+            complete = _wait_for_receipts(processes)
+            _print_receipts()
+            print(f"\nReady after {time.monotonic() - started:.0f} s.")  # noqa: T201
+            if not os.environ.get("DEMO_EXIT"):
+                _print_welcome(credentials, web)
+                while True:
+                    processes.check()
+                    time.sleep(1)
+    except KeyboardInterrupt:
+        print("\nStopped.")  # noqa: T201
+        return 0
+    except RuntimeError as error:
+        print(f"demo: {error}", file=sys.stderr)  # noqa: T201
+        return 1
+    return 0 if complete else 1
+
+
+def _interrupt(number: int, frame: object) -> None:
+    raise KeyboardInterrupt
+
+
+@contextlib.contextmanager
+def _only_demo() -> Iterator[None]:
+    with (FOLDER / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise RuntimeError(f"Another demo is running in {FOLDER}; stop that one first.") from error
+        yield
+
+
+def _say(text: str) -> None:
+    print(f"· {text}", flush=True)  # noqa: T201
+
+
+def _environment() -> dict[str, str]:
+    """Make this process's settings the demo's own, which are made once and kept; return its credentials."""
+    file = FOLDER / "env"
+    if not file.exists():
+        values = {
+            "SECRET_KEY": secrets.token_urlsafe(48),
+            "FERNET_KEYS": secrets.token_urlsafe(32),
+            "DATA_DIR": str(FOLDER),
+            "DEMO_PASSWORD": secrets.token_urlsafe(9),
+            "DEMO_S3_ACCESS_KEY_ID": secrets.token_hex(10).upper(),
+            "DEMO_S3_SECRET_ACCESS_KEY": secrets.token_urlsafe(30),
+        }
+        descriptor = os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+        with os.fdopen(descriptor, "w") as target:
+            target.writelines(f"{name}='{value}'\n" for name, value in values.items())
+    values = dict(line.split("=", 1) for line in file.read_text().splitlines())
+    values = {name: value.strip("'") for name, value in values.items()}
+    for name in ("DATABASE_URL", "CELERY_BROKER_URL", "ALLOWED_HOSTS", "DEBUG"):
+        os.environ.pop(name, None)
+    os.environ |= {name: values[name] for name in ("SECRET_KEY", "FERNET_KEYS", "DATA_DIR")}
+    os.environ |= {"ENV_FILE": str(file), "DELIVERY_SWEEP_SECONDS": "5", "DJANGO_SETTINGS_MODULE": "anaphora.settings"}
+    return values
+
+
+def _port(what: str, wanted: int) -> int:
+    port = free_port(wanted)
+    if port != wanted:
+        _say(f"Port {wanted} is busy; the {what} server takes {port}")
+    return port
+
+
+def _start(processes: Processes, credentials: dict[str, str], *, web: int, store: int) -> None:
+    import django
+    from django.core.management import call_command
+
+    django.setup()
+    _say("Preparing the database")
+    call_command("migrate", verbosity=0)
+    bucket = FOLDER / "s3" / BUCKET
+    bucket.mkdir(parents=True, exist_ok=True)
+    _say(f"Starting an S3 server on port {store}, a web server on port {web}, a worker and beat")
+    # In quotes: rclone reads a list here, and the pair is one item of it.
+    keys = f'"{credentials["DEMO_S3_ACCESS_KEY_ID"]},{credentials["DEMO_S3_SECRET_ACCESS_KEY"]}"'
+    processes.start(
+        "S3-server", tool("rclone"), "serve", "s3", "--addr", f"127.0.0.1:{store}", bucket.parent,
+        RCLONE_AUTH_KEY=keys, RCLONE_CONFIG=os.devnull,
+    )  # fmt: skip
+    # One process with threads: SQLite takes one writer at a time anyway.
+    processes.start(
+        "web-server", sys.executable, "-m", "gunicorn", "anaphora.wsgi", "--bind", f"127.0.0.1:{web}",
+        "--threads", "4", "--chdir", ROOT, "--no-control-socket",
+    )  # fmt: skip
+    celery = [sys.executable, "-m", "celery", "--app", "anaphora", "--workdir", str(ROOT)]
+    processes.start("worker", *celery, "worker", "--concurrency", "2", "--loglevel", "INFO")
+    processes.start("beat", *celery, "beat", "--pidfile=", "--loglevel", "INFO")
+    processes.wait_for_port(store)
+    processes.wait_for_port(web)
+
+
+def _configure(credentials: dict[str, str], endpoint: str) -> None:
+    from django.contrib.auth import get_user_model
+
+    from anaphora.demo.dashboards import SAMPLES
+    from anaphora.reports.models import Dashboard
+    from delivery_s3 import interfaces
+    from delivery_s3.models import ArchivePolicy, S3Interface
+
+    administrators = get_user_model()
+    user, _ = administrators.objects.get_or_create(username=ADMINISTRATOR, is_staff=True, is_superuser=True)
+    if not user.check_password(credentials["DEMO_PASSWORD"]):
+        user.set_password(credentials["DEMO_PASSWORD"])
+        user.save()
+    interface, _ = S3Interface.objects.update_or_create(
+        name=INTERFACE,
+        defaults={
+            "provider": "other",
+            "access_key_id": credentials["DEMO_S3_ACCESS_KEY_ID"],
+            "secret_access_key": credentials["DEMO_S3_SECRET_ACCESS_KEY"],
+            "region": "us-east-1",
+            "bucket_name": BUCKET,
+            "endpoint_url": endpoint,
+        },
+    )
+    report = interfaces.test_saved(interface)
+    if report.diagnosis is not None:
+        raise RuntimeError(f"The connection test failed: {report.diagnosis.title}. {report.diagnosis.remedy}")
+    _say(f"Connection test passed: {report.object_key} is in the bucket")
+    ArchivePolicy.objects.get_or_create(name="Everything, as soon as rendered", defaults={"interface": interface})
+    for sample in SAMPLES:
+        Dashboard.objects.get_or_create(slug=sample.slug, defaults={"title": sample.title})
+
+
+def _ingest_samples() -> None:
+    """Render what the history lacks, and the present, and take it in."""
+    from anaphora.demo.dashboards import SAMPLES
+    from anaphora.reports.ingest import ingest
+    from anaphora.reports.models import Report
+
+    now = datetime.now(UTC).replace(microsecond=0)
+    morning = now.replace(hour=6, minute=0, second=0)
+    moments = [morning - timedelta(days=days) for days in range(DAYS, 0, -1)] + [now]
+    _say("Rendering two dashboards and taking the reports in")
+    with tempfile.TemporaryDirectory() as folder:
+        for sample in SAMPLES:
+            for moment in moments:
+                if Report.objects.filter(dashboard__slug=sample.slug, rendered_at=moment).exists():
+                    continue
+                file = sample.render(moment, Path(folder))
+                with file.open("rb") as source:
+                    ingest(source=source, filename=file.name, dashboard=sample.slug, rendered_at=moment)
+
+
+def _wait_for_receipts(processes: Processes, seconds: float = 60) -> bool:
+    from delivery_s3.models import Delivery, State
+
+    _say("Waiting for the worker to archive them")
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        processes.check()
+        if not Delivery.objects.exclude(state=State.DELIVERED).exists():
+            return Delivery.objects.exists()
+        time.sleep(0.2)
+    return False
+
+
+def _print_receipts() -> None:
+    from delivery_s3.models import Delivery, State, diagnosis_of
+
+    rows = list(Delivery.objects.select_related("report__dashboard").order_by("report__rendered_at", "pk"))
+    bucket = FOLDER / "s3" / BUCKET
+    print(f"\nReceipts, the latest {RECEIPTS} of {len(rows)}:" if len(rows) > RECEIPTS else "\nReceipts:")  # noqa: T201
+    for row in rows[-RECEIPTS:]:
+        if row.state == State.DELIVERED:
+            stored = hashlib.sha256((bucket / row.object_key).read_bytes()).hexdigest()
+            same = "byte for byte what came in" if stored == row.report.sha256 else "DIFFERENT FROM WHAT CAME IN"
+            print(f"  {row.object_key}  {row.size:>7,} bytes  {row.get_integrity_display()}, {same}")  # noqa: T201
+        else:
+            diagnosis = diagnosis_of(row)
+            print(f"  {row.report}  {row.state}  {diagnosis.title if diagnosis else ''} {row.detail}")  # noqa: T201
+    print(f"\nThe objects lie in {bucket}")  # noqa: T201
+
+
+def _print_welcome(credentials: dict[str, str], web: int) -> None:
+    print(  # noqa: T201
+        f"\nOpen   http://127.0.0.1:{web}/admin/   as {ADMINISTRATOR}   with the password "
+        f"{credentials['DEMO_PASSWORD']}\n\n"
+        "Archive a file of your own from another terminal:\n"
+        "  ENV_FILE=var/demo/env .venv/bin/python manage.py ingest FILE.pdf --dashboard my-dashboard\n\n"
+        "Ctrl-C stops everything.",
+        flush=True,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,154 @@
+"""The administrator's pages of dashboards and reports, and the marks that all pages share."""
+
+from typing import Any
+
+from django.contrib import admin
+from django.contrib.admin.views.main import ChangeList
+from django.db.models import Count, Max, QuerySet
+from django.http import HttpRequest
+from django.template.defaultfilters import filesizeformat
+from django.urls import reverse
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString
+
+from anaphora.reports.archives import Whereabouts, whereabouts
+from anaphora.reports.models import Dashboard, Report
+
+admin.site.site_title = admin.site.site_header = "Anaphora archive"
+admin.site.index_title = "Reports and where they go"
+# The tables need the width; the header leads to the pages of every day.
+admin.site.enable_nav_sidebar = False
+
+
+def mark(kind: str, text: str, *, title: str = "") -> SafeString:
+    """Return a small coloured label; its word says all that its colour says."""
+    return format_html('<span class="mark mark-{}" title="{}">{}</span>', kind, title, text)
+
+
+@admin.register(Dashboard)
+class DashboardAdmin(admin.ModelAdmin[Dashboard]):
+    """What reports depict."""
+
+    list_display = ["slug", "title", "report_count", "latest"]
+    search_fields = ["slug", "title"]
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Dashboard]:
+        """Count the reports in the same query."""
+        return super().get_queryset(request).annotate(count=Count("reports"), latest=Max("reports__rendered_at"))
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Dashboard | None = None) -> list[str]:
+        """Keep the slug of a dashboard that exists: object keys bear it."""
+        return ["slug"] if obj else []
+
+    @admin.display(description="reports", ordering="count")
+    def report_count(self, dashboard: Any) -> SafeString:
+        """Lead to the dashboard's reports."""
+        address = reverse("admin:reports_report_changelist")
+        return format_html('<a href="{}?dashboard__id__exact={}">{}</a>', address, dashboard.pk, dashboard.count)
+
+    @admin.display(description="latest report", ordering="latest")
+    def latest(self, dashboard: Any) -> Any:
+        """Show when the latest report was rendered."""
+        return dashboard.latest
+
+
+class _ReportList(ChangeList):
+    """The list of reports, which asks for all the rows' whereabouts at once."""
+
+    def get_results(self, request: HttpRequest) -> None:
+        """Attach to each report where it went."""
+        super().get_results(request)
+        found = whereabouts([report.pk for report in self.result_list])
+        for report in self.result_list:
+            report.places = found[report.pk]
+
+
+@admin.register(Report)
+class ReportAdmin(admin.ModelAdmin[Report]):
+    """What came in, to read: a report is never changed."""
+
+    list_display = ["rendered_at", "dashboard", "short_filename", "human_size", "archived"]
+    list_filter = ["dashboard", "content_type"]
+    list_select_related = ["dashboard"]
+    list_per_page = 50
+    date_hierarchy = "rendered_at"
+    show_full_result_count = False
+    search_fields = ["filename", "sha256", "dashboard__slug", "dashboard__title"]
+    search_help_text = "File name, SHA-256 or dashboard."
+    fieldsets = [
+        (None, {"fields": ["dashboard_link", "rendered_at", "filename", "archived_in"]}),
+        ("File", {"fields": ["exact_size", "content_type", "sha256", "md5", "local_copy"]}),
+        ("Record", {"fields": ["id", "ingested_at"]}),
+    ]
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+        """Use the list that knows where its reports went."""
+        return _ReportList
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        """Reports come in through `ingest()`."""
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Report | None = None) -> bool:
+        """A report is evidence."""
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Report | None = None) -> bool:
+        """A report is evidence."""
+        return False
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Report | None = None) -> list[str]:
+        """All of them."""
+        return [name for _, options in self.fieldsets or [] for name in options["fields"]]  # type: ignore[misc]
+
+    @admin.display(description="dashboard")
+    def dashboard_link(self, report: Report) -> SafeString:
+        """Lead to the dashboard."""
+        address = reverse("admin:reports_dashboard_change", args=[report.dashboard_id])
+        return format_html('<a href="{}">{}</a>', address, report.dashboard)
+
+    @admin.display(description="file name", ordering="filename")
+    def short_filename(self, report: Report) -> SafeString:
+        """Show as much of the name as fits on one line, and all of it on pointing at it."""
+        return format_html('<span class="one-line" title="{0}">{0}</span>', report.filename)
+
+    @admin.display(description="size", ordering="size")
+    def human_size(self, report: Report) -> str:
+        """Show the size as people read it."""
+        return filesizeformat(report.size)
+
+    @admin.display(description="size")
+    def exact_size(self, report: Report) -> str:
+        """Show the size to the byte."""
+        return f"{report.size:,} bytes ({filesizeformat(report.size)})"
+
+    @admin.display(description="local copy")
+    def local_copy(self, report: Report) -> str:
+        """Show where the local copy lies."""
+        return str(report.local_path) if report.local_path.exists() else "none"
+
+    @admin.display(description="archived")
+    def archived(self, report: Any) -> SafeString:
+        """Show one mark for each delivery, which leads there."""
+        return _marks(report.places)
+
+    @admin.display(description="archived")
+    def archived_in(self, report: Report) -> SafeString:
+        """Show each delivery with its key or what is in the way."""
+        places = whereabouts([report.pk])[report.pk]
+        rows = format_html_join(
+            "",
+            '<li><a href="{}">{}</a> {} <code>{}</code></li>',
+            ((place.url, place.destination, mark(place.state, place.state), place.detail) for place in places),
+        )
+        return format_html('<ul class="places">{}</ul>', rows) if places else mark("never", "no policy covers it")
+
+
+def _marks(places: list[Whereabouts]) -> SafeString:
+    if not places:
+        return mark("never", "no policy")
+    return format_html_join(
+        " ",
+        '<a href="{}">{}</a>',
+        ((place.url, mark(place.state, f"{place.destination}: {place.state}", title=place.detail)) for place in places),
+    )

@@ -1,0 +1,241 @@
+"""Everything an installation can set, read from the environment (and a `.env` file) in this one place.
+
+Each name may also come as `NAME_FILE`, the path of a file that holds the value. docs/configuration.md has a
+heading for each. A value that is missing or wrong stops the start with one line that names it.
+"""
+
+import os
+import zoneinfo
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+from urllib.parse import urlsplit
+
+import django_stubs_ext
+import environ
+from django.core.management.utils import get_random_secret_key
+
+# Lets classes say admin.ModelAdmin[Report], which Django itself understands only while types are checked.
+django_stubs_ext.monkeypatch()
+
+T = TypeVar("T")
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+
+env = environ.FileAwareEnv()
+environ.Env.read_env(os.environ.get("ENV_FILE", BASE_DIR / ".env"))
+
+
+def _stop(name: str, problem: str) -> NoReturn:
+    raise SystemExit(f"anaphora: setting {name}: {problem}")
+
+
+def _read(name: str, parse: Callable[[str], T], default: str | None) -> T:
+    """Return the setting `name`, parsed. Stop the start where it is missing, unreadable or wrong."""
+    try:
+        # Not env.str(): that one takes a value that begins with $ for the name of another variable.
+        text = env.ENVIRON.get(name, default or "").strip()
+    except OSError as error:
+        _stop(name, f"the file named by {name}_FILE cannot be read: {error.strerror}")
+    if not text and default is None:
+        hint = f" For example: {name}='{get_random_secret_key()}'" if name in {"SECRET_KEY", "FERNET_KEYS"} else ""
+        _stop(name, f"is not set; see docs/configuration.md.{hint}")
+    try:
+        return parse(text)
+    except ValueError as error:
+        _stop(name, str(error))
+
+
+def _boolean(text: str) -> bool:
+    known = {
+        "true": True,
+        "on": True,
+        "yes": True,
+        "1": True,
+        "false": False,
+        "off": False,
+        "no": False,
+        "0": False,
+    }
+    if text.lower() not in known:
+        raise ValueError(f"{text!r} is neither true nor false")
+    return known[text.lower()]
+
+
+def _whole_number(low: int, high: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        if not text.isdecimal() or not low <= int(text) <= high:
+            raise ValueError(f"{text!r} is not a whole number from {low} to {high}")
+        return int(text)
+
+    return parse
+
+
+def _names(text: str) -> list[str]:
+    return [part for part in (part.strip() for part in text.split(",")) if part]
+
+
+def _time_zone(text: str) -> str:
+    if text not in zoneinfo.available_timezones():
+        raise ValueError(f"{text!r} is not a time zone of the IANA list, such as Europe/Berlin")
+    return text
+
+
+def _log_level(text: str) -> str:
+    levels = ("DEBUG", "INFO", "WARNING", "ERROR")
+    if text.upper() not in levels:
+        raise ValueError(f"{text!r} is none of {', '.join(levels)}")
+    return text.upper()
+
+
+def _folder(text: str) -> Path:
+    folder = Path(text).expanduser()
+    folder = folder if folder.is_absolute() else BASE_DIR / folder
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"the folder {folder} cannot be made: {error.strerror}") from error
+    return folder
+
+
+def _database(text: str) -> dict[str, Any]:
+    # The value may hold a password, so no message repeats it.
+    if urlsplit(text).scheme not in {"sqlite", "postgres", "postgresql"}:
+        raise ValueError("must begin with postgresql:// or sqlite:///")
+    try:
+        config: dict[str, Any] = environ.Env.db_url_config(text)
+    except Exception as error:
+        raise ValueError("is not a database address, such as postgresql://user:password@host:5432/name") from error
+    if config["ENGINE"].endswith("sqlite3"):
+        # WAL lets pages be read while a worker writes. IMMEDIATE takes the write lock at the start of a
+        # transaction, where SQLite waits for it, not at its first write, where it would fail at once.
+        config["OPTIONS"] = {
+            "transaction_mode": "IMMEDIATE",
+            "timeout": 30,
+            "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;",
+        }
+    else:
+        config["CONN_MAX_AGE"] = 60
+        config["CONN_HEALTH_CHECKS"] = True
+    return config
+
+
+def _broker(text: str) -> str:
+    schemes = ("filesystem", "redis", "rediss", "amqp", "amqps")
+    if urlsplit(text).scheme not in schemes:
+        raise ValueError(f"must begin with one of {', '.join(f'{scheme}://' for scheme in schemes)}")
+    return text
+
+
+SECRET_KEY = _read("SECRET_KEY", str, None)
+FERNET_KEYS = _read("FERNET_KEYS", _names, None)
+DEBUG = _read("DEBUG", _boolean, "false")
+ALLOWED_HOSTS = _read("ALLOWED_HOSTS", _names, "localhost,127.0.0.1,[::1]")
+CSRF_TRUSTED_ORIGINS = _read("CSRF_TRUSTED_ORIGINS", _names, "")
+TIME_ZONE = _read("TIME_ZONE", _time_zone, "UTC")
+LOG_LEVEL = _read("LOG_LEVEL", _log_level, "INFO")
+DATA_DIR = _read("DATA_DIR", _folder, "var")
+DATABASES = {"default": _read("DATABASE_URL", _database, f"sqlite:///{DATA_DIR / 'anaphora.sqlite3'}")}
+
+DELIVERY_CONCURRENCY = _read("DELIVERY_CONCURRENCY", _whole_number(1, 256), "8")
+DELIVERY_LEASE_SECONDS = _read("DELIVERY_LEASE_SECONDS", _whole_number(10, 86_400), "300")
+DELIVERY_SWEEP_SECONDS = _read("DELIVERY_SWEEP_SECONDS", _whole_number(1, 86_400), "30")
+
+CELERY_BROKER_URL = _read("CELERY_BROKER_URL", _broker, "filesystem://localhost")
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_TASK_IGNORE_RESULT = True
+# A broker that is away must not hold up whoever takes a report in: the sweep finds the delivery anyway.
+CELERY_TASK_PUBLISH_RETRY_POLICY = {"max_retries": 1, "interval_start": 0.2}
+CELERY_TIMEZONE = TIME_ZONE
+CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+CELERY_BEAT_SCHEDULER = "django_celery_beat.schedulers:DatabaseScheduler"
+CELERY_BEAT_SCHEDULE = {
+    "look for due deliveries": {
+        "task": "delivery_s3.sweep",
+        "schedule": DELIVERY_SWEEP_SECONDS,
+        "options": {"expires": DELIVERY_SWEEP_SECONDS},
+    },
+}
+CELERY_BROKER_TRANSPORT_OPTIONS: dict[str, Any] = {}
+if CELERY_BROKER_URL.startswith("filesystem:"):
+    for _part in ("messages", "control"):
+        _folder(str(DATA_DIR / "broker" / _part))
+    CELERY_BROKER_TRANSPORT_OPTIONS = {
+        "data_folder_in": str(DATA_DIR / "broker" / "messages"),
+        "data_folder_out": str(DATA_DIR / "broker" / "messages"),
+        "control_folder": str(DATA_DIR / "broker" / "control"),
+    }
+    # Every worker that ever ran would leave a mailbox behind that nobody empties.
+    CELERY_WORKER_ENABLE_REMOTE_CONTROL = False
+elif CELERY_BROKER_URL.startswith("redis"):
+    CELERY_BROKER_TRANSPORT_OPTIONS = {"socket_connect_timeout": 3}
+
+INSTALLED_APPS = [
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "django_celery_beat",
+    "anaphora.reports",
+    "delivery_s3",
+]
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    },
+]
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}"}
+    for name in (
+        "UserAttributeSimilarityValidator",
+        "MinimumLengthValidator",
+        "CommonPasswordValidator",
+        "NumericPasswordValidator",
+    )
+]
+ROOT_URLCONF = "anaphora.urls"
+WSGI_APPLICATION = "anaphora.wsgi.application"
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+LANGUAGE_CODE = "en-us"
+USE_I18N = False
+USE_TZ = True
+FORMAT_MODULE_PATH = ["anaphora.formats"]
+STATIC_URL = "static/"
+# Static files are served from the packages that bring them: nothing to collect, nothing to forget.
+WHITENOISE_USE_FINDERS = True
+SECURE_REFERRER_POLICY = "same-origin"
+X_FRAME_OPTIONS = "DENY"
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"format": "{asctime} {levelname} {name}: {message}", "style": "{"}},
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "root": {"handlers": ["console"], "level": LOG_LEVEL},
+    # At DEBUG these write access key ids, signatures and whole request headers.
+    "loggers": {
+        name: {"level": "INFO" if LOG_LEVEL == "DEBUG" else LOG_LEVEL}
+        for name in ("botocore", "boto3", "s3transfer", "urllib3")
+    },
+}

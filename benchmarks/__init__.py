@@ -1,0 +1,1 @@
+"""Measurements of the product; see docs/development.md. None is a test."""

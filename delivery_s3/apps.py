@@ -1,0 +1,31 @@
+"""The app, and its two ties to reports: it hears of new ones, and answers where one went."""
+
+from functools import partial
+from typing import Any
+
+from django.apps import AppConfig
+from django.db import transaction
+
+
+class DeliveryS3Config(AppConfig):
+    """The delivery interface "S3 Object Storage"."""
+
+    name = "delivery_s3"
+    verbose_name = "Delivery to S3"
+
+    def ready(self) -> None:
+        """Connect to reports."""
+        from anaphora.reports import archives
+        from anaphora.reports.signals import report_ingested
+        from delivery_s3.whereabouts import whereabouts
+
+        report_ingested.connect(_on_report_ingested, dispatch_uid="delivery_s3")
+        archives.register(whereabouts)
+
+
+def _on_report_ingested(*, report: Any, **kwargs: Any) -> None:
+    """Make the report's deliveries in the transaction that makes the report; call a worker once it holds."""
+    from delivery_s3 import archiver, tasks
+
+    for interface_id in archiver.plan(report):
+        transaction.on_commit(partial(tasks.request_delivery, interface_id))

@@ -1,0 +1,234 @@
+"""Where reports go: S3 interfaces, the policies that choose among them, and the deliveries."""
+
+from typing import Any
+
+from django.core.validators import MaxValueValidator, MinValueValidator
+from django.db import models
+from django.utils import timezone
+from django_celery_beat.models import CrontabSchedule
+
+from anaphora.reports.models import Dashboard, Report
+from delivery_s3.diagnosis import CATALOGUE, DeliveryError, Diagnosis
+from delivery_s3.fields import SecretField, UnreadableSecret
+from delivery_s3.providers import PROVIDERS
+from delivery_s3.storage import Connection, Integrity, Secret
+
+
+class AddressingStyle(models.TextChoices):
+    """How a bucket is named in an address."""
+
+    AUTO = "auto", "automatic"
+    PATH = "path", "path (host/bucket)"
+    VIRTUAL = "virtual", "virtual host (bucket.host)"
+
+
+class Encryption(models.TextChoices):
+    """Server-side encryption that a PUT asks for. Empty: what the bucket does by default."""
+
+    AES256 = "AES256", "AES256 (keys of the store)"
+    KMS = "aws:kms", "aws:kms (a KMS key)"
+
+
+class ObjectLockMode(models.TextChoices):
+    """Object Lock retention that a PUT asks for. Empty: none."""
+
+    GOVERNANCE = "GOVERNANCE", "GOVERNANCE (removable with a special permission)"
+    COMPLIANCE = "COMPLIANCE", "COMPLIANCE (removable by nobody)"
+
+
+class S3Interface(models.Model):
+    """A reusable destination configuration, what its last test found, and its condition.
+
+    After a failure that concerns all its reports (a bad key, no bucket, no network) an interface is paused:
+    until `paused_until` no worker claims its deliveries. `failures` counts such failures in a row.
+    """
+
+    name = models.CharField(max_length=100, unique=True)
+    provider = models.CharField(
+        max_length=20, choices=[(each.code, each.name) for each in PROVIDERS.values()], default="aws"
+    )
+    access_key_id = models.CharField("access key ID", max_length=255)
+    secret_access_key = SecretField("secret access key")
+    region = models.CharField(
+        max_length=64,
+        blank=True,
+        help_text="For example eu-central-1. AWS S3 needs it; many others ignore it.",
+    )
+    bucket_name = models.CharField(max_length=255, help_text="The bucket must exist.")
+    # No URLField: that one takes no host of a private network, such as http://minio:9000.
+    endpoint_url = models.CharField(
+        "custom endpoint",
+        max_length=255,
+        blank=True,
+        help_text="For example https://minio.example.com:9000. Empty for AWS S3.",
+    )
+
+    key_prefix = models.CharField(
+        max_length=255,
+        blank=True,
+        help_text="Put before every object key, for example reports/. Empty: nothing.",
+    )
+    addressing_style = models.CharField(max_length=10, choices=AddressingStyle.choices, default=AddressingStyle.AUTO)
+    ca_bundle = models.TextField(
+        "CA bundle",
+        blank=True,
+        help_text="Certificates (PEM) to trust at this endpoint, instead of the public authorities.",
+    )
+    server_side_encryption = models.CharField(
+        "server-side encryption",
+        max_length=10,
+        blank=True,
+        choices=Encryption.choices,
+        help_text="Empty: the bucket's default.",
+    )
+    kms_key_id = models.CharField("KMS key ID", max_length=2048, blank=True)
+    object_lock_mode = models.CharField(
+        "Object Lock", max_length=10, blank=True, choices=ObjectLockMode.choices, help_text="Empty: none."
+    )
+    retention_days = models.PositiveIntegerField(
+        "retention",
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(1), MaxValueValidator(36_500)],
+        help_text="Days from the delivery. Needed with Object Lock.",
+    )
+    storage_class = models.CharField(
+        max_length=40, blank=True, help_text="For example STANDARD_IA. Empty: the bucket's default."
+    )
+    enabled = models.BooleanField(default=True, help_text="A disabled interface keeps its deliveries pending.")
+
+    tested_at = models.DateTimeField(null=True, blank=True, editable=False)
+    test_passed = models.BooleanField(null=True, editable=False)
+    test_report = models.JSONField(default=dict, blank=True, editable=False)
+    capabilities = models.JSONField(default=dict, blank=True, editable=False)
+
+    failures = models.PositiveIntegerField(default=0, editable=False)
+    paused_until = models.DateTimeField(null=True, blank=True, editable=False)
+    diagnosis = models.CharField(max_length=40, blank=True, editable=False)
+    detail = models.TextField(blank=True, editable=False)
+
+    class Meta:
+        verbose_name = "S3 interface"
+        ordering = ["name"]
+        permissions = [("test_s3interface", "Can test S3 interface")]
+
+    def __str__(self) -> str:
+        return self.name
+
+    def connection(self, **changes: Any) -> Connection:
+        """Return what a request needs, with `changes` to it. Raises DeliveryError where the secret is unreadable."""
+        if isinstance(self.secret_access_key, UnreadableSecret):
+            raise DeliveryError("secret_unreadable")
+        provider = PROVIDERS[self.provider]
+        automatic = self.addressing_style == AddressingStyle.AUTO
+        settings: dict[str, Any] = {
+            "access_key_id": self.access_key_id,
+            "secret_access_key": Secret(self.secret_access_key),
+            "region": self.region or "us-east-1",
+            "bucket_name": self.bucket_name,
+            "endpoint_url": self.endpoint_url,
+            "addressing_style": provider.addressing_style if automatic else self.addressing_style,
+            "ca_bundle": self.ca_bundle,
+            "server_side_encryption": self.server_side_encryption,
+            "kms_key_id": self.kms_key_id,
+            "object_lock_mode": self.object_lock_mode,
+            "retention_days": self.retention_days or 0,
+            "storage_class": self.storage_class,
+            "conditional_writes": provider.conditional_writes,
+            "sha256_header": provider.sha256_header,
+        }
+        return Connection(**(settings | changes))
+
+
+class ArchivePolicy(models.Model):
+    """Which dashboards' reports go to which interface, and when."""
+
+    name = models.CharField(max_length=100, unique=True)
+    interface = models.ForeignKey(S3Interface, on_delete=models.PROTECT, related_name="policies")
+    dashboards = models.ManyToManyField(Dashboard, blank=True, help_text="None chosen: all dashboards.")
+    schedule = models.ForeignKey(
+        CrontabSchedule,
+        on_delete=models.PROTECT,
+        null=True,
+        blank=True,
+        editable=False,
+        help_text="Empty: as soon as rendered.",
+    )
+    enabled = models.BooleanField(default=True)
+
+    class Meta:
+        verbose_name_plural = "archive policies"
+        ordering = ["name"]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class State(models.TextChoices):
+    """The states of a delivery; see Delivery."""
+
+    PENDING = "pending", "pending"
+    SENDING = "sending", "sending"
+    DELIVERED = "delivered", "delivered"
+    FAILED = "failed", "failed"
+
+
+class Delivery(models.Model):
+    """One report on its way to one interface: the work queue, the state and, once delivered, the receipt.
+
+        pending ──claim──> sending ──> delivered          (final)
+           ^                  │ ├────> failed             (an administrator must act, then retry)
+           └── retryable ─────┘ └─ lease ran out ─> pending
+
+    Only `archiver` moves a state. Whoever sets `sending` writes a lease, and may write the outcome only
+    while the row still bears it.
+    """
+
+    report = models.ForeignKey(Report, on_delete=models.PROTECT, related_name="+")
+    interface = models.ForeignKey(S3Interface, on_delete=models.PROTECT, related_name="deliveries")
+    state = models.CharField(max_length=10, choices=State.choices, default=State.PENDING)
+    attempts = models.PositiveIntegerField(default=0, help_text="Uploads that failed for this report's own sake.")
+    due_at = models.DateTimeField(default=timezone.now)
+    leased_until = models.DateTimeField(null=True, blank=True)
+    lease = models.UUIDField(null=True, blank=True)
+    diagnosis = models.CharField(max_length=40, blank=True)
+    detail = models.TextField(blank=True)
+
+    object_key = models.CharField(max_length=1024, blank=True)
+    version_id = models.CharField("version ID", max_length=1024, blank=True)
+    etag = models.CharField("ETag", max_length=255, blank=True)
+    sha256 = models.CharField("SHA-256", max_length=64, blank=True)
+    size = models.PositiveBigIntegerField(null=True, blank=True)
+    integrity = models.CharField(max_length=10, blank=True, choices=Integrity.choices)
+    retain_until = models.DateTimeField(null=True, blank=True)
+    delivered_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        verbose_name_plural = "deliveries"
+        ordering = ["-id"]
+        constraints = [
+            models.UniqueConstraint(fields=["report", "interface"], name="delivery_is_unique"),
+            models.CheckConstraint(
+                name="delivery_delivered_has_receipt",
+                condition=~models.Q(state=State.DELIVERED)
+                | (models.Q(delivered_at__isnull=False, size__isnull=False) & ~models.Q(object_key="")),
+            ),
+            models.CheckConstraint(
+                name="delivery_sending_has_lease",
+                condition=models.Q(state=State.SENDING, lease__isnull=False, leased_until__isnull=False)
+                | (~models.Q(state=State.SENDING) & models.Q(lease__isnull=True, leased_until__isnull=True)),
+            ),
+        ]
+        indexes = [
+            models.Index(fields=["interface", "due_at"], condition=models.Q(state=State.PENDING), name="delivery_due"),
+            models.Index(fields=["leased_until"], condition=models.Q(state=State.SENDING), name="delivery_leased"),
+            models.Index(fields=["interface", "state"], name="delivery_by_state"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.report} → {self.interface}"
+
+
+def diagnosis_of(row: S3Interface | Delivery) -> Diagnosis | None:
+    """Return the catalogue's entry for what last went wrong with this row, or None."""
+    return CATALOGUE.get(row.diagnosis) if row.diagnosis else None

@@ -1,0 +1,326 @@
+"""The S3 side: one connection, one PUT per report, and the receipt that the store answers with.
+
+This is the only module that imports boto3, botocore or django-storages. It takes a frozen `Connection`, needs
+no database, and lets no foreign error out: every failure leaves as a DeliveryError. Nothing of the machine's
+own AWS configuration may take part in a request (see `_isolated_session`), and a secret never appears in a
+message, a log or a representation.
+"""
+
+import base64
+import contextlib
+import os
+import ssl
+import tempfile
+import weakref
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import boto3
+import botocore.httpsession
+from botocore.config import Config
+from botocore.session import Session as BotocoreSession
+from django.db.models import TextChoices
+from storages.backends.s3 import S3Storage
+
+from delivery_s3.diagnosis import DeliveryError
+from delivery_s3.translation import explain
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+
+class Integrity(TextChoices):
+    """How far the store confirmed that it holds the very bytes that came in; the best first."""
+
+    SHA256 = "sha256", "SHA-256 confirmed"
+    ETAG = "etag", "MD5 confirmed"
+    MD5 = "md5", "MD5 sent and accepted"
+    NONE = "none", "not confirmed"
+
+
+class Secret(str):
+    """A secret that a traceback, a log or a debugger shows as dots; only its use reveals it."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "'•••'"
+
+
+@dataclass(frozen=True)
+class Connection:
+    """All that a request to one bucket needs. Two equal connections may share one client."""
+
+    access_key_id: str
+    secret_access_key: Secret = field(repr=False)
+    region: str
+    bucket_name: str
+    endpoint_url: str = ""
+    """Empty for AWS S3."""
+    addressing_style: str = "path"
+    ca_bundle: str = field(default="", repr=False)
+    """PEM. When given, it alone is trusted; when empty, the authorities that come with botocore."""
+    server_side_encryption: str = ""
+    kms_key_id: str = ""
+    object_lock_mode: str = ""
+    retention_days: int = 0
+    storage_class: str = ""
+    conditional_writes: bool = True
+    sha256_header: bool = True
+    connect_timeout: float = 10
+    """Seconds, as is the next."""
+    read_timeout: float = 60
+    max_uploads: int = 1
+    """How many threads use the client at once."""
+
+
+@dataclass(frozen=True)
+class Upload:
+    """One object to be: its key, what describes it, and its digests in hexadecimal."""
+
+    key: str
+    size: int
+    sha256: str
+    md5: str
+    content_type: str
+    content_disposition: str = ""
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What the store answered, as far as it did. Empty: it didn't say."""
+
+    object_key: str
+    size: int
+    sha256: str
+    integrity: Integrity
+    version_id: str = ""
+    etag: str = ""
+    retain_until: datetime | None = None
+
+
+class ArchiveStorage(S3Storage):  # type: ignore[misc]
+    """A django-storages S3Storage that writes by one conditional, checksummed PUT and keeps the answer.
+
+    `put()` is the one way in; Django's own `save()`, which could say neither under which condition it wrote
+    nor what the store answered, is closed. Safe for many threads: they share one boto3 client.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self.to = connection
+        super().__init__(
+            access_key=connection.access_key_id,
+            secret_key=str(connection.secret_access_key),
+            security_token=None,
+            session_profile=None,
+            bucket_name=connection.bucket_name,
+            region_name=connection.region or None,
+            endpoint_url=connection.endpoint_url or None,
+            verify=self._trusted(),
+            location="",
+            gzip=False,
+            object_parameters={},
+            default_acl=None,
+            custom_domain=None,
+            cloudfront_signer=None,
+            client_config=Config(  # type: ignore[call-arg]  # the stubs lag behind botocore
+                signature_version="s3v4",
+                s3={"addressing_style": connection.addressing_style},  # type: ignore[arg-type]
+                request_checksum_calculation="when_required",
+                response_checksum_validation="when_required",
+                connect_timeout=connection.connect_timeout,
+                read_timeout=connection.read_timeout,
+                retries={"total_max_attempts": 1, "mode": "standard"},
+                max_pool_connections=max(connection.max_uploads, 1),
+                tcp_keepalive=True,
+                ignore_configured_endpoint_urls=True,
+            ),
+        )
+
+    @cached_property
+    def client(self) -> "S3Client":
+        """The one boto3 client, shared by all threads. Raises DeliveryError."""
+        with self._explained():
+            client: S3Client = self.connection.meta.client
+            return client
+
+    def put(self, upload: Upload, body: BinaryIO) -> Receipt:
+        """Store `body`, from its start to its end, under `upload.key`, unless something is there already.
+
+        What is there already under this key is an earlier success of the same upload, which gets its receipt
+        now; anything else is left untouched and is an error. `body` must be seekable. Raises DeliveryError.
+        """
+        retain_until = self._retain_until()
+        parameters = self._parameters(upload, retain_until)
+        with self._explained():
+            try:
+                answer = self._put_object(body, parameters)
+            except self.client.exceptions.ClientError as error:
+                if error.response["ResponseMetadata"]["HTTPStatusCode"] == 412:
+                    return self._receipt_of_earlier(upload)
+                if not (self.to.conditional_writes and _refuses_condition(error)):
+                    raise
+                # The store knows no such condition. The key still names one content, so nothing can mix.
+                del parameters["IfNoneMatch"]
+                answer = self._put_object(body, parameters)
+        etag = answer.get("ETag", "").strip('"')
+        if not etag:
+            raise DeliveryError("not_s3", f"Status {answer['ResponseMetadata']['HTTPStatusCode']} without an ETag")
+        return Receipt(
+            object_key=upload.key,
+            size=upload.size,
+            sha256=upload.sha256,
+            integrity=_integrity(upload, etag, answer.get("ChecksumSHA256", ""), accepted=True),
+            version_id=answer.get("VersionId", ""),
+            etag=etag,
+            retain_until=retain_until,
+        )
+
+    def _save(self, name: str, content: Any) -> str:
+        raise TypeError("An archive is written with put(), which returns the receipt")
+
+    def _put_object(self, body: BinaryIO, parameters: dict[str, Any]) -> Any:
+        body.seek(0)
+        return self.client.put_object(Body=body, **parameters)
+
+    def _parameters(self, upload: Upload, retain_until: datetime | None) -> dict[str, Any]:
+        parameters: dict[str, Any] = {
+            "Bucket": self.to.bucket_name,
+            "Key": upload.key,
+            "ContentLength": upload.size,
+            "ContentMD5": _base64(upload.md5),
+            "ContentType": upload.content_type,
+            "Metadata": dict(upload.metadata),
+        }
+        if upload.content_disposition:
+            parameters["ContentDisposition"] = upload.content_disposition
+        if self.to.sha256_header:
+            # Without the algorithm's name Ceph ignores the checksum.
+            parameters |= {"ChecksumAlgorithm": "SHA256", "ChecksumSHA256": _base64(upload.sha256)}
+        if self.to.conditional_writes:
+            parameters["IfNoneMatch"] = "*"
+        if self.to.server_side_encryption:
+            parameters["ServerSideEncryption"] = self.to.server_side_encryption
+        if self.to.kms_key_id:
+            parameters["SSEKMSKeyId"] = self.to.kms_key_id
+        if self.to.storage_class:
+            parameters["StorageClass"] = self.to.storage_class
+        if retain_until:
+            parameters |= {
+                "ObjectLockMode": self.to.object_lock_mode,
+                "ObjectLockRetainUntilDate": retain_until,
+            }
+        return parameters
+
+    def _asked_for(self) -> str:
+        """Return the code of what a store objects to, most likely, if it refuses a request without a word."""
+        if self.to.object_lock_mode:
+            return "object_lock_unsupported"
+        if self.to.server_side_encryption:
+            return "kms_key_unknown" if self.to.kms_key_id else "encryption_unsupported"
+        return "storage_class_unsupported" if self.to.storage_class else ""
+
+    def _retain_until(self) -> datetime | None:
+        """Retention counts from the delivery: the store keeps the report so long from when it has it."""
+        if not self.to.object_lock_mode:
+            return None
+        return datetime.now(UTC).replace(microsecond=0) + timedelta(days=self.to.retention_days)
+
+    def _receipt_of_earlier(self, upload: Upload) -> Receipt:
+        """Make out the receipt of an object that an earlier attempt stored, from a HEAD where that is granted."""
+        try:
+            answer = self.client.head_object(Bucket=self.to.bucket_name, Key=upload.key, ChecksumMode="ENABLED")
+        except self.client.exceptions.ClientError as error:
+            if error.response["ResponseMetadata"]["HTTPStatusCode"] not in (401, 403, 404, 405, 501):
+                raise
+            return Receipt(upload.key, upload.size, upload.sha256, Integrity.NONE)
+        metadata = answer.get("Metadata", {})
+        if answer["ContentLength"] != upload.size or metadata.get("sha256", upload.sha256) != upload.sha256:
+            raise DeliveryError("key_taken", f"{upload.key} holds {answer['ContentLength']} bytes")
+        etag = answer.get("ETag", "").strip('"')
+        return Receipt(
+            object_key=upload.key,
+            size=upload.size,
+            sha256=upload.sha256,
+            integrity=_integrity(upload, etag, answer.get("ChecksumSHA256", ""), accepted=False),
+            version_id=answer.get("VersionId", ""),
+            etag=etag,
+            retain_until=answer.get("ObjectLockRetainUntilDate"),
+        )
+
+    def _create_session(self) -> boto3.Session:
+        return boto3.Session(
+            aws_access_key_id=self.access_key,
+            aws_secret_access_key=self.secret_key,
+            botocore_session=_isolated_session(),
+        )
+
+    def _trusted(self) -> str:
+        """Return the path of the certificates to trust. Always a path: else AWS_CA_BUNDLE would choose."""
+        if not self.to.ca_bundle:
+            return str(botocore.httpsession.where())
+        try:
+            ssl.create_default_context(cadata=self.to.ca_bundle)
+        except (ssl.SSLError, ValueError) as error:
+            raise DeliveryError("ca_bundle_invalid", str(error)) from error
+        # urllib3 reads the file anew for each connection, so it must live as long as this object.
+        with tempfile.NamedTemporaryFile("w", prefix="anaphora-ca-", suffix=".pem", delete=False) as file:
+            file.write(self.to.ca_bundle)
+        weakref.finalize(self, Path(file.name).unlink, missing_ok=True)
+        return file.name
+
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Let only DeliveryErrors and bugs out."""
+        try:
+            yield
+        except DeliveryError:
+            raise
+        except Exception as error:
+            if (explained := explain(error, asked_for=self._asked_for())) is None:
+                raise
+            secret = str(self.to.secret_access_key)
+            if secret and secret in explained.detail:
+                explained = DeliveryError(explained.diagnosis.code, explained.detail.replace(secret, "•••"))
+            raise explained from error
+
+
+def _isolated_session() -> BotocoreSession:
+    """Return a botocore session that reads no AWS variable and no file of ~/.aws.
+
+    Without this, AWS_PROFILE, AWS_ENDPOINT_URL, AWS_CA_BUNDLE, AWS_SESSION_TOKEN and some thirty more would
+    take part in requests of an interface that has its own keys. Proxy variables still count: they belong to
+    the machine's network, not to an account.
+    """
+    session = BotocoreSession(
+        session_vars={
+            name: (None, None, default, conversion)
+            for name, (_, _, default, conversion) in BotocoreSession.SESSION_VARIABLES.items()
+        }
+    )
+    session.set_config_variable("config_file", os.devnull)
+    session.set_config_variable("credentials_file", os.devnull)
+    return session
+
+
+def _refuses_condition(error: Any) -> bool:
+    explained = explain(error)
+    status = error.response["ResponseMetadata"]["HTTPStatusCode"]
+    return explained is not None and (explained.diagnosis.code == "condition_unsupported" or status == 501)
+
+
+def _integrity(upload: Upload, etag: str, sha256: str, *, accepted: bool) -> Integrity:
+    if sha256 and sha256 == _base64(upload.sha256):
+        return Integrity.SHA256
+    if etag == upload.md5:
+        return Integrity.ETAG
+    return Integrity.MD5 if accepted else Integrity.NONE
+
+
+def _base64(hexadecimal: str) -> str:
+    return base64.b64encode(bytes.fromhex(hexadecimal)).decode()

@@ -1,0 +1,31 @@
+"""Celery's doors to the archiver. A message carries an interface's id and nothing else."""
+
+import logging
+
+from celery import shared_task
+from kombu.exceptions import OperationalError
+
+from delivery_s3 import archiver
+
+logger = logging.getLogger(__name__)
+
+
+@shared_task(name="delivery_s3.deliver_due")
+def deliver_due(interface_id: int) -> None:
+    """Deliver what is due for an interface."""
+    archiver.deliver_due(interface_id)
+
+
+@shared_task(name="delivery_s3.sweep")
+def sweep() -> None:
+    """Find what no message announced: retries, ended pauses, and what dead workers or lost messages left."""
+    for interface_id in archiver.interfaces_with_due_work():
+        request_delivery(interface_id)
+
+
+def request_delivery(interface_id: int) -> None:
+    """Ask a worker to deliver what is due. A broker that is away costs time only: the sweep asks again."""
+    try:
+        deliver_due.delay(interface_id)
+    except (OperationalError, OSError) as error:
+        logger.warning("The broker takes no message (%s); the delivery waits for the sweep", error)

@@ -1,0 +1,168 @@
+"""What the tests share: a real S3 server, buckets in it, a real worker, and a clean local store."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import boto3
+import pytest
+from botocore.config import Config
+from django.conf import settings as django_settings
+from django.db import connection as database
+
+from delivery_s3 import archiver
+from delivery_s3.models import S3Interface
+from delivery_s3.storage import Connection
+from tests import servers
+from tests.factories import make_connection, make_interface
+from tests.servers import S3Server
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+ROOT = Path(__file__).parent.parent
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what needs Ceph where none is named. Where one is named and doesn't work, tests fail."""
+    if os.environ.get("CEPH_ENV"):
+        return
+    left_out = [item for item in items if item.get_closest_marker("ceph")]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if item not in left_out]
+
+
+@pytest.fixture(autouse=True)
+def clean_surroundings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No test inherits AWS settings of this machine, files or clients of another test."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    yield
+    archiver._storages.clear()
+    shutil.rmtree(django_settings.DATA_DIR / "reports", ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """A real S3 server: the Ceph RGW that CEPH_ENV names, otherwise rclone."""
+    if os.environ.get("CEPH_ENV"):
+        yield servers.ceph()
+        return
+    with servers.rclone(tmp_path_factory.mktemp("s3")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def moto() -> Iterator[S3Server]:
+    with servers.moto() as server:
+        yield server
+
+
+def raw_client(server: S3Server) -> "S3Client":
+    """A plain boto3 client to look at a bucket from outside."""
+    session = boto3.Session(
+        aws_access_key_id=server.access_key_id,
+        aws_secret_access_key=server.secret_access_key,
+        region_name=server.region,
+    )
+    return session.client(
+        "s3",
+        endpoint_url=server.endpoint,
+        config=Config(
+            request_checksum_calculation="when_required",
+            response_checksum_validation="when_required",
+            s3={"addressing_style": "path"},
+        ),
+    )
+
+
+class Bucket:
+    """A bucket of one test's own, and a look into it from outside."""
+
+    def __init__(self, server: S3Server, **settings: Any) -> None:
+        self.server = server
+        self.name = f"test-{uuid.uuid4().hex[:12]}"
+        self.client = raw_client(server)
+        self.client.create_bucket(Bucket=self.name, **settings)
+
+    def keys(self) -> list[str]:
+        return [each["Key"] for each in self.client.list_objects_v2(Bucket=self.name).get("Contents", [])]
+
+    def read(self, key: str) -> bytes:
+        with closing(self.client.get_object(Bucket=self.name, Key=key)["Body"]) as body:
+            content: bytes = body.read()
+            return content
+
+    def close(self) -> None:
+        self.client.close()
+
+
+@pytest.fixture
+def make_bucket() -> Iterator[Callable[..., Bucket]]:
+    with ExitStack() as stack:
+
+        def make(server: S3Server, **settings: Any) -> Bucket:
+            return stack.enter_context(closing(Bucket(server, **settings)))
+
+        yield make
+
+
+@pytest.fixture
+def bucket(s3: S3Server, make_bucket: Callable[..., Bucket]) -> Bucket:
+    return make_bucket(s3)
+
+
+@pytest.fixture
+def connection(bucket: Bucket) -> Connection:
+    return make_connection(bucket.server, bucket.name)
+
+
+@pytest.fixture
+def interface(db: None, bucket: Bucket) -> S3Interface:
+    return make_interface(bucket.server, bucket.name)
+
+
+def worker_environment() -> dict[str, str]:
+    """The environment in which another process sees this test's database, broker and local store."""
+    config = database.settings_dict
+    if database.vendor == "sqlite":
+        address = f"sqlite:///{config['NAME']}"
+    else:
+        address = (
+            f"postgresql://{config['USER']}:{config['PASSWORD']}@{config['HOST']}:{config['PORT']}/{config['NAME']}"
+        )
+    return os.environ | {"DJANGO_SETTINGS_MODULE": "tests.settings", "DATABASE_URL": address}
+
+
+@pytest.fixture
+def start_celery(transactional_db: None, tmp_path: Path) -> Iterator[Callable[..., Path]]:
+    """Return a function that starts a real Celery worker, or beat, on this test's database and returns its log."""
+    running: list[subprocess.Popen[bytes]] = []
+    roles = {"worker": ["worker", "--concurrency", "2"], "beat": ["beat", "--pidfile="]}
+
+    def start(role: str = "worker", **environment: str) -> Path:
+        log = tmp_path / f"{role}-{len(running)}.log"
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "celery", "--app", "anaphora", *roles[role]]
+                + ["--loglevel", environment.get("LOG_LEVEL", "INFO")],
+                cwd=ROOT,
+                env=worker_environment() | environment,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        running.append(process)
+        return log
+
+    yield start
+    for process in running:
+        os.killpg(process.pid, signal.SIGKILL)  # what it holds is of no interest any more
+        process.wait()

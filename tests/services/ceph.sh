@@ -1,0 +1,124 @@
+#!/bin/bash
+# A real Ceph S3 gateway for the tests: one monitor, one in-memory object store, one gateway, all on 127.0.0.1.
+#
+#   ceph.sh start FOLDER [PORT]   http on PORT (7480), https on PORT+1; writes FOLDER/env for CEPH_ENV
+#   ceph.sh stop FOLDER
+#
+# Needs Debian's radosgw, ceph-mon, ceph-osd and ceph-common, and root to install them only.
+set -euo pipefail
+export LC_ALL=C
+
+stop() {
+  local folder=$1 daemon
+  for daemon in rgw osd mon; do
+    [ -f "$folder/$daemon.pid" ] && kill "$(cat "$folder/$daemon.pid")" 2>/dev/null || true
+  done
+  for daemon in rgw osd mon; do
+    [ -f "$folder/$daemon.pid" ] || continue
+    for _ in $(seq 100); do kill -0 "$(cat "$folder/$daemon.pid")" 2>/dev/null || break; sleep 0.1; done
+    kill -9 "$(cat "$folder/$daemon.pid")" 2>/dev/null || true
+  done
+}
+
+wait_for() {
+  local what=$1
+  shift
+  for _ in $(seq 300); do "$@" >/dev/null 2>&1 && return 0; sleep 0.1; done
+  echo "$what did not come up; see $folder/*.log" >&2
+  stop "$folder"
+  exit 1
+}
+
+start() {
+  folder=$1
+  local port=$2 fsid osd conf=$1/ceph.conf
+  mkdir -p "$folder"/{mon,osd/0}
+  folder=$(cd "$folder" && pwd)
+  conf=$folder/ceph.conf
+  fsid=$(cat /proc/sys/kernel/random/uuid)
+  osd=$(cat /proc/sys/kernel/random/uuid)
+  openssl req -x509 -newkey rsa:2048 -nodes -days 30 -subj /CN=localhost \
+    -addext "subjectAltName=DNS:localhost,DNS:*.s3.localhost,IP:127.0.0.1" \
+    -keyout "$folder/tls.key" -out "$folder/tls.crt" 2>/dev/null
+  cat >"$conf" <<CONF
+[global]
+fsid = $fsid
+mon host = v2:127.0.0.1:$((port + 100))
+public addr = 127.0.0.1
+cluster addr = 127.0.0.1
+osd pool default size = 1
+osd pool default min size = 1
+osd pool default pg num = 1
+osd pool default pg autoscale mode = off
+osd crush chooseleaf type = 0
+mon allow pool size one = true
+mon max pg per osd = 2000
+mon data avail warn = 1
+mon data avail crit = 1
+auth allow insecure global id reclaim = false
+keyring = $folder/keyring
+run dir = $folder
+admin socket = $folder/\$name.asok
+crash dir = $folder
+log file = $folder/\$name.log
+log to syslog = false
+[mon]
+mon data = $folder/mon/\$id
+mon initial members = a
+mon cluster log file = $folder/cluster.log
+paxos propose interval = 0.05
+paxos min wait = 0.02
+[osd]
+osd data = $folder/osd/\$id
+osd objectstore = memstore
+memstore device bytes = 8589934592
+osd class load list = *
+osd class default list = *
+[client.rgw]
+rgw frontends = beast endpoint=127.0.0.1:$port ssl_endpoint=127.0.0.1:$((port + 1)) ssl_certificate=$folder/tls.crt ssl_private_key=$folder/tls.key
+rgw dns name = s3.localhost
+rgw crypt require ssl = false
+rgw crypt s3 kms backend = testing
+rgw crypt s3 kms encryption keys = test-key=$(head -c 32 /dev/zero | tr '\0' k | base64)
+rgw run sync thread = false
+CONF
+  ceph-authtool "$folder/keyring" --create-keyring --gen-key -n mon. --cap mon 'allow *' >/dev/null
+  for name in client.admin client.rgw osd.0; do
+    ceph-authtool "$folder/keyring" --gen-key -n "$name" --cap mon 'allow *' --cap osd 'allow *' >/dev/null
+  done
+  ceph-mon -c "$conf" --mkfs -i a --fsid "$fsid" --public-addr "v2:127.0.0.1:$((port + 100))" >/dev/null 2>>"$folder/boot.log"
+  nohup ceph-mon -c "$conf" -i a -f --public-addr "v2:127.0.0.1:$((port + 100))" >"$folder/mon.out" 2>&1 &
+  echo $! >"$folder/mon.pid"
+  wait_for "The monitor" timeout 20 ceph -c "$conf" osd new "$osd"
+  ceph-osd -c "$conf" -i 0 --mkfs --osd-uuid "$osd" >/dev/null 2>>"$folder/boot.log"
+  nohup ceph-osd -c "$conf" -i 0 -f >"$folder/osd.out" 2>&1 &
+  echo $! >"$folder/osd.pid"
+  wait_for "The object store" sh -c "ceph -c '$conf' osd stat | grep -q '1 up'"
+  nohup radosgw -c "$conf" -n client.rgw -f >"$folder/rgw.out" 2>&1 &
+  echo $! >"$folder/rgw.pid"
+  wait_for "The gateway" curl -sf -o /dev/null "http://127.0.0.1:$port/"
+  for name in owner writer; do
+    radosgw-admin -c "$conf" -n client.rgw user create --uid=$name --display-name=$name \
+      --access-key="CEPH${name^^}000000001" --secret-key="ceph-secret-of-the-$name-0000000000000001" \
+      >/dev/null 2>>"$folder/boot.log"
+  done
+  cat >"$folder/env" <<ENV
+S3_ENDPOINT=http://127.0.0.1:$port
+S3_ENDPOINT_TLS=https://127.0.0.1:$((port + 1))
+S3_CA=$folder/tls.crt
+S3_REGION=default
+S3_ACCESS_KEY=CEPHOWNER000000001
+S3_SECRET_KEY=ceph-secret-of-the-owner-0000000000000001
+W_AK=CEPHWRITER000000001
+W_SK=ceph-secret-of-the-writer-0000000000000001
+W_ARN=arn:aws:iam:::user/writer
+CEPH_CONF=$conf
+ENV
+  echo "Ceph RGW answers on http://127.0.0.1:$port and https://127.0.0.1:$((port + 1)); CEPH_ENV=$folder/env"
+}
+
+case ${1:-} in
+  start) start "${2:?folder}" "${3:-7480}" ;;
+  stop) stop "${2:?folder}" ;;
+  *) sed -n '2,8p' "$0" >&2; exit 2 ;;
+esac

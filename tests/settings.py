@@ -1,0 +1,19 @@
+"""The project's own settings, with the values that a test run needs and a user's environment rarely has."""
+
+import os
+import tempfile
+
+os.environ.setdefault("SECRET_KEY", "only for tests")
+os.environ.setdefault("FERNET_KEYS", "the newest key of the tests,an older key of the tests")
+# The worker that a test starts finds its parent's folder and queue here.
+os.environ.setdefault("DATA_DIR", tempfile.mkdtemp(prefix="anaphora-test-"))
+os.environ.setdefault("ANAPHORA_TEST_QUEUE", f"anaphora-test-{os.getpid()}")
+
+from anaphora.settings import *  # noqa: F403
+from anaphora.settings import DATA_DIR, DATABASES
+
+CELERY_TASK_DEFAULT_QUEUE = os.environ["ANAPHORA_TEST_QUEUE"]
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
+    # A file, because the worker that a test starts must see the same database.
+    DATABASES["default"]["TEST"] = {"NAME": str(DATA_DIR / "test.sqlite3")}

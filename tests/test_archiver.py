@@ -1,0 +1,335 @@
+import os
+import uuid
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.conf import settings as django_settings
+from django.db import IntegrityError, transaction
+from django.utils import timezone
+
+from anaphora.reports.models import Dashboard
+from delivery_s3 import archiver
+from delivery_s3.archiver import deliver_due, interfaces_with_due_work, plan
+from delivery_s3.models import Delivery, S3Interface, State
+from delivery_s3.storage import ArchiveStorage
+from tests import servers
+from tests.conftest import Bucket
+from tests.factories import NOON, make_interface, make_policy, make_report
+from tests.servers import S3Server
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def refused(bucket: Bucket) -> S3Interface:
+    """An interface whose endpoint refuses connections."""
+    return make_interface(bucket.server, bucket.name, endpoint_url=f"http://127.0.0.1:{servers.free_port()}")
+
+
+class TestPlan:
+    def test_a_policy_without_dashboards_covers_all(self, interface: S3Interface) -> None:
+        make_policy(interface)
+        make_report()
+        assert Delivery.objects.get().interface == interface
+
+    def test_a_policy_covers_the_dashboards_that_it_names(self, interface: S3Interface) -> None:
+        make_policy(interface).dashboards.add(Dashboard.objects.create(slug="sales"))
+        make_report(dashboard="stock")
+        assert not Delivery.objects.exists()
+        make_report(dashboard="sales")
+        assert Delivery.objects.count() == 1
+
+    def test_a_disabled_policy_covers_nothing(self, interface: S3Interface) -> None:
+        make_policy(interface, enabled=False)
+        make_report()
+        assert not Delivery.objects.exists()
+
+    def test_two_policies_to_one_interface_make_one_delivery(self, interface: S3Interface) -> None:
+        make_policy(interface)
+        make_policy(interface)
+        report = make_report()
+        assert Delivery.objects.count() == 1
+        assert plan(report) == {interface.pk}
+        assert Delivery.objects.count() == 1
+
+    def test_two_interfaces_make_two_deliveries(self, interface: S3Interface, bucket: Bucket) -> None:
+        make_policy(interface)
+        make_policy(make_interface(bucket.server, bucket.name, key_prefix="second/"))
+        make_report()
+        assert Delivery.objects.count() == 2
+
+
+class TestDeliver:
+    def test_reports_end_in_the_bucket_byte_for_byte_with_a_receipt(
+        self, interface: S3Interface, bucket: Bucket
+    ) -> None:
+        make_policy(interface)
+        contents = [os.urandom(1000 * (n + 1)) for n in range(120)]
+        reports = [make_report(content, rendered_at=NOON + timedelta(hours=n)) for n, content in enumerate(contents)]
+        drained = deliver_due(interface.pk)
+        assert (drained.delivered, drained.complete) == (120, True)
+        for report, content in zip(reports, contents, strict=True):
+            delivery = Delivery.objects.get(report=report)
+            assert bucket.read(delivery.object_key) == content
+            assert delivery.state == State.DELIVERED
+            assert delivery.object_key.startswith(f"sales/{report.rendered_at:%Y/%m/%d}/")
+            assert (delivery.size, delivery.sha256, delivery.etag) == (report.size, report.sha256, report.md5)
+            assert delivery.integrity in {"sha256", "etag"}
+            assert delivery.delivered_at is not None
+            assert (delivery.lease, delivery.leased_until, delivery.attempts) == (None, None, 0)
+        assert len(bucket.keys()) == 120
+
+    def test_the_prefix_comes_first(self, bucket: Bucket, interface: S3Interface) -> None:
+        S3Interface.objects.update(key_prefix="reports/finance/")
+        make_policy(interface)
+        make_report()
+        deliver_due(interface.pk)
+        assert bucket.keys()[0].startswith("reports/finance/sales/2026/03/01/20260301T120000Z_")
+
+    def test_nothing_due_is_nothing_done(self, interface: S3Interface) -> None:
+        drained = deliver_due(interface.pk)
+        assert (drained.delivered, drained.complete) == (0, True)
+
+    def test_what_is_not_due_yet_waits(self, interface: S3Interface) -> None:
+        make_policy(interface)
+        make_report()
+        Delivery.objects.update(due_at=timezone.now() + timedelta(minutes=1))
+        assert deliver_due(interface.pk).delivered == 0
+        assert interfaces_with_due_work() == []
+
+    def test_a_disabled_interface_keeps_its_deliveries_pending(self, interface: S3Interface) -> None:
+        make_policy(interface)
+        make_report()
+        S3Interface.objects.update(enabled=False)
+        assert deliver_due(interface.pk).delivered == 0
+        assert Delivery.objects.get().state == State.PENDING
+        assert interfaces_with_due_work() == []
+
+    def test_a_vanished_interface_is_no_error(self) -> None:
+        assert deliver_due(4711).complete
+
+
+class TestFailures:
+    def test_a_lost_local_copy_fails_with_its_diagnosis_and_holds_up_nothing(self, interface: S3Interface) -> None:
+        make_policy(interface)
+        lost, kept = make_report(), make_report()
+        lost.local_path.unlink()
+        drained = deliver_due(interface.pk)
+        assert (drained.delivered, drained.failed, drained.complete) == (1, 1, False)
+        delivery = Delivery.objects.get(report=lost)
+        assert (delivery.state, delivery.diagnosis, delivery.attempts) == (State.FAILED, "local_copy_missing", 1)
+        assert Delivery.objects.get(report=kept).state == State.DELIVERED
+
+    @pytest.mark.parametrize("content", [b"what rotted ", b"shorter"])
+    def test_a_local_copy_that_changed_is_never_archived(
+        self, interface: S3Interface, bucket: Bucket, content: bytes
+    ) -> None:
+        make_policy(interface)
+        make_report(b"what came in").local_path.write_bytes(content)
+        deliver_due(interface.pk)
+        delivery = Delivery.objects.get()
+        assert (delivery.state, delivery.diagnosis) == (State.FAILED, "local_copy_changed")
+        assert bucket.keys() == []
+
+    def test_a_failed_delivery_can_be_retried_once_its_cause_is_gone(self, interface: S3Interface) -> None:
+        make_policy(interface)
+        report = make_report(b"content", filename="x.pdf")
+        report.local_path.unlink()
+        deliver_due(interface.pk)
+        make_report(b"content", filename="x.pdf")
+        assert archiver.retry(list(Delivery.objects.all())) == 1
+        assert deliver_due(interface.pk).delivered == 1
+        assert archiver.retry(list(Delivery.objects.all())) == 0
+
+    def test_an_interface_that_fails_is_paused_and_charges_no_report(self, refused: S3Interface) -> None:
+        make_policy(refused)
+        for _ in range(60):
+            make_report()
+        drained = deliver_due(refused.pk)
+        refused.refresh_from_db()
+        assert drained.delivered == 0
+        assert not drained.complete
+        assert set(Delivery.objects.values_list("state", "attempts", "lease")) == {(State.PENDING, 0, None)}
+        assert (refused.failures, refused.diagnosis) == (1, "connection_refused")
+        assert refused.paused_until is not None
+        assert refused.paused_until <= timezone.now() + timedelta(seconds=10)
+
+    def test_a_paused_interface_is_left_alone_until_it_is_resumed(self, refused: S3Interface) -> None:
+        make_policy(refused)
+        make_report()
+        S3Interface.objects.update(paused_until=timezone.now() + timedelta(hours=1), failures=5, diagnosis="throttled")
+        assert deliver_due(refused.pk).complete
+        assert interfaces_with_due_work() == []
+        archiver.resume(refused)
+        assert interfaces_with_due_work() == [refused.pk]
+        assert not deliver_due(refused.pk).complete
+
+    def test_success_ends_the_count_of_failures(self, interface: S3Interface) -> None:
+        make_policy(interface)
+        make_report()
+        S3Interface.objects.update(paused_until=timezone.now(), failures=5, diagnosis="throttled", detail="x")
+        deliver_due(interface.pk)
+        interface.refresh_from_db()
+        assert (interface.failures, interface.paused_until, interface.diagnosis) == (0, None, "")
+
+    def test_a_failure_that_may_pass_is_tried_again_later(self, s3: S3Server, bucket: Bucket) -> None:
+        with servers.silent() as port:
+            interface = make_interface(s3, bucket.name, endpoint_url=f"http://127.0.0.1:{port}")
+            make_policy(interface)
+            make_report()
+            archiver._storages[interface.pk] = _hurried(interface)
+            deliver_due(interface.pk)
+        delivery = Delivery.objects.get()
+        assert (delivery.state, delivery.diagnosis, delivery.attempts) == (State.PENDING, "read_timeout", 1)
+        assert delivery.due_at > timezone.now() - timedelta(seconds=1)
+
+    def test_an_unreadable_secret_pauses_the_interface_with_its_diagnosis(self, interface: S3Interface) -> None:
+        from cryptography.fernet import Fernet
+        from django.db import connection
+
+        with connection.cursor() as cursor:
+            foreign = Fernet(Fernet.generate_key()).encrypt(b"secret")
+            cursor.execute("UPDATE delivery_s3_s3interface SET secret_access_key = %s", [foreign])
+        make_policy(interface)
+        make_report()
+        drained = deliver_due(interface.pk)
+        interface.refresh_from_db()
+        assert not drained.complete
+        assert interface.diagnosis == "secret_unreadable"
+        assert Delivery.objects.get().state == State.PENDING
+
+    def test_a_bug_costs_one_try_and_leaves_its_traceback(
+        self, interface: S3Interface, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        make_policy(interface)
+        make_report()
+
+        def buggy(*args: Any) -> None:
+            raise KeyError("a bug")
+
+        monkeypatch.setattr(ArchiveStorage, "put", buggy)
+        deliver_due(interface.pk)
+        delivery = Delivery.objects.get()
+        assert (delivery.state, delivery.diagnosis, delivery.attempts) == (State.PENDING, "internal", 1)
+        assert "Traceback" in caplog.text
+
+
+def _hurried(interface: S3Interface) -> ArchiveStorage:
+    """A storage that gives up soon, in the place of the cached one."""
+    storage = ArchiveStorage(interface.connection(read_timeout=0.3))
+    _ = storage.client
+    storage.to = interface.connection(max_uploads=django_settings.DELIVERY_CONCURRENCY)
+    return storage
+
+
+class TestLeases:
+    def test_what_a_dead_worker_held_is_taken_over_when_its_lease_runs_out(self, interface: S3Interface) -> None:
+        make_policy(interface)
+        make_report()
+        later = timezone.now() + timedelta(minutes=1)
+        Delivery.objects.update(state=State.SENDING, lease=uuid.uuid4(), leased_until=later)
+        assert deliver_due(interface.pk).delivered == 0
+        assert interfaces_with_due_work() == []
+        Delivery.objects.update(leased_until=timezone.now() - timedelta(seconds=1))
+        assert interfaces_with_due_work() == [interface.pk]
+        assert deliver_due(interface.pk).delivered == 1
+
+    def test_an_upload_that_succeeded_before_its_worker_died_is_not_stored_twice(
+        self, moto: S3Server, make_bucket: Callable[..., Bucket]
+    ) -> None:
+        bucket = make_bucket(moto)
+        bucket.client.put_bucket_versioning(Bucket=bucket.name, VersioningConfiguration={"Status": "Enabled"})
+        interface = make_interface(moto, bucket.name)
+        make_policy(interface)
+        make_report()
+        deliver_due(interface.pk)
+        stored = Delivery.objects.get()
+        Delivery.objects.all().delete()
+        plan(stored.report)
+        assert deliver_due(interface.pk).delivered == 1
+        again = Delivery.objects.get()
+        assert (again.object_key, again.version_id) == (stored.object_key, stored.version_id)
+        assert len(bucket.client.list_object_versions(Bucket=bucket.name)["Versions"]) == 1
+
+    def test_an_outcome_that_comes_after_its_lease_was_lost_is_not_written(
+        self, interface: S3Interface, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        make_policy(interface)
+        make_report()
+        put, other = ArchiveStorage.put, uuid.uuid4()
+        settle = archiver._settle
+
+        def lose_lease(*args: Any) -> Any:
+            Delivery.objects.update(lease=other)
+            return settle(*args)
+
+        monkeypatch.setattr(archiver, "_settle", lose_lease)
+        deliver_due(interface.pk)
+        assert ArchiveStorage.put is put
+        assert (Delivery.objects.get().state, Delivery.objects.get().lease) == (State.SENDING, other)
+        assert "after their lease had run out" in caplog.text
+
+    def test_a_lease_is_renewed_while_an_upload_runs(self, interface: S3Interface, settings: Any) -> None:
+        make_policy(interface)
+        make_report()
+        batch = archiver._claim(interface)
+        first = batch[0].leased_until
+        settings.DELIVERY_LEASE_SECONDS *= 2
+        archiver._renew(batch)
+        renewed = Delivery.objects.get().leased_until
+        assert first is not None
+        assert renewed is not None
+        assert renewed > first
+
+    def test_no_row_is_claimed_twice(self, interface: S3Interface) -> None:
+        make_policy(interface)
+        for _ in range(archiver.BATCH + 10):
+            make_report()
+        first, second, third = (archiver._claim(interface) for _ in range(3))
+        assert (len(first), len(second), len(third)) == (archiver.BATCH, 10, 0)
+        assert not {each.pk for each in first} & {each.pk for each in second}
+
+
+class TestClients:
+    def test_one_client_serves_an_interface_until_it_changes(self, interface: S3Interface) -> None:
+        first = archiver._storage(interface)
+        again = archiver._storage(S3Interface.objects.get())
+        assert first is again
+        S3Interface.objects.update(region="eu-central-1")
+        changed = archiver._storage(S3Interface.objects.get())
+        assert changed is not first
+        assert len(archiver._storages) == 1
+
+    def test_a_changed_prefix_takes_effect_at_once_with_the_same_client(
+        self, interface: S3Interface, bucket: Bucket
+    ) -> None:
+        make_policy(interface)
+        make_report()
+        deliver_due(interface.pk)
+        S3Interface.objects.update(key_prefix="new/")
+        make_report()
+        deliver_due(interface.pk)
+        assert [key.split("/")[0] for key in sorted(bucket.keys())] == ["new", "sales"]
+
+
+class TestConstraints:
+    def test_a_delivered_row_without_a_receipt_cannot_exist(self, interface: S3Interface) -> None:
+        make_policy(interface)
+        make_report()
+        with pytest.raises(IntegrityError), transaction.atomic():
+            Delivery.objects.update(state=State.DELIVERED)
+
+    def test_a_row_in_sending_without_a_lease_cannot_exist(self, interface: S3Interface) -> None:
+        make_policy(interface)
+        make_report()
+        with pytest.raises(IntegrityError), transaction.atomic():
+            Delivery.objects.update(state=State.SENDING)
+
+
+def test_waits_double_up_to_a_bound() -> None:
+    bounds = [max(archiver._backoff(failures) for _ in range(300)).total_seconds() for failures in (1, 3, 30)]
+    assert 5 < bounds[0] <= 10
+    assert 25 < bounds[1] <= 40
+    assert 2000 < bounds[2] <= archiver.BACKOFF_CAP
