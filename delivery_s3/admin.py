@@ -1,203 +1,28 @@
-"""The administrator's pages of interfaces, policies and deliveries. They show and check; the work is elsewhere."""
+"""The administrator's pages of policies and deliveries; that of interfaces is in `interface_admin`.
+
+They show and check; the work is elsewhere.
+"""
 
 from datetime import datetime
-from typing import Any
 
-from django.contrib import admin, messages
-from django.core.exceptions import PermissionDenied
-from django.db.models import Count, Q, QuerySet
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
-from django.shortcuts import render
+from django.contrib import admin
+from django.db.models import QuerySet
+from django.http import HttpRequest
 from django.template.defaultfilters import filesizeformat
-from django.template.response import TemplateResponse
-from django.urls import URLPattern, path, reverse
+from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django_celery_beat.models import ClockedSchedule, IntervalSchedule, SolarSchedule
 
 from anaphora.reports.admin import mark
-from delivery_s3 import archiver, interfaces, tasks
-from delivery_s3.connection_test import TestReport
-from delivery_s3.forms import S3InterfaceForm
+from delivery_s3 import archiver, tasks
+from delivery_s3.interface_admin import S3InterfaceAdmin
 from delivery_s3.models import ArchivePolicy, Delivery, S3Interface, State, diagnosis_of
+
+admin.site.register(S3Interface, S3InterfaceAdmin)
 
 # Beat's pages show what a policy can use; these kinds of schedule it can't.
 admin.site.unregister([ClockedSchedule, IntervalSchedule, SolarSchedule])
-
-
-@admin.register(S3Interface)
-class S3InterfaceAdmin(admin.ModelAdmin[S3Interface]):
-    """The configuration page, with its Test."""
-
-    form = S3InterfaceForm
-    list_display = ["name", "destination", "last_test", "condition", "deliveries", "enabled"]
-    list_filter = ["provider", "enabled", "test_passed"]
-    search_fields = ["name", "bucket_name", "endpoint_url"]
-    save_on_top = False
-    fieldsets = [
-        (
-            None,
-            {
-                "fields": [
-                    "name",
-                    "provider",
-                    "access_key_id",
-                    "secret_access_key",
-                    "region",
-                    "bucket_name",
-                    "endpoint_url",
-                    "enabled",
-                ]
-            },
-        ),
-        ("Object keys", {"classes": ["collapse"], "fields": ["key_prefix", "addressing_style"]}),
-        ("Trust", {"classes": ["collapse"], "fields": ["ca_bundle"]}),
-        (
-            "Encryption, retention and storage class",
-            {
-                "classes": ["collapse"],
-                "fields": [
-                    "server_side_encryption",
-                    "kms_key_id",
-                    "object_lock_mode",
-                    "retention_days",
-                    "storage_class",
-                ],
-            },
-        ),
-    ]
-
-    def get_queryset(self, request: HttpRequest) -> QuerySet[S3Interface]:
-        """Count the deliveries of each interface in the same query."""
-        counts = {f"count_{state}": Count("deliveries", filter=Q(deliveries__state=state)) for state in State.values}
-        return super().get_queryset(request).annotate(**counts)
-
-    def get_urls(self) -> list[URLPattern]:
-        """Add the address of the Test."""
-        name = "delivery_s3_s3interface_test"
-        return [
-            path("add/test/", self.admin_site.admin_view(self.test_view), name=f"{name}_new"),
-            path("<path:object_id>/test/", self.admin_site.admin_view(self.test_view), name=name),
-            *super().get_urls(),
-        ]
-
-    @admin.display(description="bucket", ordering="bucket_name")
-    def destination(self, interface: S3Interface) -> SafeString:
-        """Show where it leads."""
-        where = interface.endpoint_url or f"AWS S3 {interface.region}"
-        return format_html("{}<br><small>{}</small>", interface.bucket_name, where)
-
-    @admin.display(description="last test", ordering="tested_at")
-    def last_test(self, interface: S3Interface) -> str:
-        """Show what the last test found."""
-        if interface.tested_at is None:
-            return mark("never", "never")
-        if interface.test_passed:
-            return mark("passed", "passed", title=f"{interface.tested_at:%Y-%m-%d %H:%M} UTC")
-        diagnosis = interface.test_report.get("diagnosis") or {}
-        return mark("failed", diagnosis.get("title", "failed"))
-
-    @admin.display(description="condition")
-    def condition(self, interface: S3Interface) -> str:
-        """Show whether deliveries flow."""
-        diagnosis = diagnosis_of(interface)
-        if diagnosis is None:
-            return mark("delivered", "working") if interface.enabled else mark("never", "disabled")
-        return mark("failed", diagnosis.title, title=interface.detail)
-
-    @admin.display(description="deliveries")
-    def deliveries(self, interface: S3Interface) -> SafeString:
-        """Lead to the interface's deliveries, by state."""
-        address = reverse("admin:delivery_s3_delivery_changelist")
-        links = [
-            format_html(
-                '<a href="{}?interface__id__exact={}&amp;state__exact={}">{} {}</a>',
-                address,
-                interface.pk,
-                state,
-                getattr(interface, f"count_{state}"),
-                state,
-            )
-            for state in (State.DELIVERED, State.PENDING, State.FAILED)
-        ]
-        return format_html("{} · {} · {}", *links)
-
-    def changeform_view(
-        self,
-        request: HttpRequest,
-        object_id: str | None = None,
-        form_url: str = "",
-        extra_context: dict[str, Any] | None = None,
-    ) -> HttpResponse:
-        """Show the page with its Test, and with what the last test of the saved settings found."""
-        interface = self.get_object(request, object_id) if object_id else None
-        context = {
-            "test_url": _test_url(object_id),
-            "may_test": request.user.has_perm("delivery_s3.test_s3interface"),
-            "last_report": interface.test_report if interface else None,
-            "paused": interface if interface and interface.diagnosis else None,
-            "pause_diagnosis": diagnosis_of(interface) if interface else None,
-        }
-        return super().changeform_view(request, object_id, form_url, context | (extra_context or {}))
-
-    def save_model(self, request: HttpRequest, obj: S3Interface, form: Any, change: bool) -> None:  # noqa: FBT001
-        """Save, and let what waited for better settings go."""
-        super().save_model(request, obj, form, change)
-        archiver.resume(obj)
-        tasks.request_delivery(obj.pk)
-
-    def response_add(
-        self, request: HttpRequest, obj: S3Interface, post_url_continue: str | None = None
-    ) -> HttpResponse:
-        """Test what was just saved, if that was asked for."""
-        return self._after_test(request, obj) or super().response_add(request, obj, post_url_continue)
-
-    def response_change(self, request: HttpRequest, obj: S3Interface) -> HttpResponse:
-        """Test what was just saved, if that was asked for."""
-        return self._after_test(request, obj) or super().response_change(request, obj)
-
-    def _after_test(self, request: HttpRequest, interface: S3Interface) -> HttpResponse | None:
-        if "_save_and_test" not in request.POST or not request.user.has_perm("delivery_s3.test_s3interface"):
-            return None
-        self._report_test(request, interface, interfaces.test_saved(interface))
-        return HttpResponseRedirect(reverse("admin:delivery_s3_s3interface_change", args=[interface.pk]))
-
-    def _report_test(self, request: HttpRequest, interface: S3Interface, report: TestReport) -> None:
-        diagnosis = report.diagnosis
-        if diagnosis is None:
-            self.message_user(request, f"Saved. The test passed: {report.object_key} is in the bucket.")
-        else:
-            self.message_user(
-                request, f"Saved. The test failed: {diagnosis.title}. {diagnosis.remedy}", level=messages.ERROR
-            )
-        self.log_change(request, interface, f"Tested: {diagnosis.title if diagnosis else 'passed'}.")
-
-    def test_view(self, request: HttpRequest, object_id: str | None = None) -> HttpResponse:
-        """Test what is in the form and answer with the result as a piece of the page. Saves nothing.
-
-        Whoever may test but not change gets a test of what is saved.
-        """
-        interface = self.get_object(request, object_id) if object_id else None
-        if not request.user.has_perm("delivery_s3.test_s3interface") or (object_id and interface is None):
-            raise PermissionDenied
-        if request.method != "POST":
-            return HttpResponse(status=405, headers={"Allow": "POST"})
-        if interface is not None and not self.has_change_permission(request, interface):
-            report = interfaces.test_saved(interface)
-            return render(request, "delivery_s3/test_report.html", {"report": report.as_json()})
-        if interface is None and not self.has_add_permission(request):
-            raise PermissionDenied
-        form = self.get_form(request, interface, change=interface is not None)(request.POST, instance=interface)
-        if not form.is_valid():
-            return render(request, "delivery_s3/test_form_errors.html", {"form": form}, status=422)
-        report = interfaces.test(form.instance)
-        return render(request, "delivery_s3/test_report.html", {"report": report.as_json()})
-
-
-def _test_url(object_id: str | None) -> str:
-    if object_id:
-        return reverse("admin:delivery_s3_s3interface_test", args=[object_id])
-    return reverse("admin:delivery_s3_s3interface_test_new")
 
 
 @admin.register(ArchivePolicy)
@@ -328,7 +153,7 @@ class DeliveryAdmin(admin.ModelAdmin[Delivery]):
         )
 
     @admin.action(description="Retry failed deliveries", permissions=["retry"])
-    def retry(self, request: HttpRequest, queryset: QuerySet[Delivery]) -> TemplateResponse | None:
+    def retry(self, request: HttpRequest, queryset: QuerySet[Delivery]) -> None:
         """Make the chosen ones that failed due again."""
         failed = list(queryset.filter(state=State.FAILED))
         count = archiver.retry(failed)
@@ -337,4 +162,3 @@ class DeliveryAdmin(admin.ModelAdmin[Delivery]):
         for interface_id in {delivery.interface_id for delivery in failed}:
             tasks.request_delivery(interface_id)
         self.message_user(request, f"{count} deliveries are due again." if count else "None of these had failed.")
-        return None

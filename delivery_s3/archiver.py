@@ -14,7 +14,7 @@ import random
 import threading
 import uuid
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -25,7 +25,7 @@ from time import monotonic
 from django.conf import settings
 from django.db import connection as database
 from django.db import transaction
-from django.db.models import Q
+from django.db.models import Count, Q
 from django.utils import timezone
 
 from anaphora.reports.models import Report
@@ -96,6 +96,21 @@ def retry(deliveries: list[Delivery]) -> int:
     return Delivery.objects.filter(pk__in=[each.pk for each in deliveries], state=State.FAILED).update(
         state=State.PENDING, due_at=timezone.now(), diagnosis="", detail=""
     )
+
+
+def tally(interfaces: Collection[int]) -> dict[int, Counter[State]]:
+    """Count, for each interface, what is pending or being sent, what failed, and what was delivered in 24 hours."""
+    counts: dict[int, Counter[State]] = {interface: Counter() for interface in interfaces}
+    open_rows = Delivery.objects.filter(
+        interface__in=interfaces, state__in=[State.PENDING, State.SENDING, State.FAILED]
+    )
+    recent = Delivery.objects.filter(
+        interface__in=interfaces, state=State.DELIVERED, delivered_at__gte=timezone.now() - timedelta(hours=24)
+    )
+    for rows in (open_rows, recent):
+        for interface, state, number in rows.order_by().values_list("interface", "state").annotate(Count("pk")):
+            counts[interface][State.PENDING if state == State.SENDING else State(state)] += number
+    return counts
 
 
 def deliver_due(interface_id: int, *, ignore_pause: bool = False) -> Drained:

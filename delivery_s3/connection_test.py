@@ -1,166 +1,159 @@
-"""What the Test button runs: named steps from the settings to a file in the bucket.
-
-The write is the production path itself: the same storage call, with the same prefix, encryption, lock mode,
-checksum and condition as a report's. The test file stays in the bucket, for whoever wants to see it there.
-Nothing here touches the database.
+"""Runs a connection test: the steps of `steps`, one after the other, within a time that is bounded whatever the
+network does, and what they have found as a report. Nothing here touches the database.
 """
 
-import hashlib
-import io
+import queue
+import threading
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
-from enum import StrEnum
 from time import monotonic
 from typing import Any
 
 from delivery_s3.diagnosis import CATALOGUE, DeliveryError, Diagnosis
-from delivery_s3.keys import connection_test_key, content_disposition
-from delivery_s3.storage import ArchiveStorage, Connection, Integrity, Receipt, Upload
+from delivery_s3.steps import CONNECT_TIMEOUT, READ_TIMEOUT, STEPS, Finding, Outcome, Step, Trial, not_needed
+from delivery_s3.storage import ArchiveStorage, Connection
 
-CONNECT_TIMEOUT, READ_TIMEOUT = 5, 10
-"""Seconds. Somebody is waiting in front of the page."""
-
-
-class Outcome(StrEnum):
-    """How a step ended."""
-
-    PASSED = "passed"
-    FAILED = "failed"
-    SKIPPED = "skipped"
-    ADVICE = "advice"
-
-
-@dataclass(frozen=True)
-class Step:
-    """One finished step. `diagnosis` is a code of the catalogue where it failed, else empty."""
-
-    title: str
-    outcome: Outcome
-    seconds: float = 0
-    text: str = ""
-    diagnosis: str = ""
-    detail: str = ""
+DEADLINE = 20
+"""Seconds that a whole test may last, whatever the network does."""
 
 
 @dataclass(frozen=True)
 class TestReport:
-    """What one connection test found. It passed when no step failed."""
+    """What one connection test found. It passed when the test file was written and no step failed."""
 
     __test__ = False  # not one of pytest's
 
     tested_at: datetime
     steps: list[Step]
     object_key: str = ""
+    retain_until: datetime | None = None
+    capabilities: dict[str, str] = field(default_factory=dict)
+    """What the store was seen to do: `condition` (enforced, ignored, refused), `integrity` (a grade)."""
 
     @property
     def passed(self) -> bool:
         """Whether a report can be delivered."""
-        return all(step.outcome is not Outcome.FAILED for step in self.steps)
+        return bool(self.object_key) and self._failed is None
 
     @property
     def diagnosis(self) -> Diagnosis | None:
         """Return the catalogue's entry of the step that failed, or None."""
-        return next((CATALOGUE[step.diagnosis] for step in self.steps if step.diagnosis), None)
+        return CATALOGUE[self._failed.diagnosis] if self._failed else None
+
+    @property
+    def _failed(self) -> Step | None:
+        return next((step for step in self.steps if step.outcome is Outcome.FAILED), None)
 
     def as_json(self) -> dict[str, Any]:
         """Return plain values for JSON, with the diagnosis spelled out."""
-        diagnosis = self.diagnosis
+        failed, diagnosis = self._failed, self.diagnosis
         return {
             "passed": self.passed,
             "tested_at": self.tested_at.isoformat(timespec="seconds"),
             "object_key": self.object_key,
+            "retain_until": self.retain_until.isoformat() if self.retain_until else None,
+            "capabilities": self.capabilities,
             "diagnosis": asdict(diagnosis) if diagnosis else None,
+            "fix": asdict(failed.fix) if failed and failed.fix else None,
             "steps": [asdict(step) for step in self.steps],
         }
 
 
-@dataclass
-class _Trial:
-    """What the steps hand on to each other."""
+class ConnectionTest:
+    """One test of one connection: iterate over `steps()`, then ask for the `report()`.
 
-    connection: Connection
-    prefix: str
-    tested_at: datetime
-    storage: ArchiveStorage | None = None
-    receipt: Receipt | None = None
-    notes: dict[str, str] = field(default_factory=dict)
+    `steps()` yields each step as it ends, and has ended after DEADLINE seconds whatever the network does. Leaving it
+    early cancels the test. Neither raises DeliveryError.
+    """
 
+    def __init__(self, connection: Connection | DeliveryError, *, prefix: str) -> None:
+        self._connection, self._prefix = connection, prefix
+        self._tested_at = datetime.now(UTC)
+        self._trial: Trial | None = None
+        self._steps: list[Step] = []
+        self._cancelled = threading.Event()
 
-def run(connection: Connection, *, prefix: str) -> TestReport:
-    """Test a connection, putting one small file under `prefix`. Takes some 15 s at the worst. Never raises
-    DeliveryError: what went wrong is in the report."""
-    trial = _Trial(connection, prefix, datetime.now(UTC))
-    steps = list(_steps(trial))
-    return TestReport(trial.tested_at, steps, trial.receipt.object_key if trial.receipt else "")
+    def steps(self) -> Iterator[Step]:
+        """Run the test, yielding its steps."""
+        found: queue.SimpleQueue[Step | None] = queue.SimpleQueue()
+        # A thread, because neither the resolver nor a server that sends a byte now and then heeds a time-out.
+        threading.Thread(target=self._run, args=(found,), daemon=True, name="connection-test").start()
+        end = monotonic() + DEADLINE
+        try:
+            while True:
+                try:
+                    step = found.get(timeout=max(end - monotonic(), 0))
+                except queue.Empty:
+                    yield from self._out_of_time()
+                    return
+                if step is None:
+                    return
+                self._steps.append(step)
+                yield step
+        finally:
+            self._cancelled.set()
 
+    def report(self) -> TestReport:
+        """Return what the steps so far have found."""
+        receipt = self._trial.receipt if self._trial else None
+        return TestReport(
+            tested_at=self._tested_at,
+            steps=self._steps,
+            object_key=receipt.object_key if receipt else "",
+            retain_until=receipt.retain_until if receipt else None,
+            capabilities=dict(self._trial.capabilities) if self._trial else {},
+        )
 
-def failed_before_start(error: DeliveryError) -> TestReport:
-    """Return the report of a test that had nothing to start with, because the settings give no connection."""
-    steps = [_failed(STEPS[0][0], error, 0), *(Step(title, Outcome.SKIPPED) for title, _ in STEPS[1:])]
-    return TestReport(datetime.now(UTC), steps)
+    def _run(self, found: "queue.SimpleQueue[Step | None]") -> None:
+        failed = False
+        for title, function, optional in STEPS:
+            if self._cancelled.is_set():
+                break
+            if failed:
+                found.put(Step(title, Outcome.SKIPPED))
+                continue
+            step = self._step(title, function, optional=optional)
+            failed = step.outcome is Outcome.FAILED
+            found.put(step)
+        found.put(None)
 
-
-def _steps(trial: _Trial) -> Iterator[Step]:
-    """Run the steps in their order; after one that failed the others are skipped."""
-    failed = False
-    for title, step in STEPS:
-        if failed:
-            yield Step(title, Outcome.SKIPPED)
-            continue
+    def _step(self, title: str, function: Callable[[Trial], Finding], *, optional: bool) -> Step:
         started = monotonic()
         try:
-            outcome, text = step(trial)
+            if self._trial is None:
+                self._trial = self._start()
+            outcome, text = function(self._trial)
         except DeliveryError as error:
-            failed = True
-            yield _failed(title, error, monotonic() - started)
-        else:
-            yield Step(title, outcome, round(monotonic() - started, 3), text)
+            if optional:
+                outcome, text = not_needed(error)
+            else:
+                diagnosis = error.diagnosis
+                seconds = round(monotonic() - started, 3)
+                return Step(title, Outcome.FAILED, seconds, diagnosis.title, diagnosis.code, error.detail, error.fix)
+        return Step(title, outcome, round(monotonic() - started, 3), text)
 
+    def _start(self) -> Trial:
+        if isinstance(self._connection, DeliveryError):
+            raise self._connection
+        # The shortest lock there is: a test file need not outlast its use.
+        connection = replace(
+            self._connection,
+            connect_timeout=CONNECT_TIMEOUT,
+            read_timeout=READ_TIMEOUT,
+            retention_days=min(self._connection.retention_days, 1),
+        )
+        return Trial(connection, self._prefix, self._tested_at, ArchiveStorage(connection))
 
-def _failed(title: str, error: DeliveryError, seconds: float) -> Step:
-    diagnosis = error.diagnosis
-    return Step(title, Outcome.FAILED, round(seconds, 3), diagnosis.title, diagnosis.code, error.detail)
-
-
-def _settings(trial: _Trial) -> tuple[Outcome, str]:
-    trial.storage = ArchiveStorage(trial.connection)
-    _ = trial.storage.client
-    return Outcome.PASSED, f"Bucket {trial.connection.bucket_name} at {trial.connection.endpoint_url or 'AWS S3'}"
-
-
-def _write(trial: _Trial) -> tuple[Outcome, str]:
-    assert trial.storage is not None
-    text = (
-        f"Anaphora put this file here on {trial.tested_at:%Y-%m-%d at %H:%M:%S} UTC\n"
-        "to test that reports can be archived in this bucket. It may be deleted.\n"
-    ).encode()
-    sha256 = hashlib.sha256(text).hexdigest()
-    upload = Upload(
-        key=connection_test_key(prefix=trial.prefix, tested_at=trial.tested_at, sha256=sha256),
-        size=len(text),
-        sha256=sha256,
-        md5=hashlib.md5(text, usedforsecurity=False).hexdigest(),
-        content_type="text/plain; charset=utf-8",
-        content_disposition=content_disposition("anaphora-connection-test.txt"),
-    )
-    trial.receipt = trial.storage.put(upload, io.BytesIO(text))
-    return Outcome.PASSED, f"Stored {trial.receipt.object_key}"
-
-
-def _integrity(trial: _Trial) -> tuple[Outcome, str]:
-    assert trial.receipt is not None
-    return {
-        Integrity.SHA256: (Outcome.PASSED, "The store confirmed the SHA-256."),
-        Integrity.ETAG: (Outcome.PASSED, "The store confirmed the MD5."),
-        Integrity.MD5: (Outcome.PASSED, "The store accepted the MD5; it shows no checksum of its own."),
-        Integrity.NONE: (Outcome.ADVICE, "The store confirmed no checksum."),
-    }[trial.receipt.integrity]
-
-
-STEPS: list[tuple[str, Callable[[_Trial], tuple[Outcome, str]]]] = [
-    ("Settings", _settings),
-    ("Write", _write),
-    ("Integrity", _integrity),
-]
-"""Title and function of each step, in order. To add one, add a row."""
+    def _out_of_time(self) -> Iterator[Step]:
+        waiting = STEPS[len(self._steps) :]
+        for title, _, optional in waiting:
+            if optional:
+                step = Step(title, Outcome.SKIPPED, 0, "No time was left.")
+            elif any(each.outcome is Outcome.FAILED for each in self._steps):
+                step = Step(title, Outcome.SKIPPED)
+            else:
+                diagnosis = CATALOGUE["test_too_slow"]
+                step = Step(title, Outcome.FAILED, DEADLINE, diagnosis.title, diagnosis.code)
+            self._steps.append(step)
+            yield step

@@ -35,13 +35,23 @@ class Diagnosis:
     scope: Scope = Scope.INTERFACE
 
 
+@dataclass(frozen=True)
+class Fix:
+    """A value that would put things right, for a button beside the diagnosis."""
+
+    field: str
+    value: str
+    label: str
+
+
 class DeliveryError(Exception):
     """A report or a test file did not reach the bucket, for a reason that the catalogue knows."""
 
-    def __init__(self, code: str, detail: str = "") -> None:
+    def __init__(self, code: str, detail: str = "", *, fix: Fix | None = None) -> None:
         self.diagnosis = CATALOGUE[code]
         self.detail = detail
         """What exactly was answered, in one line: for an expert, beside the diagnosis. Never a secret."""
+        self.fix = fix
         super().__init__(f"{self.diagnosis.title}: {detail}" if detail else self.diagnosis.title)
 
 
@@ -94,8 +104,7 @@ _CATALOGUE = [
         "connection_lost",
         "Connection lost",
         "The connection broke while the file was on its way or before the answer was complete.",
-        f"{_RETRIED} If it persists, look at proxies and load balancers between here and the endpoint, and "
-        "check whether Custom endpoint says http where the port speaks https.",
+        f"{_RETRIED} If it persists, look at proxies and load balancers between here and the endpoint.",
         field="endpoint_url",
         retryable=True,
         scope=Scope.REPORT,
@@ -115,7 +124,30 @@ _CATALOGUE = [
         "server's web console doesn't serve.",
         field="endpoint_url",
     ),
-    # TLS. All five begin with the manual's words.
+    Diagnosis(
+        "https_expected",
+        "http spoken to an https port",
+        "Custom endpoint says http, but the port speaks https.",
+        "Begin Custom endpoint with https://.",
+        field="endpoint_url",
+    ),
+    Diagnosis(
+        "http_expected",
+        "https spoken to an http port",
+        "Custom endpoint says https, but the port speaks plain http.",
+        "Begin Custom endpoint with http:// if the network between is your own, or name the server's https port.",
+        field="endpoint_url",
+    ),
+    Diagnosis(
+        "test_too_slow",
+        "Test stopped after 20 seconds",
+        "The endpoint answers, but so slowly that the test did not come to its end.",
+        "Try again. If it persists, look at the network and at the load of the server; deliveries wait longer than "
+        "the test does, but would be slow.",
+        field="endpoint_url",
+        retryable=True,
+    ),
+    # TLS. All of these begin with the manual's words.
     Diagnosis(
         "certificate_self_signed",
         "SSL certificate error: self-signed",
@@ -156,8 +188,8 @@ _CATALOGUE = [
     Diagnosis(
         "tls_failed",
         "SSL certificate error: no secure connection",
-        "The two sides couldn't agree on a secure connection. A port that speaks plain http looks like this too.",
-        "Check the port in Custom endpoint and whether it speaks https; if so, the server's TLS set-up.",
+        "The two sides couldn't agree on a secure connection.",
+        "Check the port in Custom endpoint and the server's TLS set-up.",
         field="endpoint_url",
     ),
     Diagnosis(
@@ -258,7 +290,8 @@ _CATALOGUE = [
     Diagnosis(
         "access_denied",
         "Access Denied",
-        "The keys are valid, but may not write here.",
+        "The keys are valid, but may not write here. With AWS, where all accounts share the bucket names, the bucket "
+        "may also be somebody else's.",
         "Grant s3:PutObject on this bucket and Key prefix to the key's owner; no other permission is needed. "
         "Check that Bucket name is the one that the permission names.",
         field="bucket_name",

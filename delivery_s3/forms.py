@@ -1,16 +1,24 @@
 """The configuration form: every mistake is named at its field, with the remedy."""
 
 import re
+from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
 from django import forms
 from django.core.exceptions import ValidationError
+from django.utils.html import format_html
 
+from delivery_s3.diagnosis import CATALOGUE
+from delivery_s3.guard import is_internal
 from delivery_s3.keys import prefix_problem
 from delivery_s3.models import Encryption, S3Interface
+from delivery_s3.tls import readable
 
-_BUCKET_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9]")
+_STRICT_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+_LENIENT_BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9]")
+_FOUR_NUMBERS = re.compile(r"\d+\.\d+\.\d+\.\d+")
+_REGION = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 
 
 class S3InterfaceForm(forms.ModelForm[S3Interface]):
@@ -21,6 +29,12 @@ class S3InterfaceForm(forms.ModelForm[S3Interface]):
         widget=forms.PasswordInput(attrs={"autocomplete": "new-password", "class": "vTextField"}),
     )
 
+    allow_http = forms.BooleanField(
+        required=False,
+        label="Send reports unencrypted",
+        help_text="Only needed for an http endpoint outside your own network.",
+    )
+
     class Meta:
         model = S3Interface
         fields = "__all__"  # noqa: DJ007  # what the admin class lists
@@ -28,6 +42,8 @@ class S3InterfaceForm(forms.ModelForm[S3Interface]):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.initial.pop("secret_access_key", None)
+        # Whoever saved an http endpoint has confirmed it.
+        self.initial.setdefault("allow_http", self.instance.endpoint_url.startswith("http://"))
         secret = self.fields.get("secret_access_key")
         if secret is not None:
             secret.required = self.instance.pk is None
@@ -46,21 +62,20 @@ class S3InterfaceForm(forms.ModelForm[S3Interface]):
             return stored
         return _without_blanks(typed)
 
-    def clean_bucket_name(self) -> str:
-        """Refuse what can't be a bucket's name with any store."""
-        name: str = self.cleaned_data["bucket_name"]
-        if not _BUCKET_NAME.fullmatch(name):
-            raise ValidationError(
-                "A bucket's name has 3 to 255 letters, digits, dots and hyphens, and begins and ends with a letter "
-                "or digit. Enter the name alone, without s3:// and without a folder."
-            )
-        return name
+    def clean_region(self) -> str:
+        """Take what can be a region's name: it becomes part of addresses and signatures."""
+        region: str = self.cleaned_data["region"]
+        if region and not _REGION.fullmatch(region):
+            raise ValidationError("A region is written in small letters, digits and hyphens, such as eu-central-1.")
+        return region
 
     def clean_endpoint_url(self) -> str:
-        """Take an http or https address with nothing behind host and port."""
+        """Take an http or https address with nothing behind host and port; offer what was meant."""
         url: str = self.cleaned_data["endpoint_url"].rstrip("/")
         if not url:
             return url
+        if ":/" not in url and not url.startswith("/") and not url.endswith(":"):
+            raise _offer("Begin with https:// (or http://).", "endpoint_url", f"https://{url}")
         try:
             parts = urlsplit(url)
             usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and (parts.port or 1) > 0
@@ -71,8 +86,10 @@ class S3InterfaceForm(forms.ModelForm[S3Interface]):
         if parts.username is not None or parts.password is not None:
             raise ValidationError("Leave user and password out; the keys have fields of their own.")
         if parts.path or parts.query or parts.fragment:
-            raise ValidationError(
-                f"Enter {parts.scheme}://{parts.netloc} alone; the bucket and a key prefix have fields of their own."
+            raise _offer(
+                "Nothing belongs behind host and port; the bucket and a key prefix have fields of their own.",
+                "endpoint_url",
+                f"{parts.scheme}://{parts.netloc}",
             )
         return url
 
@@ -83,18 +100,81 @@ class S3InterfaceForm(forms.ModelForm[S3Interface]):
             raise ValidationError(problem)
         return prefix
 
+    def clean_ca_bundle(self) -> str:
+        """Take certificates that can be read, with plain line breaks."""
+        bundle = "\n".join(self.cleaned_data["ca_bundle"].splitlines())
+        if bundle and not readable(bundle):
+            raise ValidationError(CATALOGUE["ca_bundle_invalid"].remedy)
+        return bundle
+
     def clean(self) -> dict[str, Any]:
         """Check what concerns two fields."""
         values: dict[str, Any] = super().clean() or self.cleaned_data
-        if values.get("provider") != "aws" and not values.get("endpoint_url") and "endpoint_url" not in self.errors:
-            self.add_error("endpoint_url", "Every provider but AWS S3 needs its endpoint here.")
-        if values.get("provider") == "aws" and not values.get("region"):
-            self.add_error("region", "AWS S3 needs the bucket's region, such as eu-central-1.")
-        if values.get("object_lock_mode") and not values.get("retention_days"):
-            self.add_error("retention_days", "Object Lock needs a retention: for how many days?")
-        if values.get("kms_key_id") and values.get("server_side_encryption") != Encryption.KMS:
-            self.add_error("kms_key_id", "A KMS key is used with Server-side encryption aws:kms only.")
+        for field, problem in self._problems(values):
+            if field not in self.errors:
+                self.add_error(field, problem)
         return values
+
+    def _problems(self, values: dict[str, Any]) -> Iterator[tuple[str, str | ValidationError]]:
+        yield from _bucket_problems(values)
+        yield from _endpoint_problems(values)
+        if self.instance.pk and "access_key_id" in self.changed_data and not self.data.get("secret_access_key"):
+            yield "secret_access_key", "A new access key ID needs the secret that was issued with it."
+        if values.get("provider") == "aws" and not values.get("region"):
+            yield "region", "AWS S3 needs the bucket's region, such as eu-central-1."
+        if values.get("object_lock_mode") and not values.get("retention_days"):
+            yield "retention_days", "Object Lock needs a retention: for how many days?"
+        if values.get("kms_key_id") and values.get("server_side_encryption") != Encryption.KMS:
+            yield "kms_key_id", "A KMS key is used with Server-side encryption aws:kms only."
+
+
+def _bucket_problems(values: dict[str, Any]) -> Iterator[tuple[str, str | ValidationError]]:
+    name = values.get("bucket_name", "")
+    if not name:
+        return
+    if "/" in name or ":" in name:
+        yield "bucket_name", "Enter the bucket's name alone, without s3:// and without a folder."
+    elif values.get("provider") == "other":
+        if not _LENIENT_BUCKET.fullmatch(name):
+            yield "bucket_name", "A bucket's name has 3 to 255 letters, digits, dots, hyphens and underscores."
+    elif not _STRICT_BUCKET.fullmatch(name) or ".." in name or _FOUR_NUMBERS.fullmatch(name):
+        rule = "3 to 63 small letters, digits, dots and hyphens, a letter or digit first and last, and no IP address"
+        yield "bucket_name", f"A bucket's name has {rule}."
+
+
+def _endpoint_problems(values: dict[str, Any]) -> Iterator[tuple[str, str | ValidationError]]:
+    url, bucket, provider = (values.get(name, "") for name in ("endpoint_url", "bucket_name", "provider"))
+    if not url:
+        if provider != "aws" and "endpoint_url" in values:
+            yield "endpoint_url", "Every provider but AWS S3 needs its endpoint here."
+        return
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    if bucket and host.startswith(f"{bucket.lower()}."):
+        right = url.replace(f"{parts.scheme}://{bucket}.", f"{parts.scheme}://", 1)
+        yield "endpoint_url", _offer("The bucket's name is in front of the endpoint's own.", "endpoint_url", right)
+    elif parts.scheme == "http" and not is_internal(host) and not values.get("allow_http"):
+        yield (
+            "endpoint_url",
+            _offer(
+                "Over http, reports cross the network unencrypted for everybody to read. Use https, or confirm below.",
+                "endpoint_url",
+                url.replace("http://", "https://", 1),
+            ),
+        )
+
+
+def _offer(problem: str, field: str, value: str) -> ValidationError:
+    """Return an error that carries a button which enters what was probably meant."""
+    return ValidationError(
+        format_html(
+            '{} <button type="button" class="fix" data-field="{}" data-value="{}">Use {}</button>',
+            problem,
+            field,
+            value,
+            value,
+        )
+    )
 
 
 def _without_blanks(text: str) -> str:

@@ -1,34 +1,49 @@
-"""What is done with a saved interface beside delivering: testing it and re-encrypting its secret."""
+"""What is done with an interface beside delivering: testing it, clearing up after a test, re-encrypting its secret."""
 
 from django.db import transaction
 
-from delivery_s3 import archiver, connection_test
-from delivery_s3.connection_test import TestReport
+from delivery_s3 import archiver
+from delivery_s3.connection_test import ConnectionTest, TestReport
 from delivery_s3.diagnosis import DeliveryError
 from delivery_s3.fields import UnreadableSecret
 from delivery_s3.models import S3Interface
+from delivery_s3.storage import ArchiveStorage
 
 
-def test(interface: S3Interface) -> TestReport:
-    """Test what `interface` says now, saved or not. Saves nothing. Never raises DeliveryError."""
+def start_test(interface: S3Interface) -> ConnectionTest:
+    """Return a test, not yet run, of what `interface` says now, saved or not. Saves nothing."""
     try:
-        connection = interface.connection(
-            connect_timeout=connection_test.CONNECT_TIMEOUT, read_timeout=connection_test.READ_TIMEOUT
-        )
+        # What an earlier test found is not taken for granted.
+        return ConnectionTest(interface.connection(fresh=True), prefix=interface.key_prefix)
     except DeliveryError as error:
-        return connection_test.failed_before_start(error)
-    return connection_test.run(connection, prefix=interface.key_prefix)
+        return ConnectionTest(error, prefix=interface.key_prefix)
+
+
+def record(interface: S3Interface, report: TestReport) -> None:
+    """Record what a test of the saved values found. One that passed ends the interface's pause."""
+    found = {"tested_at": report.tested_at, "test_passed": report.passed, "test_report": report.as_json()}
+    if report.passed:
+        found["capabilities"] = report.capabilities
+    S3Interface.objects.filter(pk=interface.pk).update(**found)
+    if report.passed:
+        archiver.resume(interface)
 
 
 def test_saved(interface: S3Interface) -> TestReport:
-    """Test a saved interface and record what was found. A test that passes ends the interface's pause."""
-    report = test(interface)
-    S3Interface.objects.filter(pk=interface.pk).update(
-        tested_at=report.tested_at, test_passed=report.passed, test_report=report.as_json()
-    )
-    if report.passed:
-        archiver.resume(interface)
+    """Test a saved interface to the end and record what was found."""
+    test = start_test(interface)
+    for _ in test.steps():
+        pass
+    report = test.report()
+    record(interface, report)
     return report
+
+
+def remove_test_file(interface: S3Interface, key: str) -> None:
+    """Delete a test's file, where that is granted. Raises DeliveryError, and ValueError for any other key."""
+    if not key.startswith(f"{interface.key_prefix}connection.test/"):
+        raise ValueError(f"{key!r} is not the key of a connection test's file")
+    ArchiveStorage(interface.connection()).remove(key)
 
 
 def reencrypt_secrets() -> tuple[int, list[str]]:

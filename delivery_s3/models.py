@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from django.conf import settings
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.utils import timezone
@@ -115,13 +116,17 @@ class S3Interface(models.Model):
     def __str__(self) -> str:
         return self.name
 
-    def connection(self, **changes: Any) -> Connection:
-        """Return what a request needs, with `changes` to it. Raises DeliveryError where the secret is unreadable."""
+    def connection(self, *, fresh: bool = False, **changes: Any) -> Connection:
+        """Return what a request needs, with `changes` to it; `fresh` leaves what a test has found out of account.
+
+        Raises DeliveryError where the secret is unreadable.
+        """
         if isinstance(self.secret_access_key, UnreadableSecret):
             raise DeliveryError("secret_unreadable")
         provider = PROVIDERS[self.provider]
         automatic = self.addressing_style == AddressingStyle.AUTO
-        settings: dict[str, Any] = {
+        condition = "" if fresh else self.capabilities.get("condition")
+        values: dict[str, Any] = {
             "access_key_id": self.access_key_id,
             "secret_access_key": Secret(self.secret_access_key),
             "region": self.region or "us-east-1",
@@ -134,10 +139,11 @@ class S3Interface(models.Model):
             "object_lock_mode": self.object_lock_mode,
             "retention_days": self.retention_days or 0,
             "storage_class": self.storage_class,
-            "conditional_writes": provider.conditional_writes,
+            "conditional_writes": provider.conditional_writes and condition != "refused",
             "sha256_header": provider.sha256_header,
+            "allow_private": settings.ALLOW_PRIVATE_ENDPOINTS,
         }
-        return Connection(**(settings | changes))
+        return Connection(**(values | changes))
 
 
 class ArchivePolicy(models.Model):
@@ -223,6 +229,11 @@ class Delivery(models.Model):
             models.Index(fields=["interface", "due_at"], condition=models.Q(state=State.PENDING), name="delivery_due"),
             models.Index(fields=["leased_until"], condition=models.Q(state=State.SENDING), name="delivery_leased"),
             models.Index(fields=["interface", "state"], name="delivery_by_state"),
+            models.Index(
+                fields=["interface", "delivered_at"],
+                condition=models.Q(state=State.DELIVERED),
+                name="delivery_delivered",
+            ),
         ]
 
     def __str__(self) -> str:

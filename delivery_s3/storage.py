@@ -1,15 +1,14 @@
 """The S3 side: one connection, one PUT per report, and the receipt that the store answers with.
 
-This is the only module that imports boto3, botocore or django-storages. It takes a frozen `Connection`, needs
-no database, and lets no foreign error out: every failure leaves as a DeliveryError. Nothing of the machine's
-own AWS configuration may take part in a request (see `_isolated_session`), and a secret never appears in a
-message, a log or a representation.
+This is the only module that imports boto3, botocore or django-storages; `wire` guards what it makes of them. It
+takes a frozen `Connection`, needs no database, and lets no foreign error out: every failure leaves as a
+DeliveryError. Nothing of the machine's own AWS configuration may take part in a request (see
+`_isolated_session`), and a secret never appears in a message, a log or a representation.
 """
 
 import base64
 import contextlib
 import os
-import ssl
 import tempfile
 import weakref
 from collections.abc import Iterator, Mapping
@@ -18,6 +17,7 @@ from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
+from urllib.parse import SplitResult, urlsplit
 
 import boto3
 import botocore.httpsession
@@ -27,9 +27,12 @@ from django.db.models import TextChoices
 from storages.backends.s3 import S3Storage
 
 from delivery_s3.diagnosis import DeliveryError
+from delivery_s3.tls import readable
 from delivery_s3.translation import explain
+from delivery_s3.wire import tame
 
 if TYPE_CHECKING:
+    from botocore.response import StreamingBody
     from mypy_boto3_s3 import S3Client
 
 
@@ -40,6 +43,15 @@ class Integrity(TextChoices):
     ETAG = "etag", "MD5 confirmed"
     MD5 = "md5", "MD5 sent and accepted"
     NONE = "none", "not confirmed"
+
+
+class Condition(TextChoices):
+    """What became of the condition that a write made, namely that its key be free."""
+
+    MET = "met", "the key was free"
+    EXISTED = "existed", "an earlier upload of the same content was there"
+    REFUSED = "refused", "the store takes no condition; written without"
+    NOT_MADE = "not made", "written without, as the store is known to take none"
 
 
 class Secret(str):
@@ -76,6 +88,8 @@ class Connection:
     read_timeout: float = 60
     max_uploads: int = 1
     """How many threads use the client at once."""
+    allow_private: bool = True
+    """Whether loopback and private addresses may be connected to."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +113,7 @@ class Receipt:
     size: int
     sha256: str
     integrity: Integrity
+    condition: Condition
     version_id: str = ""
     etag: str = ""
     retain_until: datetime | None = None
@@ -147,6 +162,7 @@ class ArchiveStorage(S3Storage):  # type: ignore[misc]
         """The one boto3 client, shared by all threads. Raises DeliveryError."""
         with self._explained():
             client: S3Client = self.connection.meta.client
+            tame(client, allow_private=self.to.allow_private, pinned=bool(self.to.ca_bundle))
             return client
 
     def put(self, upload: Upload, body: BinaryIO) -> Receipt:
@@ -157,6 +173,7 @@ class ArchiveStorage(S3Storage):  # type: ignore[misc]
         """
         retain_until = self._retain_until()
         parameters = self._parameters(upload, retain_until)
+        condition = Condition.MET if self.to.conditional_writes else Condition.NOT_MADE
         with self._explained():
             try:
                 answer = self._put_object(body, parameters)
@@ -166,6 +183,7 @@ class ArchiveStorage(S3Storage):  # type: ignore[misc]
                 if not (self.to.conditional_writes and _refuses_condition(error)):
                     raise
                 # The store knows no such condition. The key still names one content, so nothing can mix.
+                condition = Condition.REFUSED
                 del parameters["IfNoneMatch"]
                 answer = self._put_object(body, parameters)
         etag = answer.get("ETag", "").strip('"')
@@ -176,10 +194,44 @@ class ArchiveStorage(S3Storage):  # type: ignore[misc]
             size=upload.size,
             sha256=upload.sha256,
             integrity=_integrity(upload, etag, answer.get("ChecksumSHA256", ""), accepted=True),
+            condition=condition,
             version_id=answer.get("VersionId", ""),
             etag=etag,
             retain_until=retain_until,
         )
+
+    def address(self, key: str) -> SplitResult:
+        """Return where a request for `key` goes, by its URL without the query; the bucket may be part of the host."""
+        with self._explained():
+            url = self.client.generate_presigned_url("put_object", {"Bucket": self.to.bucket_name, "Key": key})
+        return urlsplit(url)._replace(query="")
+
+    def read(self, key: str) -> bytes:
+        """Return a small object's bytes. Needs s3:GetObject. Raises DeliveryError."""
+        with self._explained(), contextlib.closing(self._get(key)) as body:
+            return body.read()
+
+    def _get(self, key: str) -> "StreamingBody":
+        return self.client.get_object(Bucket=self.to.bucket_name, Key=key)["Body"]
+
+    def remove(self, key: str) -> None:
+        """Delete one object. Needs s3:DeleteObject. Raises DeliveryError."""
+        with self._explained():
+            self.client.delete_object(Bucket=self.to.bucket_name, Key=key)
+
+    def ask(self, operation: str, **parameters: Any) -> dict[str, Any] | None:
+        """Return what the store answers to a question about the bucket, or None for "no such configuration".
+
+        `operation` is a boto3 method, such as `get_bucket_versioning`. Raises DeliveryError.
+        """
+        with self._explained():
+            try:
+                answer: dict[str, Any] = getattr(self.client, operation)(Bucket=self.to.bucket_name, **parameters)
+            except self.client.exceptions.ClientError as error:
+                if error.response["Error"]["Code"] in _NOT_CONFIGURED:
+                    return None
+                raise
+            return answer
 
     def _save(self, name: str, content: Any) -> str:
         raise TypeError("An archive is written with put(), which returns the receipt")
@@ -238,7 +290,7 @@ class ArchiveStorage(S3Storage):  # type: ignore[misc]
         except self.client.exceptions.ClientError as error:
             if error.response["ResponseMetadata"]["HTTPStatusCode"] not in (401, 403, 404, 405, 501):
                 raise
-            return Receipt(upload.key, upload.size, upload.sha256, Integrity.NONE)
+            return Receipt(upload.key, upload.size, upload.sha256, Integrity.NONE, Condition.EXISTED)
         metadata = answer.get("Metadata", {})
         if answer["ContentLength"] != upload.size or metadata.get("sha256", upload.sha256) != upload.sha256:
             raise DeliveryError("key_taken", f"{upload.key} holds {answer['ContentLength']} bytes")
@@ -248,6 +300,7 @@ class ArchiveStorage(S3Storage):  # type: ignore[misc]
             size=upload.size,
             sha256=upload.sha256,
             integrity=_integrity(upload, etag, answer.get("ChecksumSHA256", ""), accepted=False),
+            condition=Condition.EXISTED,
             version_id=answer.get("VersionId", ""),
             etag=etag,
             retain_until=answer.get("ObjectLockRetainUntilDate"),
@@ -264,10 +317,8 @@ class ArchiveStorage(S3Storage):  # type: ignore[misc]
         """Return the path of the certificates to trust. Always a path: else AWS_CA_BUNDLE would choose."""
         if not self.to.ca_bundle:
             return str(botocore.httpsession.where())
-        try:
-            ssl.create_default_context(cadata=self.to.ca_bundle)
-        except (ssl.SSLError, ValueError) as error:
-            raise DeliveryError("ca_bundle_invalid", str(error)) from error
+        if not readable(self.to.ca_bundle):
+            raise DeliveryError("ca_bundle_invalid")
         # urllib3 reads the file anew for each connection, so it must live as long as this object.
         with tempfile.NamedTemporaryFile("w", prefix="anaphora-ca-", suffix=".pem", delete=False) as file:
             file.write(self.to.ca_bundle)
@@ -288,6 +339,14 @@ class ArchiveStorage(S3Storage):  # type: ignore[misc]
             if secret and secret in explained.detail:
                 explained = DeliveryError(explained.diagnosis.code, explained.detail.replace(secret, "•••"))
             raise explained from error
+
+
+_NOT_CONFIGURED = {
+    "NoSuchBucketPolicy",
+    "NoSuchPublicAccessBlockConfiguration",
+    "ObjectLockConfigurationNotFoundError",
+    "ServerSideEncryptionConfigurationNotFoundError",
+}
 
 
 def _isolated_session() -> BotocoreSession:

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-from delivery_s3.diagnosis import DeliveryError
+from delivery_s3.diagnosis import DeliveryError, Fix
 
 S3_CODES: Mapping[str, str] = {
     "AccessDenied": "access_denied",
@@ -175,6 +175,10 @@ _VERIFY_CODES: Mapping[int, str] = {
 """OpenSSL's verification results (X509_V_ERR_… in openssl/x509_vfy.h)."""
 
 
+_PLAIN_HTTP = frozenset({"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG"})
+"""OpenSSL's words for an answer that begins with letters where a TLS record should."""
+
+
 def explain(error: Exception, *, asked_for: str = "", now: datetime | None = None) -> DeliveryError | None:
     """Return what `error` means as a DeliveryError, or None for an error that this catalogue must not hide.
 
@@ -183,6 +187,9 @@ def explain(error: Exception, *, asked_for: str = "", now: datetime | None = Non
     """
     if isinstance(error, DeliveryError):
         return error
+    inner = next((cause for cause in _chain(error) if isinstance(cause, DeliveryError)), None)
+    if inner is not None:
+        return inner
     names = [cls.__name__ for cls in type(error).__mro__]
     if "ClientError" in names:
         return _explain_answer(getattr(error, "response", {}), asked_for, now or datetime.now(UTC))
@@ -202,15 +209,26 @@ def _explain_answer(response: Mapping[str, Any], asked_for: str, now: datetime) 
     code = _code_of_answer(s3_code, status, message)
     if code == "request_refused" and not message and asked_for:
         code = asked_for
-    detail = f"{status} {s3_code}" if s3_code != str(status) else f"HTTP status {status}"
+    detail = f"HTTP status {status}" if s3_code in {"", str(status)} else f"{status} {s3_code}"
     detail += f": {message}" if message else ""
-    if code in {"wrong_region", "redirected"} and (region := headers.get("x-amz-bucket-region")):
+    fix = None
+    if code in {"wrong_region", "redirected"} and (region := _region(headers, error)):
         code, detail = "wrong_region", f"{detail} The bucket is in {region}."
-    if code == "clock_skew" and (skew := _skew(headers.get("date"), now)):
-        detail = f"{detail} {skew}"
+        fix = Fix("region", region, f"Set Region to {region}")
+    ahead = _seconds_ahead(headers.get("date"), now)
+    if code in _BY_A_WRONG_CLOCK and abs(ahead) > 900:
+        code = "clock_skew"  # several stores call it something else
+    if code == "clock_skew" and ahead:
+        side = "ahead of" if ahead > 0 else "behind"
+        detail = f"{detail} This machine's clock is {abs(ahead):.0f} s {side} the store's."
     if request_id := metadata.get("RequestId"):
         detail = f"{detail} (request {request_id})"
-    return DeliveryError(code, " ".join(detail.split()))
+    return DeliveryError(code, " ".join(detail.split()), fix=fix)
+
+
+def _region(headers: Mapping[str, str], error: Mapping[str, Any]) -> str:
+    """Return the bucket's region as far as the answer names it: in a header, or as what was expected."""
+    return str(headers.get("x-amz-bucket-region") or error.get("Region") or "")
 
 
 def _code_of_answer(s3_code: str, status: int, message: str) -> str:
@@ -222,9 +240,10 @@ def _code_of_answer(s3_code: str, status: int, message: str) -> str:
         return S3_CODES[s3_code]
     if s3_code.startswith("KMS."):
         return "kms_key_unknown"
-    return _code_of_status(status, plain=s3_code == str(status))
+    return _code_of_status(status, plain=s3_code in {"", str(status)})
 
 
+_BY_A_WRONG_CLOCK = frozenset({"access_denied", "wrong_secret", "expired_token", "unknown"})
 _DENIED = frozenset({"AccessDenied"})
 _REFUSED = frozenset({"InvalidRequest", "InvalidArgument", "NotImplemented"})
 _TELLING_WORDS = [
@@ -270,6 +289,8 @@ def _refined(code: str, error: Exception) -> str:
         for cls in type(cause).__mro__:
             if cls.__name__ in _CAUSES:
                 return _CAUSES[cls.__name__]
+        if getattr(cause, "reason", None) in _PLAIN_HTTP:
+            return "http_expected"
         if code == "tls_failed" and (verify_code := getattr(cause, "verify_code", 0)):
             return _VERIFY_CODES.get(verify_code, code)
     return code
@@ -289,12 +310,12 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
         waiting += [each for each in inner if isinstance(each, BaseException)]
 
 
-def _skew(date: str | None, now: datetime) -> str:
+def _seconds_ahead(date: str | None, now: datetime) -> float:
+    """Return how far this machine's clock is ahead of the store's, by the answer's Date header; 0 if it has none."""
     try:
-        ahead = (now - parsedate_to_datetime(date or "")).total_seconds()
+        return (now - parsedate_to_datetime(date or "")).total_seconds()
     except (TypeError, ValueError):
-        return ""
-    return f"This machine's clock is {abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} the store's."
+        return 0
 
 
 def _line(error: Exception) -> str:

@@ -4,11 +4,13 @@ import datetime
 import os
 import shutil
 import socket
+import socketserver
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -128,6 +130,143 @@ def silent() -> Iterator[int]:
         yield int(listener.getsockname()[1])
 
 
+@contextmanager
+def answering(answer: bytes) -> Iterator[tuple[int, list[bytes]]]:
+    """A server that reads a request's head and body and answers with these bytes; also the request lines it saw."""
+    seen: list[bytes] = []
+
+    class Handler(socketserver.StreamRequestHandler):
+        timeout = 0.5
+
+        def handle(self) -> None:
+            with suppress(OSError):
+                first = self.rfile.readline().strip()
+                if first:  # else it was a connection and no more
+                    seen.append(first)
+                length, waits = 0, False
+                while line := self.rfile.readline().strip().lower():
+                    length = int(line.partition(b":")[2]) if line.startswith(b"content-length") else length
+                    waits = waits or line.startswith(b"expect")
+                if waits:
+                    self.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+                self.rfile.read(length)
+                self.wfile.write(answer)
+
+    with _threaded(Handler) as port:
+        yield port, seen
+
+
+@contextmanager
+def trickling() -> Iterator[int]:
+    """A server that answers without end, a byte now and then, so that no time-out of a single read ever ends it."""
+
+    class Handler(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            with suppress(OSError):
+                self.request.sendall(b"HTTP/1.1 200 OK\r\nX-Slow: ")
+                for _ in range(100):
+                    time.sleep(0.1)
+                    self.request.sendall(b"x")
+
+    with _threaded(Handler) as port:
+        yield port
+
+
+@contextmanager
+def refusing_conditions(server: S3Server) -> Iterator[str]:
+    """What OpenStack Swift and Backblaze B2 do: a server in front of a real one that answers 501 to If-None-Match."""
+    import http.client
+    from urllib.parse import urlsplit
+
+    target = urlsplit(server.endpoint)
+    body = b"<Error><Code>NotImplemented</Code><Message>Conditional object PUTs are not supported</Message></Error>"
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def forward(self) -> None:
+            content = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            if self.headers.get("If-None-Match"):
+                self.answer(501, {"Content-Type": "application/xml"}, body)
+                return
+            upstream = http.client.HTTPConnection(target.netloc)
+            headers = {name: value for name, value in self.headers.items() if name.lower() != "expect"}
+            upstream.request(self.command, self.path, content, headers)
+            reply = upstream.getresponse()
+            self.answer(reply.status, dict(reply.getheaders()), reply.read())
+            upstream.close()
+
+        def answer(self, status: int, headers: dict[str, str], content: bytes) -> None:
+            self.send_response_only(status)
+            for name, value in headers.items():
+                if name.lower() not in {"content-length", "transfer-encoding", "connection"}:
+                    self.send_header(name, value)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        do_PUT = do_GET = do_DELETE = forward  # noqa: N815
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    with _threaded(Handler) as port:
+        # The signature covers the host's name, so the one in front must have the same as the one behind.
+        yield f"http://127.0.0.1:{port}"
+
+
+@contextmanager
+def _threaded(handler: type[socketserver.BaseRequestHandler]) -> Iterator[int]:
+    class Server(socketserver.ThreadingTCPServer):
+        daemon_threads = True
+        allow_reuse_address = True
+        block_on_close = False
+
+    with Server(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        try:
+            yield int(server.server_address[1])
+        finally:
+            server.shutdown()
+
+
+def make_chain(folder: Path) -> tuple[Path, Path]:
+    """Write a server's certificate and the intermediate one that issued it, without the root; return chain and key."""
+    root, intermediate, leaf = (ec.generate_private_key(ec.SECP256R1()) for _ in range(3))
+    issued = _issue("Intermediate", intermediate, "Root", root, ca=True)
+    own = _issue("127.0.0.1", leaf, "Intermediate", intermediate, ca=False)
+    chain, key = folder / "chain.pem", folder / "chain-key.pem"
+    chain.write_bytes(b"".join(each.public_bytes(serialization.Encoding.PEM) for each in (own, issued)))
+    _write_key(key, leaf)
+    return chain, key
+
+
+def _issue(
+    subject: str, key: ec.EllipticCurvePrivateKey, issuer: str, issuer_key: ec.EllipticCurvePrivateKey, *, ca: bool
+) -> x509.Certificate:
+    now = datetime.datetime.now(datetime.UTC)
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, subject)]))
+        .issuer_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, issuer)]))
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=30))
+        .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
+    )
+    if not ca:
+        names = x509.SubjectAlternativeName([x509.IPAddress(IPv4Address(subject))])
+        builder = builder.add_extension(names, critical=False)
+    return builder.sign(issuer_key, hashes.SHA256())
+
+
+def _write_key(path: Path, key: ec.EllipticCurvePrivateKey) -> None:
+    path.write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+
+
 def make_certificate(
     folder: Path, *, host: str = "127.0.0.1", valid_from_days: int = -1, valid_for_days: int = 30
 ) -> tuple[Path, Path]:
@@ -152,7 +291,5 @@ def make_certificate(
     )
     certificate_file, key_file = folder / "certificate.pem", folder / "key.pem"
     certificate_file.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    key_file.write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
+    _write_key(key_file, key)
     return certificate_file, key_file

@@ -28,6 +28,12 @@ pytestmark = pytest.mark.django_db(transaction=True)
 SECRET_OF_ANOTHER_TRY = "S3CRET-typed-but-wrong"
 
 
+def text_of(response: Any) -> str:
+    """The whole answer, streamed or not."""
+    content: bytes = response.getvalue() if response.streaming else response.content
+    return content.decode()
+
+
 def wait_until(condition: Callable[[], bool], log: Path, seconds: float = 60) -> None:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
@@ -88,7 +94,7 @@ def test_from_an_empty_form_to_the_receipt(
         "enabled": "on",
     }
     tested = admin_client.post(reverse("admin:delivery_s3_s3interface_test_new"), interface)
-    assert "The test passed" in tested.content.decode()
+    assert "The test passed" in text_of(tested)
     admin_client.post(reverse("admin:delivery_s3_s3interface_add"), interface)
     admin_client.post(
         reverse("admin:delivery_s3_archivepolicy_add"),
@@ -218,7 +224,7 @@ def test_the_secret_is_nowhere(
     call_command("test_s3_interface", "archive", "--json", stdout=out)
     call_command("test_s3_interface", "archive", stdout=out)
     seen = {
-        "pages": "\n".join(page.content.decode() for page in pages),
+        "pages": "\n".join(text_of(page) for page in pages),
         "database": whole_database().decode("utf-8", "replace"),
         "task messages": "\n".join(messages),
         "log": caplog.text,

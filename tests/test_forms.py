@@ -35,19 +35,28 @@ def test_the_six_fields_are_enough() -> None:
         ({"secret_access_key": "SEC\nRET"}, "secret_access_key", "line break"),
         ({"secret_access_key": ""}, "secret_access_key", "required"),
         ({"bucket_name": "s3://reports"}, "bucket_name", "without s3://"),
-        ({"bucket_name": "a"}, "bucket_name", "3 to 255"),
+        ({"bucket_name": "a"}, "bucket_name", "3 to 63"),
+        ({"bucket_name": "Reports"}, "bucket_name", "small letters"),
+        ({"bucket_name": "re..ports"}, "bucket_name", "3 to 63"),
+        ({"bucket_name": "192.168.0.1"}, "bucket_name", "no IP address"),
+        ({"bucket_name": "a", "provider": "other"}, "bucket_name", "3 to 255"),
+        ({"region": "EU Central"}, "region", "small letters"),
         ({"bucket_name": "reports/2026"}, "bucket_name", "without a folder"),
-        ({"endpoint_url": "minio:9000"}, "endpoint_url", "https://host"),
+        ({"endpoint_url": "minio:9000"}, "endpoint_url", "Use https://minio:9000"),
         ({"endpoint_url": "ftp://minio"}, "endpoint_url", "https://host"),
         ({"endpoint_url": "https://"}, "endpoint_url", "https://host"),
         ({"endpoint_url": "https://host:port"}, "endpoint_url", "https://host"),
         ({"endpoint_url": "https://user:pw@host"}, "endpoint_url", "fields of their own"),
-        ({"endpoint_url": "https://host/reports"}, "endpoint_url", "Enter https://host alone"),
-        ({"endpoint_url": "https://host?x=1"}, "endpoint_url", "Enter https://host alone"),
+        ({"endpoint_url": "https://host/reports"}, "endpoint_url", "Use https://host<"),
+        ({"endpoint_url": "https://host?x=1"}, "endpoint_url", "Use https://host<"),
+        ({"endpoint_url": "https://reports.fra1.digitaloceanspaces.com"}, "endpoint_url", "Use https://fra1.digital"),
+        ({"endpoint_url": "https://reports.s3.eu-central-003.backblazeb2.com"}, "endpoint_url", "Use https://s3.eu-c"),
+        ({"endpoint_url": "http://s3.example.com"}, "endpoint_url", "Use https://s3.example.com"),
         ({"endpoint_url": ""}, "endpoint_url", "needs its endpoint"),
         ({"provider": "aws", "endpoint_url": ""}, "region", "needs the bucket's region"),
         ({"key_prefix": "/reports"}, "key_prefix", "slash"),
         ({"object_lock_mode": "GOVERNANCE"}, "retention_days", "how many days"),
+        ({"ca_bundle": "my certificate"}, "ca_bundle", "BEGIN CERTIFICATE"),
         ({"kms_key_id": "key-1"}, "kms_key_id", "aws:kms only"),
     ],
 )
@@ -55,6 +64,23 @@ def test_each_mistake_is_named_at_its_field(changes: dict[str, Any], field: str,
     found = errors(**changes)
     assert list(found) == [field]
     assert words in found[field]
+
+
+@pytest.mark.parametrize(
+    "url", ["http://localhost:9000", "http://192.168.1.5", "http://[fd00::1]:9000", "http://ceph.lan", "http://minio"]
+)
+def test_http_is_taken_within_private_networks(url: str) -> None:
+    assert errors(endpoint_url=url) == {}
+
+
+def test_http_is_taken_elsewhere_once_it_is_confirmed() -> None:
+    assert errors(endpoint_url="http://s3.example.com", allow_http="on") == {}
+
+
+def test_a_new_access_key_id_needs_its_own_secret() -> None:
+    interface = S3InterfaceForm(FILLED).save()
+    assert list(errors(interface, access_key_id="OTHER", secret_access_key="")) == ["secret_access_key"]
+    assert errors(interface, access_key_id="OTHER", secret_access_key="NEW") == {}
 
 
 def test_a_slash_at_the_endpoint_s_end_and_blanks_around_a_key_are_taken_off() -> None:
@@ -66,7 +92,7 @@ def test_a_slash_at_the_endpoint_s_end_and_blanks_around_a_key_are_taken_off() -
 
 def test_an_empty_secret_field_changes_nothing_and_shows_nothing() -> None:
     interface = S3InterfaceForm(FILLED).save()
-    form = S3InterfaceForm(FILLED | {"secret_access_key": "", "region": "fra1"}, instance=interface)
+    form = S3InterfaceForm(FILLED | {"secret_access_key": "", "region": "fra1", "allow_http": "on"}, instance=interface)
     assert form.is_valid()
     assert form.changed_data == ["region"]
     form.save()

@@ -113,6 +113,71 @@ def test_clock_skew_is_measured() -> None:
     assert "1200 s ahead of the store's" in explained.detail
 
 
+def test_a_clock_that_is_far_off_explains_what_a_store_calls_access_denied() -> None:
+    date = "Sun, 01 Mar 2026 14:00:00 GMT"
+    assert code_of(answer("AccessDenied", "", 400, date=date)) == "clock_skew"
+    assert code_of(answer("AccessDenied", "", 403, date="Sun, 01 Mar 2026 12:01:00 GMT")) == "access_denied"
+
+
+# Amazon S3 API reference, "Error responses": what a PUT, or its signature, can be answered with.
+COMMON_S3_CODES = [
+    "AccessDenied",
+    "AccountProblem",
+    "AllAccessDisabled",
+    "AuthorizationHeaderMalformed",
+    "BadDigest",
+    "ConditionalRequestConflict",
+    "CredentialsNotSupported",
+    "EntityTooLarge",
+    "ExpiredToken",
+    "IllegalLocationConstraintException",
+    "IncompleteBody",
+    "InternalError",
+    "InvalidAccessKeyId",
+    "InvalidArgument",
+    "InvalidBucketName",
+    "InvalidBucketState",
+    "InvalidDigest",
+    "InvalidEncryptionAlgorithmError",
+    "InvalidRequest",
+    "InvalidSecurity",
+    "InvalidStorageClass",
+    "InvalidToken",
+    "InvalidURI",
+    "KMS.DisabledException",
+    "KMS.InvalidStateException",
+    "KMS.NotFoundException",
+    "KeyTooLongError",
+    "MetadataTooLarge",
+    "MethodNotAllowed",
+    "MissingContentLength",
+    "NoSuchBucket",
+    "NotImplemented",
+    "NotSignedUp",
+    "OperationAborted",
+    "PermanentRedirect",
+    "PreconditionFailed",
+    "Redirect",
+    "RequestTimeTooSkewed",
+    "RequestTimeout",
+    "ServiceUnavailable",
+    "SignatureDoesNotMatch",
+    "SlowDown",
+    "TemporaryRedirect",
+    "TokenRefreshRequired",
+    "TooManyRequests",
+    "XAmzContentSHA256Mismatch",
+    "QuotaExceeded",
+    "Throttling",
+    "RequestExpired",
+]
+
+
+@pytest.mark.parametrize("code", COMMON_S3_CODES)
+def test_every_common_error_code_of_s3_has_an_entry(code: str) -> None:
+    assert code in translation.S3_CODES
+
+
 def test_a_bucket_s_region_is_named() -> None:
     explained = explain(answer("AuthorizationHeaderMalformed", "", 400, **{"x-amz-bucket-region": "eu-west-1"}))
     assert explained is not None

@@ -32,8 +32,8 @@ RECEIPTS = 10
 
 def main() -> int:
     """Run the demo; return the exit status."""
-    signal.signal(signal.SIGTERM, _interrupt)
-    signal.signal(signal.SIGHUP, _interrupt)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupt)
     logging.getLogger("matplotlib").setLevel(logging.WARNING)
     started = time.monotonic()
     FOLDER.mkdir(parents=True, exist_ok=True)

@@ -32,6 +32,7 @@ wait_for() {
 start() {
   folder=$1
   local port=$2 fsid osd conf=$1/ceph.conf
+  rm -rf "$folder"/{mon,osd,keyring}
   mkdir -p "$folder"/{mon,osd/0}
   folder=$(cd "$folder" && pwd)
   conf=$folder/ceph.conf

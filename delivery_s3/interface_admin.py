@@ -1,0 +1,303 @@
+"""The configuration page of S3 interfaces: the list with each one's health, the form, and its Test.
+
+The Test's views answer with pieces of the page or, as the test goes on, with one JSON object per line. They work on
+what is in the form, saved or not, and save nothing, except that a test of the unchanged saved values is recorded.
+"""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from django import forms
+from django.contrib import admin, messages
+from django.contrib.admin.views.main import ChangeList
+from django.core.exceptions import PermissionDenied
+from django.http import HttpRequest, HttpResponse, HttpResponseBase, HttpResponseRedirect, StreamingHttpResponse
+from django.shortcuts import render
+from django.template.loader import render_to_string
+from django.urls import URLPattern, path, reverse
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django.utils.timesince import timesince
+
+from anaphora.reports.admin import mark
+from delivery_s3 import archiver, interfaces, permissions, tasks
+from delivery_s3.connection_test import DEADLINE, ConnectionTest, TestReport
+from delivery_s3.diagnosis import DeliveryError
+from delivery_s3.forms import S3InterfaceForm
+from delivery_s3.models import Delivery, S3Interface, State, diagnosis_of
+from delivery_s3.providers import PROVIDERS
+from delivery_s3.steps import STEPS
+
+
+class _InterfaceList(ChangeList):
+    """The list of interfaces, which counts the deliveries of all its rows at once."""
+
+    def get_results(self, request: HttpRequest) -> None:
+        """Attach to each interface its counts."""
+        super().get_results(request)
+        tallies = archiver.tally([interface.pk for interface in self.result_list])
+        for interface in self.result_list:
+            interface.tally = tallies[interface.pk]
+
+
+class S3InterfaceAdmin(admin.ModelAdmin[S3Interface]):
+    """The configuration page, with its Test."""
+
+    form = S3InterfaceForm
+    list_display = ["name", "destination", "last_test", "condition", "deliveries", "enabled"]
+    list_filter = ["provider", "enabled", "test_passed"]
+    search_fields = ["name", "bucket_name", "endpoint_url"]
+    fieldsets = [
+        (
+            None,
+            {
+                "fields": [
+                    "name",
+                    "provider",
+                    "access_key_id",
+                    "secret_access_key",
+                    "region",
+                    "bucket_name",
+                    "endpoint_url",
+                    "allow_http",
+                    "enabled",
+                ]
+            },
+        ),
+        ("Object keys", {"classes": ["collapse"], "fields": ["key_prefix", "addressing_style"]}),
+        ("Trust", {"classes": ["collapse"], "fields": ["ca_bundle"]}),
+        (
+            "Encryption, retention and storage class",
+            {
+                "classes": ["collapse"],
+                "fields": [
+                    "server_side_encryption",
+                    "kms_key_id",
+                    "object_lock_mode",
+                    "retention_days",
+                    "storage_class",
+                ],
+            },
+        ),
+    ]
+
+    # The list.
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+        """Use the list that knows its deliveries."""
+        return _InterfaceList
+
+    @admin.display(description="bucket", ordering="bucket_name")
+    def destination(self, interface: S3Interface) -> SafeString:
+        """Show where it leads."""
+        where = interface.endpoint_url or f"AWS S3 {interface.region}"
+        return format_html("{}<br><small>{}</small>", interface.bucket_name, where)
+
+    @admin.display(description="last test", ordering="tested_at")
+    def last_test(self, interface: S3Interface) -> SafeString:
+        """Show what the last test found, and when."""
+        if interface.tested_at is None:
+            return mark("never", "never tested")
+        when = format_html("<br><small>{} ago</small>", timesince(interface.tested_at, depth=1))
+        if interface.test_passed:
+            return mark("passed", "passed") + when
+        diagnosis = interface.test_report.get("diagnosis") or {}
+        return mark("failed", diagnosis.get("title", "failed")) + when
+
+    @admin.display(description="condition")
+    def condition(self, interface: S3Interface) -> SafeString:
+        """Show whether deliveries flow."""
+        if not interface.enabled:
+            return mark("never", "disabled")
+        diagnosis = diagnosis_of(interface)
+        if diagnosis is None:
+            return mark("delivered", "working")
+        return mark("failed", diagnosis.title, title=interface.detail)
+
+    @admin.display(description="delivered in 24 h · pending · failed")
+    def deliveries(self, interface: Any) -> SafeString:
+        """Count the deliveries and lead to them."""
+        address = reverse("admin:delivery_s3_delivery_changelist")
+        links = [
+            format_html(
+                '<a class="count-{0}" href="{1}?interface__id__exact={2}&amp;state__exact={0}" title="{0}">{3}</a>',
+                state.value,
+                address,
+                interface.pk,
+                interface.tally[state],
+            )
+            for state in (State.DELIVERED, State.PENDING, State.FAILED)
+        ]
+        return format_html("{} · {} · {}", *links)
+
+    # The form.
+
+    def get_urls(self) -> list[URLPattern]:
+        """Add the addresses of the Test and of what belongs to it."""
+        views = {
+            "test": self.test_view,
+            "remove": self.remove_view,
+            "grants": self.grants_view,
+            "retry": self.retry_view,
+        }
+        urls = []
+        for name, view in views.items():
+            wrapped = self.admin_site.admin_view(view)
+            urls.append(path(f"add/{name}/", wrapped, name=f"delivery_s3_s3interface_{name}_new"))
+            urls.append(path(f"<int:pk>/{name}/", wrapped, name=f"delivery_s3_s3interface_{name}"))
+        return [*urls, *super().get_urls()]
+
+    def changeform_view(
+        self,
+        request: HttpRequest,
+        object_id: str | None = None,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> HttpResponse:
+        """Show the page with its Test, and with what the last test of the saved settings found."""
+        interface = self.get_object(request, object_id) if object_id else None
+        context = {
+            "may_test": request.user.has_perm("delivery_s3.test_s3interface"),
+            "last_report": interface.test_report if interface else None,
+            "steps": [title for title, _, _ in STEPS],
+            "seconds": DEADLINE,
+            "urls": {name: _url(name, interface) for name in ("test", "remove", "grants", "retry")},
+            "paused": interface if interface and interface.diagnosis else None,
+            "pause_diagnosis": diagnosis_of(interface) if interface else None,
+            "grants": _grants(interface or S3Interface()),
+            "presets": {provider.code: provider.preset() for provider in PROVIDERS.values()},
+        }
+        return super().changeform_view(request, object_id, form_url, context | (extra_context or {}))
+
+    def save_model(self, request: HttpRequest, obj: S3Interface, form: Any, change: bool) -> None:  # noqa: FBT001
+        """Save, and let what waited for better settings go."""
+        if set(form.changed_data) & {"provider", "endpoint_url", "bucket_name"}:
+            obj.capabilities = {}  # those were another store's
+        super().save_model(request, obj, form, change)
+        archiver.resume(obj)
+        tasks.request_delivery(obj.pk)
+
+    def response_add(
+        self, request: HttpRequest, obj: S3Interface, post_url_continue: str | None = None
+    ) -> HttpResponse:
+        """Test what was just saved, if that was asked for."""
+        return self._after_test(request, obj) or super().response_add(request, obj, post_url_continue)
+
+    def response_change(self, request: HttpRequest, obj: S3Interface) -> HttpResponse:
+        """Test what was just saved, if that was asked for."""
+        return self._after_test(request, obj) or super().response_change(request, obj)
+
+    def _after_test(self, request: HttpRequest, interface: S3Interface) -> HttpResponse | None:
+        if "_save_and_test" not in request.POST or not request.user.has_perm("delivery_s3.test_s3interface"):
+            return None
+        report = interfaces.test_saved(interface)
+        diagnosis = report.diagnosis
+        if diagnosis is None:
+            self.message_user(request, f"Saved. The test passed: {report.object_key} is in the bucket.")
+        else:
+            self.message_user(
+                request, f"Saved. The test failed: {diagnosis.title}. {diagnosis.remedy}", level=messages.ERROR
+            )
+        self._log_test(request, interface, report)
+        return HttpResponseRedirect(reverse("admin:delivery_s3_s3interface_change", args=[interface.pk]))
+
+    def _log_test(self, request: HttpRequest, interface: S3Interface, report: TestReport) -> None:
+        self.log_change(request, interface, f"Tested: {report.diagnosis.title if report.diagnosis else 'passed'}.")
+
+    # The Test.
+
+    def test_view(self, request: HttpRequest, pk: int | None = None) -> HttpResponseBase:
+        """Test what is in the form; answer with one JSON object per line as the steps end, and last the report.
+
+        Whoever may test but not change gets a test of what is saved.
+        """
+        interface = self._checked(request, pk)
+        if interface is not None and not self.has_change_permission(request, interface):
+            return self._stream(request, interfaces.start_test(interface), interface, saved=True)
+        form = self._form(request, interface)
+        if not form.is_valid():
+            return render(request, "delivery_s3/test_form_errors.html", {"form": form}, status=422)
+        unchanged = interface is not None and not set(form.changed_data) - {"allow_http"}
+        return self._stream(request, interfaces.start_test(form.instance), form.instance, saved=unchanged)
+
+    def _stream(
+        self, request: HttpRequest, test: ConnectionTest, interface: S3Interface, *, saved: bool
+    ) -> StreamingHttpResponse:
+        def lines() -> Iterator[str]:
+            for step in test.steps():
+                html = render_to_string("delivery_s3/test_step.html", {"step": step})
+                yield json.dumps({"html": html, "text": f"{step.title}: {step.outcome}"}) + "\n"
+            report = test.report()
+            if saved:
+                interfaces.record(interface, report)
+                self._log_test(request, interface, report)
+            failed = archiver.tally([interface.pk])[interface.pk][State.FAILED] if interface.pk else 0
+            context = {"report": report.as_json(), "failed_deliveries": failed, "saved": saved, "live": True}
+            html = render_to_string("delivery_s3/test_verdict.html", context)
+            yield json.dumps({"verdict": html, "field": report.diagnosis.field if report.diagnosis else ""}) + "\n"
+
+        return StreamingHttpResponse(lines(), content_type="application/x-ndjson")
+
+    def remove_view(self, request: HttpRequest, pk: int | None = None) -> HttpResponse:
+        """Delete the test's file, where that is granted."""
+        interface = self._checked(request, pk)
+        form = self._form(request, interface)
+        if not form.is_valid() or (interface is not None and not self.has_change_permission(request, interface)):
+            raise PermissionDenied
+        key = request.POST.get("key", "")
+        try:
+            interfaces.remove_test_file(form.instance, key)
+        except ValueError as error:
+            raise PermissionDenied from error
+        except DeliveryError as error:
+            return HttpResponse(format_html("Not removed: {}. The file may stay where it is.", error.diagnosis.title))
+        return HttpResponse(format_html("Removed <code>{}</code>.", key))
+
+    def grants_view(self, request: HttpRequest, pk: int | None = None) -> HttpResponse:
+        """Show the permissions that what is in the form needs. Touches no network."""
+        interface = self._checked(request, pk)
+        form = self._form(request, interface)
+        form.is_valid()  # what can be used is on the instance, whatever else is wrong
+        return render(request, "delivery_s3/grants.html", {"grants": _grants(form.instance)})
+
+    def retry_view(self, request: HttpRequest, pk: int | None = None) -> HttpResponse:
+        """Make the interface's failed deliveries due again."""
+        interface = self._checked(request, pk)
+        if interface is None or not request.user.has_perm("delivery_s3.change_delivery"):
+            raise PermissionDenied
+        failed = list(Delivery.objects.filter(interface=interface, state=State.FAILED))
+        count = archiver.retry(failed)
+        self.log_change(request, interface, f"Retried {count} failed deliveries.")
+        tasks.request_delivery(interface.pk)
+        return HttpResponse(f"{count} deliveries are due again.")
+
+    def _checked(self, request: HttpRequest, pk: int | None) -> S3Interface | None:
+        """Return the interface, None for a new one. Only by POST, and only for whoever may test."""
+        interface = self.get_object(request, str(pk)) if pk is not None else None
+        allowed = request.method == "POST" and request.user.has_perm("delivery_s3.test_s3interface")
+        if interface is None:
+            allowed = allowed and pk is None and self.has_add_permission(request)
+        else:
+            allowed = allowed and self.has_view_permission(request, interface)
+        if not allowed:
+            raise PermissionDenied
+        return interface
+
+    def _form(self, request: HttpRequest, interface: S3Interface | None) -> forms.ModelForm[S3Interface]:
+        return self.get_form(request, interface, change=interface is not None)(request.POST, instance=interface)
+
+
+def _url(name: str, interface: S3Interface | None) -> str:
+    if interface is None:
+        return reverse(f"admin:delivery_s3_s3interface_{name}_new")
+    return reverse(f"admin:delivery_s3_s3interface_{name}", args=[interface.pk])
+
+
+def _grants(interface: S3Interface) -> list[permissions.Grant]:
+    return permissions.grants(
+        bucket=interface.bucket_name,
+        prefix=interface.key_prefix,
+        object_lock=bool(interface.object_lock_mode),
+        kms_key_id=interface.kms_key_id,
+    )

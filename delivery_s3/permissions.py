@@ -1,0 +1,58 @@
+"""The least that a key must be granted, as documents to copy: pure functions of bucket and prefix."""
+
+import json
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Grant:
+    """One document, and where it goes."""
+
+    title: str
+    text: str
+
+
+def grants(*, bucket: str, prefix: str, object_lock: bool = False, kms_key_id: str = "") -> list[Grant]:
+    """Return what to grant: write-only and with read access, as IAM policies (AWS, MinIO, Ceph) and for B2."""
+    bucket = bucket or "BUCKET"
+    return [
+        Grant("Write only: AWS and MinIO policy", _policy(bucket, prefix, object_lock, kms_key_id, read=False)),
+        Grant("With read access: AWS and MinIO policy", _policy(bucket, prefix, object_lock, kms_key_id, read=True)),
+        Grant("Write only: Backblaze B2", _b2(bucket, prefix, object_lock, read=False)),
+        Grant("With read access: Backblaze B2", _b2(bucket, prefix, object_lock, read=True)),
+    ]
+
+
+def _policy(bucket: str, prefix: str, object_lock: bool, kms_key_id: str, *, read: bool) -> str:  # noqa: FBT001
+    actions = ["s3:PutObject"]
+    if object_lock:
+        actions.append("s3:PutObjectRetention")
+    if read:
+        actions.append("s3:GetObject")
+    statements: list[dict[str, object]] = [
+        {"Effect": "Allow", "Action": actions, "Resource": f"arn:aws:s3:::{bucket}/{prefix}*"}
+    ]
+    if read:
+        listing: dict[str, object] = {
+            "Effect": "Allow",
+            "Action": "s3:ListBucket",
+            "Resource": f"arn:aws:s3:::{bucket}",
+        }
+        if prefix:
+            listing["Condition"] = {"StringLike": {"s3:prefix": f"{prefix}*"}}
+        statements.append(listing)
+    if kms_key_id:
+        keys = ["kms:GenerateDataKey", "kms:Decrypt"] if read else "kms:GenerateDataKey"
+        resource = kms_key_id if kms_key_id.startswith("arn:") else f"arn:aws:kms:*:*:key/{kms_key_id}"
+        statements.append({"Effect": "Allow", "Action": keys, "Resource": resource})
+    return json.dumps({"Version": "2012-10-17", "Statement": statements}, indent=2)
+
+
+def _b2(bucket: str, prefix: str, object_lock: bool, *, read: bool) -> str:  # noqa: FBT001
+    capabilities = ["writeFiles"]
+    if object_lock:
+        capabilities.append("writeFileRetentions")
+    if read:
+        capabilities += ["readFiles", "listFiles"]
+    within = f" --name-prefix {prefix}" if prefix else ""
+    return f"b2 key create --bucket {bucket}{within} anaphora {','.join(capabilities)}"

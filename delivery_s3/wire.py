@@ -1,0 +1,77 @@
+"""The one place that reaches into botocore: what a client may connect to, whom it trusts, and where it stays.
+
+botocore has no public way to say any of the three. Should a new release move what is used here, `tame()` raises, so
+that no client ever works unguarded, and the tests of this module say what has moved.
+"""
+
+import ssl
+from functools import partial
+from typing import Any
+from urllib.parse import urlsplit
+
+from delivery_s3 import guard
+from delivery_s3.diagnosis import DeliveryError
+
+
+def tame(client: Any, *, allow_private: bool, pinned: bool) -> None:
+    """Guard a boto3 S3 client before its first request.
+
+    It connects only to addresses that `guard` has checked. It follows no redirect to another region or host. With
+    `pinned`, any certificate of the CA bundle ends the chain of trust, not only a self-signed one.
+    """
+    session = client._endpoint.http_session
+    pools = {scheme: _guarded(pool, allow_private) for scheme, pool in session._pool_classes_by_scheme.items()}
+    # The second is read for direct connections, the first when a proxy's pool is made.
+    session._pool_classes_by_scheme = session._manager.pool_classes_by_scheme = pools
+    if pinned:
+        context: ssl.SSLContext = session._manager.connection_pool_kw["ssl_context"]
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    client.meta.events.register("before-call.s3", _stay)
+    client.meta.events.register("before-send.s3", partial(_check_proxied, session._proxy_config, allow_private))
+
+
+def _guarded(pool: Any, allow_private: bool) -> type:  # noqa: FBT001
+    connection = type(
+        f"Guarded{pool.ConnectionCls.__name__}", (_Guarded, pool.ConnectionCls), {"allow_private": allow_private}
+    )
+    return type(f"Guarded{pool.__name__}", (pool,), {"ConnectionCls": connection})
+
+
+class _Guarded:
+    """Resolves its host's name itself and connects by the addresses that were found to be allowed."""
+
+    allow_private: bool
+    _dns_host: str
+    port: int
+
+    def _new_conn(self) -> Any:
+        # urllib3 keeps the name that it resolves in `_dns_host`, and asks certificates for `host`, which follows it.
+        name = self._dns_host
+        failure: Exception | None = None
+        try:
+            for address in guard.resolve(name, self.port, allow_private=self.allow_private):
+                self._dns_host = address
+                try:
+                    return super()._new_conn()  # type: ignore[misc]
+                except Exception as error:
+                    failure = error
+        finally:
+            self._dns_host = name
+        assert failure is not None
+        raise failure
+
+
+def _check_proxied(proxies: Any, allow_private: bool, request: Any, **kwargs: Any) -> None:  # noqa: FBT001
+    """Refuse a forbidden endpoint that a proxy would connect to in our place, as far as its name is known here."""
+    if proxies.proxy_url_for(request.url):
+        host = urlsplit(request.url)
+        try:
+            guard.resolve(str(host.hostname), host.port or 443, allow_private=allow_private)
+        except DeliveryError as error:
+            if error.diagnosis.code != "host_not_found":
+                raise
+
+
+def _stay(context: Any, **kwargs: Any) -> None:
+    # What botocore's redirector notes when it has redirected once; it then lets the error through.
+    context["s3_redirect"]["redirected"] = True

@@ -1,0 +1,40 @@
+import json
+
+from delivery_s3.permissions import grants
+
+
+def test_put_object_on_bucket_and_prefix_is_the_least() -> None:
+    write, read, b2_write, b2_read = grants(bucket="finance", prefix="reports/")
+    assert json.loads(write.text)["Statement"] == [
+        {"Effect": "Allow", "Action": ["s3:PutObject"], "Resource": "arn:aws:s3:::finance/reports/*"}
+    ]
+    statements = json.loads(read.text)["Statement"]
+    assert statements[0]["Action"] == ["s3:PutObject", "s3:GetObject"]
+    assert statements[1]["Resource"] == "arn:aws:s3:::finance"
+    assert statements[1]["Condition"] == {"StringLike": {"s3:prefix": "reports/*"}}
+    assert b2_write.text == "b2 key create --bucket finance --name-prefix reports/ anaphora writeFiles"
+    assert b2_read.text.endswith("writeFiles,readFiles,listFiles")
+
+
+def test_without_a_prefix_the_whole_bucket_is_meant() -> None:
+    write, read, b2_write, _ = grants(bucket="finance", prefix="")
+    assert json.loads(write.text)["Statement"][0]["Resource"] == "arn:aws:s3:::finance/*"
+    assert "Condition" not in json.loads(read.text)["Statement"][1]
+    assert "--name-prefix" not in b2_write.text
+
+
+def test_lock_and_encryption_key_need_more() -> None:
+    write, read, b2_write, _ = grants(bucket="finance", prefix="", object_lock=True, kms_key_id="1234-abcd")
+    statements = json.loads(write.text)["Statement"]
+    assert statements[0]["Action"] == ["s3:PutObject", "s3:PutObjectRetention"]
+    assert statements[1] == {
+        "Effect": "Allow",
+        "Action": "kms:GenerateDataKey",
+        "Resource": "arn:aws:kms:*:*:key/1234-abcd",
+    }
+    assert json.loads(read.text)["Statement"][2]["Action"] == ["kms:GenerateDataKey", "kms:Decrypt"]
+    assert b2_write.text.endswith("writeFiles,writeFileRetentions")
+
+
+def test_a_bucket_that_is_not_named_yet_has_a_place() -> None:
+    assert "arn:aws:s3:::BUCKET/*" in grants(bucket="", prefix="")[0].text
