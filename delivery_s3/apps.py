@@ -4,6 +4,7 @@ from functools import partial
 from typing import Any
 
 from django.apps import AppConfig
+from django.core.checks import Tags, register
 from django.db import transaction
 
 
@@ -11,14 +12,16 @@ class DeliveryS3Config(AppConfig):
     """The delivery interface "S3 Object Storage"."""
 
     name = "delivery_s3"
-    verbose_name = "Delivery to S3"
+    verbose_name = "S3 Object Storage"
 
     def ready(self) -> None:
         """Connect to reports."""
         from anaphora.reports import archives
         from anaphora.reports.signals import report_ingested
+        from delivery_s3 import checks
         from delivery_s3.whereabouts import whereabouts
 
+        register(checks.secrets_can_be_decrypted, Tags.database)
         report_ingested.connect(_on_report_ingested, dispatch_uid="delivery_s3")
         archives.register(whereabouts)
 

@@ -25,7 +25,7 @@ from time import monotonic
 from django.conf import settings
 from django.db import connection as database
 from django.db import transaction
-from django.db.models import Count, Q
+from django.db.models import Count, Exists, OuterRef, Q
 from django.utils import timezone
 
 from anaphora.reports.models import Report
@@ -79,11 +79,11 @@ def plan(report: Report) -> set[int]:
 def interfaces_with_due_work() -> list[int]:
     """Return the ids of the interfaces that `deliver_due()` would find something to do for."""
     now = timezone.now()
-    due = Q(deliveries__state=State.PENDING, deliveries__due_at__lte=now) | Q(
-        deliveries__state=State.SENDING, deliveries__leased_until__lt=now
-    )
+    of_interface = Delivery.objects.filter(interface=OuterRef("pk"))
+    due = Exists(of_interface.filter(state=State.PENDING, due_at__lte=now))
+    left = Exists(of_interface.filter(state=State.SENDING, leased_until__lt=now))
     ready = Q(paused_until__isnull=True) | Q(paused_until__lte=now)
-    return list(S3Interface.objects.filter(due, ready, enabled=True).values_list("pk", flat=True).distinct())
+    return list(S3Interface.objects.filter(due | left, ready, enabled=True).values_list("pk", flat=True))
 
 
 def resume(interface: S3Interface) -> None:

@@ -8,6 +8,7 @@ STEPS.
 
 import hashlib
 import io
+import secrets
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -72,7 +73,7 @@ Finding = tuple[Outcome, str]
 def _settings(trial: Trial) -> Finding:
     text = (
         f"Anaphora put this file here on {trial.tested_at:%Y-%m-%d at %H:%M:%S} UTC\n"
-        "to test that reports can be archived in this bucket. It may be deleted.\n"
+        f"to test that reports can be archived in this bucket. It may be deleted.\nTest {secrets.token_hex(8)}\n"
     )
     trial.content = text.encode()
     sha256 = hashlib.sha256(trial.content).hexdigest()

@@ -162,8 +162,16 @@ class ArchiveStorage(S3Storage):  # type: ignore[misc]
         """The one boto3 client, shared by all threads. Raises DeliveryError."""
         with self._explained():
             client: S3Client = self.connection.meta.client
-            tame(client, allow_private=self.to.allow_private, pinned=bool(self.to.ca_bundle))
             return client
+
+    @property
+    def connection(self) -> Any:
+        """This thread's boto3 resource, which django-storages makes and works with; guarded like the client."""
+        made_before = getattr(self._connections, "connection", None) is not None
+        resource = super().connection
+        if not made_before:
+            tame(resource.meta.client, allow_private=self.to.allow_private, pinned=bool(self.to.ca_bundle))
+        return resource
 
     def put(self, upload: Upload, body: BinaryIO) -> Receipt:
         """Store `body`, from its start to its end, under `upload.key`, unless something is there already.

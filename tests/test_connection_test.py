@@ -117,7 +117,7 @@ class TestCauses:
     @pytest.mark.parametrize(
         ("answer", "expected"),
         [
-            (b"HTTP/1.1 501 Not Implemented\r\nContent-Length: 0\r\n\r\n", "not_s3"),
+            (b"HTTP/1.1 501 Not Implemented\r\nConnection: close\r\nContent-Length: 0\r\n\r\n", "not_s3"),
             (b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n", "throttled"),
             (b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n", "server_error"),
             (b"HTTP/1.1 429 Too Many Requests\r\nContent-Length: 0\r\n\r\n", "throttled"),
@@ -168,6 +168,17 @@ class TestCauses:
         shifted = datetime.datetime.now(datetime.UTC) - datetime.timedelta(hours=2)
         monkeypatch.setattr(botocore.auth, "get_current_datetime", lambda *args, **kwargs: shifted)
         assert failing(run(connection))[0] in {"clock_skew", "access_denied"}
+
+    def test_what_a_proxy_does_is_left_to_it(self, connection: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+        with servers.answering(b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n") as (port, seen):
+            monkeypatch.setenv("http_proxy", f"http://user:proxy-password@127.0.0.1:{port}")
+            report = run(make_connection_like(connection, endpoint_url="http://s3.example.test"))
+        assert failing(report)[0] == "server_error"
+        for title in ("Name resolution", "Connection"):
+            assert step(report, title).outcome is Outcome.SKIPPED
+            assert "HTTP_PROXY" in step(report, title).text
+        assert seen[0].startswith(b"PUT http://s3.example.test/")
+        assert "proxy-password" not in str(report.as_json())
 
 
 class TestTls:

@@ -226,6 +226,15 @@ def test_one_request_and_one_client_for_a_put(connection: Connection) -> None:
     assert storage.client is storage.client
 
 
+def test_what_django_storages_makes_for_other_threads_is_guarded_too(bucket: Bucket, connection: Connection) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    storage = ArchiveStorage(dataclasses.replace(connection, endpoint_url="http://169.254.169.254"))
+    _ = storage.client
+    with ThreadPoolExecutor(1) as pool, pytest.raises(Exception, match="metadata"):
+        pool.submit(storage.exists, "sales/report.pdf").result()
+
+
 def test_django_s_own_save_is_closed(connection: Connection) -> None:
     with pytest.raises(TypeError, match=r"put\(\)"):
         ArchiveStorage(connection).save("x.txt", io.BytesIO(b"x"))

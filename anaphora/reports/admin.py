@@ -16,6 +16,7 @@ from anaphora.reports.models import Dashboard, Report
 
 admin.site.site_title = admin.site.site_header = "Anaphora archive"
 admin.site.index_title = "Reports and where they go"
+admin.site.site_url = None  # there is no other site to view
 # The tables need the width; the header leads to the pages of every day.
 admin.site.enable_nav_sidebar = False
 

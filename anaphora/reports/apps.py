@@ -1,6 +1,7 @@
 """What was rendered: dashboards and their reports."""
 
 from django.apps import AppConfig
+from django.core.checks import register
 
 
 class ReportsConfig(AppConfig):
@@ -8,3 +9,9 @@ class ReportsConfig(AppConfig):
 
     name = "anaphora.reports"
     verbose_name = "Reports"
+
+    def ready(self) -> None:
+        """Register the checks."""
+        from anaphora.reports import checks
+
+        register(checks.local_store_can_be_written)

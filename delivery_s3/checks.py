@@ -1,0 +1,29 @@
+"""System checks of the S3 interfaces: `manage.py check --database default` runs them, and so does `migrate`."""
+
+from typing import Any
+
+from django.core.checks import CheckMessage
+from django.core.checks import Warning as CheckWarning
+from django.db import DatabaseError
+
+from delivery_s3.fields import UnreadableSecret
+from delivery_s3.models import S3Interface
+
+
+def secrets_can_be_decrypted(databases: Any = None, **kwargs: Any) -> list[CheckMessage]:
+    """Name the interfaces whose secret no key of FERNET_KEYS decrypts."""
+    if not databases:
+        return []
+    try:
+        interfaces = list(S3Interface.objects.only("name", "secret_access_key"))
+    except DatabaseError:
+        return []  # not migrated yet
+    return [
+        CheckWarning(
+            f"The secret of the S3 interface {interface.name!r} can't be decrypted.",
+            hint="Put the key that it was encrypted with back into FERNET_KEYS, or enter the secret again.",
+            id="delivery_s3.W001",
+        )
+        for interface in interfaces
+        if isinstance(interface.secret_access_key, UnreadableSecret)
+    ]
