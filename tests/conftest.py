@@ -72,7 +72,10 @@ def clean_surroundings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
-    """A real S3 server: the Ceph RGW that CEPH_ENV names, otherwise rclone."""
+    """A real S3 server: the one that TEST_S3_ENDPOINT or CEPH_ENV names, otherwise rclone."""
+    if os.environ.get("TEST_S3_ENDPOINT"):
+        yield servers.from_environment()
+        return
     if os.environ.get("CEPH_ENV"):
         yield servers.ceph()
         return
@@ -96,6 +99,7 @@ def raw_client(server: S3Server) -> "S3Client":
     return session.client(
         "s3",
         endpoint_url=server.endpoint,
+        verify=os.environ.get("TEST_S3_CA") if server.ca_bundle else None,
         config=Config(
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",

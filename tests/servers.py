@@ -96,6 +96,19 @@ def ceph() -> S3Server:
     )
 
 
+def from_environment() -> S3Server:
+    """The endpoint that TEST_S3_ENDPOINT names, with a key pair that may do everything there."""
+    certificates = os.environ.get("TEST_S3_CA")
+    return S3Server(
+        os.environ["TEST_S3_ENDPOINT"],
+        os.environ["TEST_S3_ACCESS_KEY_ID"],
+        os.environ["TEST_S3_SECRET_ACCESS_KEY"],
+        os.environ.get("TEST_S3_REGION", "us-east-1"),
+        ca_bundle=Path(certificates).read_text() if certificates else "",
+        kind="other",
+    )
+
+
 def ceph_values() -> dict[str, str]:
     lines = Path(os.environ["CEPH_ENV"]).read_text().splitlines()
     return dict(line.split("=", 1) for line in lines if "=" in line)

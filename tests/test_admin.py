@@ -30,6 +30,7 @@ def filled(bucket: Bucket, **changes: Any) -> dict[str, Any]:
         "bucket_name": bucket.name,
         "endpoint_url": bucket.server.endpoint,
         "addressing_style": "auto",
+        "ca_bundle": bucket.server.ca_bundle,
         "enabled": "on",
     } | changes
 

@@ -91,6 +91,7 @@ def test_from_an_empty_form_to_the_receipt(
         "bucket_name": bucket.name,
         "endpoint_url": bucket.server.endpoint,
         "addressing_style": "auto",
+        "ca_bundle": bucket.server.ca_bundle,
         "enabled": "on",
     }
     tested = admin_client.post(reverse("admin:delivery_s3_s3interface_test_new"), interface)
@@ -195,6 +196,7 @@ def test_the_secret_is_nowhere(
         "bucket_name": bucket.name,
         "endpoint_url": interface.endpoint_url,
         "addressing_style": "auto",
+        "ca_bundle": bucket.server.ca_bundle,
         "enabled": "on",
     }
     change = reverse("admin:delivery_s3_s3interface_change", args=[interface.pk])

@@ -149,9 +149,9 @@ class TestTrust:
         assert receipt.integrity == Integrity.ETAG
         assert (tmp_path / "store" / "bucket" / "sales" / "report.pdf").read_bytes() == b"content"
 
-    def test_plain_http_on_the_other_side_is_told_from_a_bad_certificate(self, s3: S3Server) -> None:
-        endpoint = s3.endpoint.replace("http://", "https://")
-        connection = make_connection(s3, "any-bucket", endpoint_url=endpoint)
+    def test_plain_http_on_the_other_side_is_told_from_a_bad_certificate(self, moto: S3Server) -> None:
+        endpoint = moto.endpoint.replace("http://", "https://")
+        connection = make_connection(moto, "any-bucket", endpoint_url=endpoint)
         assert code_of(lambda: put(connection)) == "http_expected"
 
 
