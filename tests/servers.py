@@ -104,7 +104,7 @@ def from_environment() -> S3Server:
         os.environ["TEST_S3_ACCESS_KEY_ID"],
         os.environ["TEST_S3_SECRET_ACCESS_KEY"],
         os.environ.get("TEST_S3_REGION", "us-east-1"),
-        ca_bundle=Path(certificates).read_text() if certificates else "",
+        ca_bundle=Path(certificates).read_text().strip() if certificates else "",
         kind="other",
     )
 
