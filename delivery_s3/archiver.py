@@ -1,9 +1,9 @@
 """Plan and deliver: the one path of every report into a bucket.
 
-The database is the queue. `plan()` makes pending deliveries; `deliver_due()` claims a batch under a lease,
-uploads it with a thread pool over one cached client, writes the outcomes in bulk and goes on until nothing is
-due. Any number of processes may run it at the same time, and any of them may die at any moment: a lease that
-ran out makes its deliveries pending again, and the conditional write makes a repeated upload harmless.
+The database is the queue. `plan()` makes pending deliveries; `deliver_due()` claims them under a lease, uploads
+them with a thread pool over one cached client, writes the outcomes in bulk and goes on until nothing is due. Any
+number of processes may run it at the same time, and any of them may die at any moment: a lease that ran out makes
+its deliveries pending again, and the conditional write makes a repeated upload harmless.
 
 No thread of the pool touches the database.
 """
@@ -15,12 +15,13 @@ import threading
 import uuid
 from collections import Counter
 from collections.abc import Collection, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from io import BufferedReader
 from time import monotonic
+from typing import Any
 
 from django.conf import settings
 from django.db import connection as database
@@ -32,7 +33,7 @@ from anaphora.reports.models import Report
 from delivery_s3.diagnosis import DeliveryError, Scope
 from delivery_s3.keys import content_disposition, object_key, object_metadata
 from delivery_s3.models import ArchivePolicy, Delivery, S3Interface, State
-from delivery_s3.storage import ArchiveStorage, Receipt, Upload
+from delivery_s3.storage import ArchiveStorage, Condition, Receipt, Upload
 
 logger = logging.getLogger(__name__)
 
@@ -54,11 +55,13 @@ class Drained:
     failed: int = 0
     postponed: int = 0
     diagnoses: Counter[tuple[str, str]] = field(default_factory=Counter)
+    unfinished: bool = False
+    """Whether it stopped for want of time, so that there may be more."""
 
     @property
     def complete(self) -> bool:
         """Whether everything that was due is delivered."""
-        return not self.failed and not self.postponed and not self.diagnoses
+        return not (self.failed or self.postponed or self.diagnoses or self.unfinished)
 
 
 def plan(report: Report) -> set[int]:
@@ -88,7 +91,7 @@ def interfaces_with_due_work() -> list[int]:
 
 def resume(interface: S3Interface) -> None:
     """End an interface's pause: its settings have changed, or a test has passed."""
-    S3Interface.objects.filter(pk=interface.pk).update(failures=0, paused_until=None, diagnosis="", detail="")
+    S3Interface.objects.filter(pk=interface.pk).update(**_WORKING)
 
 
 def retry(deliveries: list[Delivery]) -> int:
@@ -113,63 +116,22 @@ def tally(interfaces: Collection[int]) -> dict[int, Counter[State]]:
     return counts
 
 
-def deliver_due(interface_id: int, *, ignore_pause: bool = False) -> Drained:
+def deliver_due(interface_id: int, *, ignore_pause: bool = False, seconds: float | None = None) -> Drained:
     """Deliver what is due for an interface, until nothing is or the interface fails.
 
-    Settings are read anew for each batch. A paused interface is left alone unless `ignore_pause`. Failures
-    that the catalogue knows are recorded, not raised.
+    Settings are read anew for each claim. A paused interface is left alone unless `ignore_pause`. With `seconds`,
+    nothing new is claimed after that time: `Drained.unfinished` says whether there may be more. Failures that the
+    catalogue knows are recorded, not raised.
     """
-    drained = Drained()
-    while interface := S3Interface.objects.filter(pk=interface_id, enabled=True).first():
-        paused = interface.paused_until is not None and interface.paused_until > timezone.now()
-        if paused and not ignore_pause:
-            break
-        try:
-            storage = _storage(interface)
-        except DeliveryError as error:
-            _pause(interface, error)
-            drained.diagnoses[error.diagnosis.code, error.detail] += 1
-            break
-        batch = _claim(interface)
-        if not batch:
-            break
-        failure = _deliver(interface, storage, batch, drained)
-        if failure:
-            _pause(interface, failure)
-            break
-        if interface.failures:
-            resume(interface)
-    return drained
+    return _Run(interface_id, ignore_pause=ignore_pause, seconds=seconds).drain()
 
 
-# Claiming.
+def stop() -> None:
+    """Let the runs of this process claim nothing new; what they hold they finish. For a process that must end."""
+    _stopping.set()
 
 
-def _claim(interface: S3Interface) -> list[Delivery]:
-    """Lease a batch of what is due, the longest due first, each row to one claimer only."""
-    now = timezone.now()
-    lease = uuid.uuid4()
-    of_interface = Delivery.objects.filter(interface=interface)
-    with transaction.atomic():
-        of_interface.filter(state=State.SENDING, leased_until__lt=now).update(
-            state=State.PENDING, lease=None, leased_until=None
-        )
-        due = of_interface.filter(state=State.PENDING, due_at__lte=now).order_by("due_at")
-        if database.features.has_select_for_update_skip_locked:
-            due = due.select_for_update(skip_locked=True)
-        claimed = list(due.values_list("pk", flat=True)[:BATCH])
-        Delivery.objects.filter(pk__in=claimed).update(state=State.SENDING, lease=lease, leased_until=_lease_end(now))
-    if not claimed:
-        return []
-    return list(Delivery.objects.filter(lease=lease).select_related("report__dashboard").order_by("due_at"))
-
-
-def _lease_end(now: datetime) -> datetime:
-    return now + timedelta(seconds=settings.DELIVERY_LEASE_SECONDS)
-
-
-# Sending.
-
+_stopping = threading.Event()
 _storages: dict[int, ArchiveStorage] = {}
 _storages_lock = threading.Lock()
 
@@ -190,31 +152,108 @@ Result = Receipt | DeliveryError | None
 """Of one delivery. None: not tried, because the interface had failed for another one before."""
 
 
-def _deliver(
-    interface: S3Interface, storage: ArchiveStorage, batch: list[Delivery], drained: Drained
-) -> DeliveryError | None:
-    """Upload a batch and write its outcomes as they come; return the interface's failure, if there was one."""
-    halt = threading.Event()
-    failure = None
-    renewed = monotonic()
-    with ThreadPoolExecutor(settings.DELIVERY_CONCURRENCY, "upload") as pool:
-        waiting: dict[Future[Result], Delivery] = {
-            pool.submit(_send, interface, storage, delivery, halt): delivery for delivery in batch
-        }
-        while waiting:
-            done, _ = wait(waiting, timeout=SETTLE_SECONDS)
-            settled = [(waiting.pop(future), future.result()) for future in done]
-            failure = _settle(settled, drained) or failure
-            if waiting and monotonic() - renewed > settings.DELIVERY_LEASE_SECONDS / 3:
-                _renew(list(waiting.values()))
-                renewed = monotonic()
-    return failure
+class _Run:
+    """One run of `deliver_due()`: claims under one lease of its own, and keeps its pool of threads filled.
+
+    A large report holds one thread, not the small ones behind it: as threads fall free, more is claimed. Outcomes
+    are written together, but none waits longer than SETTLE_SECONDS.
+    """
+
+    def __init__(self, interface_id: int, *, ignore_pause: bool, seconds: float | None) -> None:
+        self._interface_id, self._ignore_pause = interface_id, ignore_pause
+        self._end = monotonic() + seconds if seconds is not None else float("inf")
+        self._lease = uuid.uuid4()
+        self._renewed = self._settled_at = monotonic()
+        self._waiting: dict[Future[Result], Delivery] = {}
+        self._halt = threading.Event()
+        self._drained = Drained()
+
+    def drain(self) -> Drained:
+        """Claim, upload and settle until there is nothing left to claim and nothing under way."""
+        finished: list[tuple[Delivery, Result]] = []
+        with ThreadPoolExecutor(settings.DELIVERY_CONCURRENCY, "upload") as pool:
+            more = True
+            while True:
+                if more and len(self._waiting) < settings.DELIVERY_CONCURRENCY:
+                    more = self._fill(pool)
+                if self._waiting:
+                    done, _ = wait(self._waiting, timeout=SETTLE_SECONDS / 4, return_when=FIRST_COMPLETED)
+                    finished += [(self._waiting.pop(future), future.result()) for future in done]
+                overdue = monotonic() - self._settled_at > SETTLE_SECONDS
+                if finished and (overdue or len(finished) >= BATCH or not self._waiting):
+                    self._settle(finished)
+                    finished = []
+                if not self._waiting and not more:
+                    return self._drained
+                self._renew()
+
+    def _fill(self, pool: ThreadPoolExecutor) -> bool:
+        """Claim and hand out what is due; return whether there may be more to claim."""
+        if self._halt.is_set():
+            return False
+        if monotonic() > self._end or _stopping.is_set():
+            self._drained.unfinished = True
+            return False
+        interface = S3Interface.objects.filter(pk=self._interface_id, enabled=True).first()
+        if interface is None:
+            return False
+        paused = interface.paused_until is not None and interface.paused_until > timezone.now()
+        if paused and not self._ignore_pause:
+            return False
+        try:
+            storage = _storage(interface)
+        except DeliveryError as error:
+            _pause(interface.pk, error)
+            self._drained.diagnoses[error.diagnosis.code, error.detail] += 1
+            return False
+        batch = _claim(interface, self._lease, BATCH - len(self._waiting))
+        for delivery in batch:
+            self._waiting[pool.submit(_send, interface, storage, delivery, self._halt)] = delivery
+        return bool(batch)
+
+    def _settle(self, finished: list[tuple[Delivery, Result]]) -> None:
+        self._settled_at = monotonic()
+        failure = _settle(self._lease, finished, self._drained)
+        if failure:
+            _pause(self._interface_id, failure)
+        elif any(isinstance(result, Receipt) for _, result in finished):
+            S3Interface.objects.filter(pk=self._interface_id, failures__gt=0).update(**_WORKING)
+        refused = {result.condition for _, result in finished if isinstance(result, Receipt)}
+        if Condition.REFUSED in refused:
+            _remember(self._interface_id, condition="refused")
+
+    def _renew(self) -> None:
+        """Keep the lease of what is under way, well before it runs out."""
+        if self._waiting and monotonic() - self._renewed > settings.DELIVERY_LEASE_SECONDS / 3:
+            Delivery.objects.filter(lease=self._lease, state=State.SENDING).update(
+                leased_until=_lease_end(timezone.now())
+            )
+            self._renewed = monotonic()
 
 
-def _renew(batch: list[Delivery]) -> None:
-    Delivery.objects.filter(pk__in=[each.pk for each in batch], lease=batch[0].lease).update(
-        leased_until=_lease_end(timezone.now())
-    )
+def _claim(interface: S3Interface, lease: uuid.UUID, limit: int) -> list[Delivery]:
+    """Lease up to `limit` of what is due, the longest due first, each row to one claimer only."""
+    now = timezone.now()
+    of_interface = Delivery.objects.filter(interface=interface)
+    with transaction.atomic():
+        of_interface.filter(state=State.SENDING, leased_until__lt=now).update(
+            state=State.PENDING, lease=None, leased_until=None
+        )
+        due = of_interface.filter(state=State.PENDING, due_at__lte=now).order_by("due_at")
+        if database.features.has_select_for_update_skip_locked:
+            due = due.select_for_update(skip_locked=True)
+        claimed = list(due.values_list("pk", flat=True)[:limit])
+        Delivery.objects.filter(pk__in=claimed).update(state=State.SENDING, lease=lease, leased_until=_lease_end(now))
+    if not claimed:
+        return []
+    return list(Delivery.objects.filter(pk__in=claimed).select_related("report__dashboard").order_by("due_at"))
+
+
+def _lease_end(now: datetime) -> datetime:
+    return now + timedelta(seconds=settings.DELIVERY_LEASE_SECONDS)
+
+
+# Sending: what runs in the threads of the pool.
 
 
 def _send(interface: S3Interface, storage: ArchiveStorage, delivery: Delivery, halt: threading.Event) -> Result:
@@ -294,15 +333,12 @@ _OUTCOME_FIELDS = [
 ]  # fmt: skip
 
 
-def _settle(settled: list[tuple[Delivery, Result]], drained: Drained) -> DeliveryError | None:
+def _settle(lease: uuid.UUID, settled: list[tuple[Delivery, Result]], drained: Drained) -> DeliveryError | None:
     """Write outcomes and count them; return the failure that concerns the whole interface, if there is one.
 
     Rows whose lease was lost meanwhile belong to somebody else and are left alone: if the upload succeeded,
     that somebody's attempt finds the object and makes out the receipt.
     """
-    if not settled:
-        return None
-    lease = settled[0][0].lease
     failure = None
     for delivery, result in settled:
         delivery.lease = delivery.leased_until = None
@@ -350,21 +386,37 @@ def _record_failure(delivery: Delivery, error: DeliveryError) -> None:
         return  # no fault of this report: it is not charged, and due again as soon as the interface is
     delivery.attempts += 1
     if error.diagnosis.retryable:
-        delivery.due_at = timezone.now() + _backoff(delivery.attempts)
+        delivery.due_at = timezone.now() + _wait(delivery.attempts, error)
     else:
         delivery.state = State.FAILED
 
 
-def _pause(interface: S3Interface, error: DeliveryError) -> None:
+_WORKING: dict[str, Any] = {"failures": 0, "paused_until": None, "diagnosis": "", "detail": ""}
+
+
+def _pause(interface_id: int, error: DeliveryError) -> None:
     """Leave a failed interface alone for a while: the longer, the more often it failed in a row."""
+    interface = S3Interface.objects.get(pk=interface_id)
     failures = interface.failures + 1
-    S3Interface.objects.filter(pk=interface.pk).update(
+    S3Interface.objects.filter(pk=interface_id).update(
         failures=failures,
-        paused_until=timezone.now() + _backoff(failures),
+        paused_until=timezone.now() + _wait(failures, error),
         diagnosis=error.diagnosis.code,
         detail=error.detail,
     )
     logger.warning("Interface %s is paused after failure %d: %s", interface.name, failures, error)
+
+
+def _remember(interface_id: int, **capabilities: str) -> None:
+    """Keep what a store was seen to do, so that the next request goes by it."""
+    with transaction.atomic():
+        interface = S3Interface.objects.select_for_update().get(pk=interface_id)
+        S3Interface.objects.filter(pk=interface_id).update(capabilities=interface.capabilities | capabilities)
+
+
+def _wait(failures: int, error: DeliveryError) -> timedelta:
+    """Return how long to wait: at least as long as the store asked for, within the bound of all waits."""
+    return max(_backoff(failures), timedelta(seconds=min(error.retry_after, BACKOFF_CAP)))
 
 
 def _backoff(failures: int) -> timedelta:

@@ -47,11 +47,13 @@ class Fix:
 class DeliveryError(Exception):
     """A report or a test file did not reach the bucket, for a reason that the catalogue knows."""
 
-    def __init__(self, code: str, detail: str = "", *, fix: Fix | None = None) -> None:
+    def __init__(self, code: str, detail: str = "", *, fix: Fix | None = None, retry_after: float = 0) -> None:
         self.diagnosis = CATALOGUE[code]
         self.detail = detail
         """What exactly was answered, in one line: for an expert, beside the diagnosis. Never a secret."""
         self.fix = fix
+        self.retry_after = retry_after
+        """Seconds for which the store asked to be left alone."""
         super().__init__(f"{self.diagnosis.title}: {detail}" if detail else self.diagnosis.title)
 
 

@@ -10,10 +10,16 @@ from delivery_s3 import archiver
 logger = logging.getLogger(__name__)
 
 
+TURN_SECONDS = 20
+"""How long one task goes on claiming. Then it queues up again behind the other interfaces, so that none of them is
+held up by a long backlog or a slow store; and a worker that is told to stop needn't wait for a backlog's end."""
+
+
 @shared_task(name="delivery_s3.deliver_due")
 def deliver_due(interface_id: int) -> None:
-    """Deliver what is due for an interface."""
-    archiver.deliver_due(interface_id)
+    """Deliver what is due for an interface, for one turn."""
+    if archiver.deliver_due(interface_id, seconds=TURN_SECONDS).unfinished:
+        request_delivery(interface_id)
 
 
 @shared_task(name="delivery_s3.sweep")

@@ -223,7 +223,16 @@ def _explain_answer(response: Mapping[str, Any], asked_for: str, now: datetime) 
         detail = f"{detail} This machine's clock is {abs(ahead):.0f} s {side} the store's."
     if request_id := metadata.get("RequestId"):
         detail = f"{detail} (request {request_id})"
-    return DeliveryError(code, " ".join(detail.split()), fix=fix)
+    return DeliveryError(
+        code, " ".join(detail.split()), fix=fix, retry_after=_retry_after(headers.get("retry-after"), now)
+    )
+
+
+def _retry_after(value: str | None, now: datetime) -> float:
+    """Return the seconds that a Retry-After header asks for (RFC 9110: a number of them, or a date); 0 for none."""
+    if value and value.strip().isdecimal():
+        return float(value)
+    return max(0.0, -_seconds_ahead(value, now))
 
 
 def _region(headers: Mapping[str, str], error: Mapping[str, Any]) -> str:

@@ -1,7 +1,9 @@
 import os
+import threading
+import time
 import uuid
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -12,6 +14,7 @@ from django.utils import timezone
 from anaphora.reports.models import Dashboard
 from delivery_s3 import archiver
 from delivery_s3.archiver import deliver_due, interfaces_with_due_work, plan
+from delivery_s3.diagnosis import DeliveryError
 from delivery_s3.models import Delivery, S3Interface, State
 from delivery_s3.storage import ArchiveStorage
 from tests import servers
@@ -271,25 +274,110 @@ class TestLeases:
         assert (Delivery.objects.get().state, Delivery.objects.get().lease) == (State.SENDING, other)
         assert "after their lease had run out" in caplog.text
 
-    def test_a_lease_is_renewed_while_an_upload_runs(self, interface: S3Interface, settings: Any) -> None:
+    def test_a_lease_is_renewed_while_an_upload_runs(
+        self, interface: S3Interface, settings: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         make_policy(interface)
         make_report()
-        batch = archiver._claim(interface)
-        first = batch[0].leased_until
-        settings.DELIVERY_LEASE_SECONDS *= 2
-        archiver._renew(batch)
-        renewed = Delivery.objects.get().leased_until
-        assert first is not None
-        assert renewed is not None
-        assert renewed > first
+        settings.DELIVERY_LEASE_SECONDS = 1
+        ends: list[datetime | None] = []
+
+        def slow(*args: Any) -> Any:
+            end = time.monotonic() + 2.5
+            while time.monotonic() < end:
+                time.sleep(0.1)
+            return DeliveryError("server_error")
+
+        renew = archiver._Run._renew
+
+        def watched(run: archiver._Run) -> None:
+            renew(run)
+            ends.extend(Delivery.objects.exclude(leased_until=None).values_list("leased_until", flat=True))
+
+        monkeypatch.setattr(archiver, "_send", slow)
+        monkeypatch.setattr(archiver._Run, "_renew", watched)
+        deliver_due(interface.pk)
+        assert len(set(ends)) >= 3
 
     def test_no_row_is_claimed_twice(self, interface: S3Interface) -> None:
         make_policy(interface)
         for _ in range(archiver.BATCH + 10):
             make_report()
-        first, second, third = (archiver._claim(interface) for _ in range(3))
+        first, second, third = (archiver._claim(interface, uuid.uuid4(), archiver.BATCH) for _ in range(3))
         assert (len(first), len(second), len(third)) == (archiver.BATCH, 10, 0)
         assert not {each.pk for each in first} & {each.pk for each in second}
+
+
+class TestTurns:
+    def test_a_turn_ends_after_its_time_and_says_that_there_may_be_more(self, interface: S3Interface) -> None:
+        make_policy(interface)
+        make_report()
+        drained = deliver_due(interface.pk, seconds=-1)
+        assert (drained.delivered, drained.unfinished, drained.complete) == (0, True, False)
+        assert Delivery.objects.get().state == State.PENDING
+        assert not deliver_due(interface.pk, seconds=60).unfinished
+
+    def test_a_process_that_must_end_claims_nothing_new(
+        self, interface: S3Interface, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        make_policy(interface)
+        make_report()
+        monkeypatch.setattr(archiver, "_stopping", threading.Event())
+        archiver.stop()
+        assert deliver_due(interface.pk).unfinished
+        assert Delivery.objects.get().state == State.PENDING
+
+    def test_a_large_report_does_not_hold_up_the_small_ones_behind_it(
+        self, interface: S3Interface, settings: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        make_policy(interface)
+        large = make_report(b"large" * 1000, rendered_at=NOON - timedelta(days=1))
+        for _ in range(archiver.BATCH * 2):
+            make_report()
+        settings.DELIVERY_CONCURRENCY = 2
+        send, released = archiver._send, threading.Event()
+
+        def send_slowly(interface: S3Interface, storage: Any, delivery: Delivery, halt: threading.Event) -> Any:
+            if delivery.report_id == large.pk:
+                assert released.wait(30), "the small ones waited for the large one"
+            return send(interface, storage, delivery, halt)
+
+        settle = archiver._settle
+
+        def count(*args: Any) -> Any:
+            failure = settle(*args)
+            if Delivery.objects.filter(state=State.DELIVERED).count() == archiver.BATCH * 2:
+                released.set()
+            return failure
+
+        monkeypatch.setattr(archiver, "_send", send_slowly)
+        monkeypatch.setattr(archiver, "_settle", count)
+        assert deliver_due(interface.pk).delivered == archiver.BATCH * 2 + 1
+
+    def test_a_store_that_asks_for_time_gets_it(self, s3: S3Server, bucket: Bucket) -> None:
+        busy = b"HTTP/1.1 503 Slow Down\r\nRetry-After: 120\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+        with servers.answering(busy) as (port, seen):
+            interface = make_interface(s3, bucket.name, endpoint_url=f"http://127.0.0.1:{port}")
+            make_policy(interface)
+            for _ in range(30):
+                make_report()
+            deliver_due(interface.pk)
+        interface.refresh_from_db()
+        assert interface.diagnosis == "throttled"
+        assert interface.paused_until is not None
+        assert 110 < (interface.paused_until - timezone.now()).total_seconds() <= 120
+        assert len(seen) <= django_settings.DELIVERY_CONCURRENCY
+        assert set(Delivery.objects.values_list("state", "attempts")) == {(State.PENDING, 0)}
+
+    def test_what_a_store_refuses_is_remembered(self, bucket: Bucket) -> None:
+        with servers.refusing_conditions(bucket.server) as endpoint:
+            interface = make_interface(bucket.server, bucket.name, endpoint_url=endpoint)
+            make_policy(interface)
+            make_report()
+            assert deliver_due(interface.pk).complete
+        interface.refresh_from_db()
+        assert interface.capabilities["condition"] == "refused"
+        assert not interface.connection().conditional_writes
 
 
 class TestClients:

@@ -178,6 +178,16 @@ def test_every_common_error_code_of_s3_has_an_entry(code: str) -> None:
     assert code in translation.S3_CODES
 
 
+@pytest.mark.parametrize(
+    ("header", "seconds"), [("120", 120), ("Sun, 01 Mar 2026 12:00:30 GMT", 30), ("soon", 0), ("-5", 0), (None, 0)]
+)
+def test_retry_after_is_read_in_both_its_forms(header: str | None, seconds: int) -> None:
+    headers = {"retry-after": header} if header else {}
+    explained = explain(answer("SlowDown", "", 503, **headers), now=NOW)
+    assert explained is not None
+    assert explained.retry_after == seconds
+
+
 def test_a_bucket_s_region_is_named() -> None:
     explained = explain(answer("AuthorizationHeaderMalformed", "", 400, **{"x-amz-bucket-region": "eu-west-1"}))
     assert explained is not None

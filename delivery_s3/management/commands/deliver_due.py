@@ -1,6 +1,7 @@
 """`manage.py deliver_due`: drain what is due in this process, without Celery."""
 
 import json
+import signal
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
@@ -11,7 +12,10 @@ from delivery_s3.models import S3Interface
 
 
 class Command(BaseCommand):
-    """An operator who calls this wants a try now, so an interface's pause doesn't count."""
+    """An operator who calls this wants a try now, so an interface's pause doesn't count.
+
+    On SIGTERM it finishes what it holds and ends.
+    """
 
     help = (
         "Delivers what is due, in this process. Exits 0 when nothing due is left undelivered, "
@@ -25,6 +29,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Drain the interfaces one after the other."""
+        signal.signal(signal.SIGTERM, lambda *_: archiver.stop())
         complete = True
         for interface in _interfaces(options["interface"]):
             drained = archiver.deliver_due(interface.pk, ignore_pause=True)
