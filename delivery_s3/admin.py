@@ -58,7 +58,7 @@ class DeliveryAdmin(admin.ModelAdmin[Delivery]):
     show_full_result_count = False
     search_fields = ["object_key", "report__filename", "report__sha256", "report__dashboard__slug"]
     search_help_text = "Object key, file name, SHA-256 or dashboard."
-    actions = ["retry"]
+    actions = ["retry", "cancel"]
     fieldsets = [
         (None, {"fields": ["report_link", "interface_link", "marked_state", "explanation"]}),
         (
@@ -91,8 +91,8 @@ class DeliveryAdmin(admin.ModelAdmin[Delivery]):
         """A receipt is evidence."""
         return False
 
-    def has_retry_permission(self, request: HttpRequest) -> bool:
-        """Whoever could change deliveries, were there anything to change, may retry them."""
+    def has_operate_permission(self, request: HttpRequest) -> bool:
+        """Whoever could change deliveries, were there anything to change, may retry and cancel them."""
         return request.user.has_perm("delivery_s3.change_delivery")
 
     def get_readonly_fields(self, request: HttpRequest, obj: Delivery | None = None) -> list[str]:
@@ -152,7 +152,7 @@ class DeliveryAdmin(admin.ModelAdmin[Delivery]):
             delivery.detail,
         )
 
-    @admin.action(description="Retry failed deliveries", permissions=["retry"])
+    @admin.action(description="Retry failed deliveries", permissions=["operate"])
     def retry(self, request: HttpRequest, queryset: QuerySet[Delivery]) -> None:
         """Make the chosen ones that failed due again."""
         failed = list(queryset.filter(state=State.FAILED))
@@ -162,3 +162,12 @@ class DeliveryAdmin(admin.ModelAdmin[Delivery]):
         for interface_id in {delivery.interface_id for delivery in failed}:
             tasks.request_delivery(interface_id)
         self.message_user(request, f"{count} deliveries are due again." if count else "None of these had failed.")
+
+    @admin.action(description="Cancel undelivered deliveries", permissions=["operate"])
+    def cancel(self, request: HttpRequest, queryset: QuerySet[Delivery]) -> None:
+        """Give the chosen ones up that are neither delivered nor being sent."""
+        given_up = list(queryset.filter(state__in=[State.PENDING, State.FAILED]))
+        for delivery in given_up:
+            self.log_change(request, delivery, f"Cancelled: {delivery}.")
+        count = archiver.cancel(given_up)
+        self.message_user(request, f"{count} deliveries are cancelled." if count else "None of these could be.")

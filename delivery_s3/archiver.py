@@ -26,7 +26,7 @@ from typing import Any
 from django.conf import settings
 from django.db import connection as database
 from django.db import transaction
-from django.db.models import Count, Exists, OuterRef, Q
+from django.db.models import Count, Exists, Min, OuterRef, Q
 from django.utils import timezone
 
 from anaphora.reports.models import Report
@@ -101,6 +101,18 @@ def retry(deliveries: list[Delivery]) -> int:
     )
 
 
+def cancel(deliveries: list[Delivery]) -> int:
+    """Give up undelivered deliveries that nobody is sending; return how many. Others are left as they are."""
+    given_up = Delivery.objects.filter(pk__in=[each.pk for each in deliveries], state__in=[State.PENDING, State.FAILED])
+    return given_up.delete()[0]
+
+
+def oldest_pending(interfaces: Collection[int]) -> dict[int, datetime]:
+    """Return, for those interfaces that have something pending, when the oldest of it came in."""
+    rows = Delivery.objects.filter(interface__in=interfaces, state__in=[State.PENDING, State.SENDING])
+    return dict(rows.order_by().values_list("interface").annotate(Min("report__ingested_at")))
+
+
 def tally(interfaces: Collection[int]) -> dict[int, Counter[State]]:
     """Count, for each interface, what is pending or being sent, what failed, and what was delivered in 24 hours."""
     counts: dict[int, Counter[State]] = {interface: Counter() for interface in interfaces}
@@ -136,8 +148,11 @@ _storages: dict[int, ArchiveStorage] = {}
 _storages_lock = threading.Lock()
 
 
-def _storage(interface: S3Interface) -> ArchiveStorage:
-    """Return this process's one storage of an interface: the same until the interface's settings change."""
+def storage_of(interface: S3Interface) -> ArchiveStorage:
+    """Return this process's one storage of an interface: the same until the interface's settings change.
+
+    Raises DeliveryError.
+    """
     connection = interface.connection(max_uploads=settings.DELIVERY_CONCURRENCY)
     with _storages_lock:
         storage = _storages.get(interface.pk)
@@ -201,7 +216,7 @@ class _Run:
         if paused and not self._ignore_pause:
             return False
         try:
-            storage = _storage(interface)
+            storage = storage_of(interface)
         except DeliveryError as error:
             _pause(interface.pk, error)
             self._drained.diagnoses[error.diagnosis.code, error.detail] += 1

@@ -36,9 +36,10 @@ class _InterfaceList(ChangeList):
     def get_results(self, request: HttpRequest) -> None:
         """Attach to each interface its counts."""
         super().get_results(request)
-        tallies = archiver.tally([interface.pk for interface in self.result_list])
+        keys = [interface.pk for interface in self.result_list]
+        tallies, oldest = archiver.tally(keys), archiver.oldest_pending(keys)
         for interface in self.result_list:
-            interface.tally = tallies[interface.pk]
+            interface.tally, interface.oldest = tallies[interface.pk], oldest.get(interface.pk)
 
 
 class S3InterfaceAdmin(admin.ModelAdmin[S3Interface]):
@@ -129,7 +130,11 @@ class S3InterfaceAdmin(admin.ModelAdmin[S3Interface]):
             )
             for state in (State.DELIVERED, State.PENDING, State.FAILED)
         ]
-        return format_html("{} · {} · {}", *links)
+        counts = format_html("{} · {} · {}", *links)
+        if interface.oldest is None:
+            return counts
+        waiting = timesince(interface.oldest, depth=1)
+        return format_html("{}<br><small>the oldest has been waiting for {}</small>", counts, waiting)
 
     # The form.
 

@@ -5,6 +5,8 @@ from typing import Any
 from django.conf import settings
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
+from django.db.models.signals import pre_delete
+from django.dispatch import receiver
 from django.utils import timezone
 from django_celery_beat.models import CrontabSchedule
 
@@ -238,6 +240,13 @@ class Delivery(models.Model):
 
     def __str__(self) -> str:
         return f"{self.report} → {self.interface}"
+
+
+@receiver(pre_delete, sender=Delivery)
+def keep_receipts(instance: Delivery, **kwargs: Any) -> None:
+    """Refuse to delete a delivered row: it is a receipt. Its report and its interface are protected by it."""
+    if instance.state == State.DELIVERED:
+        raise models.ProtectedError("A delivered delivery is a receipt and can't be deleted.", {instance})
 
 
 def diagnosis_of(row: S3Interface | Delivery) -> Diagnosis | None:

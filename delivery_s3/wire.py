@@ -1,6 +1,6 @@
-"""The one place that reaches into botocore: what a client may connect to, whom it trusts, and where it stays.
+"""The one place that reaches into botocore: what a client connects to, whom it trusts, where it stays, what it asks.
 
-botocore has no public way to say any of the three. Should a new release move what is used here, `tame()` raises, so
+botocore has no public way to say any of these. Should a new release move what is used here, `tame()` raises, so
 that no client ever works unguarded, and the tests of this module say what has moved.
 """
 
@@ -11,6 +11,9 @@ from urllib.parse import urlsplit
 
 from delivery_s3 import guard
 from delivery_s3.diagnosis import DeliveryError
+
+ASK_FIRST_BYTES = 1024 * 1024
+"""From this size on, `Expect: 100-continue` lets a store refuse a file before it is sent."""
 
 
 def tame(client: Any, *, allow_private: bool, pinned: bool) -> None:
@@ -27,6 +30,7 @@ def tame(client: Any, *, allow_private: bool, pinned: bool) -> None:
         context: ssl.SSLContext = session._manager.connection_pool_kw["ssl_context"]
         context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     client.meta.events.register("before-call.s3", _stay)
+    client.meta.events.register_last("before-call.s3", _send_at_once)
     client.meta.events.register("before-send.s3", partial(_check_proxied, session._proxy_config, allow_private))
 
 
@@ -75,3 +79,9 @@ def _check_proxied(proxies: Any, allow_private: bool, request: Any, **kwargs: An
 def _stay(context: Any, **kwargs: Any) -> None:
     # What botocore's redirector notes when it has redirected once; it then lets the error through.
     context["s3_redirect"]["redirected"] = True
+
+
+def _send_at_once(params: Any, **kwargs: Any) -> None:
+    """Don't ask a store whether it would take a small file: asking costs a round trip, more than the file does."""
+    if int(params["headers"].get("Content-Length", 0)) < ASK_FIRST_BYTES:
+        params["headers"].pop("Expect", None)

@@ -31,6 +31,8 @@ class S3Server:
     region: str = "us-east-1"
     ca_bundle: str = ""
     kind: str = "rclone"
+    folder: Path | None = None
+    """Where its buckets lie as folders, with rclone."""
 
 
 def free_port() -> int:
@@ -68,7 +70,7 @@ def rclone(folder: Path, *, certificate: Path | None = None, key: Path | None = 
     try:
         wait_for_port(port, process)
         scheme = "https" if certificate else "http"
-        yield S3Server(f"{scheme}://127.0.0.1:{port}", access_key_id, secret)
+        yield S3Server(f"{scheme}://127.0.0.1:{port}", access_key_id, secret, folder=folder)
     finally:
         process.terminate()
         process.wait()

@@ -345,6 +345,26 @@ class TestReportsAndDeliveries:
         assert (failed.state, failed.diagnosis) == (State.PENDING, "")
         assert LogEntry.objects.get().get_change_message() == "Retried."
 
+    def test_an_undelivered_delivery_is_cancelled_and_that_is_in_the_log(
+        self, admin_client: Client, interface: S3Interface
+    ) -> None:
+        make_policy(interface)
+        make_report()
+        action = {"action": "cancel", "_selected_action": [Delivery.objects.get().pk]}
+        text = text_of(admin_client.post(reverse("admin:delivery_s3_delivery_changelist"), action, follow=True))
+        assert "1 deliveries are cancelled." in text
+        assert not Delivery.objects.exists()
+        assert "Cancelled: sales 2026-03-01 12:00:00 UTC" in LogEntry.objects.get().get_change_message()
+
+    def test_the_interface_list_says_how_long_the_oldest_has_been_waiting(
+        self, admin_client: Client, interface: S3Interface
+    ) -> None:
+        make_policy(interface)
+        make_report()
+        text = text_of(admin_client.get(reverse(f"{INTERFACES}_changelist")))
+        assert " 0 · 1 · 0 " in text
+        assert "the oldest has been waiting for 0" in text
+
     def test_who_may_only_view_deliveries_cannot_retry(
         self, client_with: Callable[..., Client], delivered: Delivery
     ) -> None:
