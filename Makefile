@@ -6,11 +6,12 @@ INSTALLED := .venv/installed
 # The share of lines and branches, in per cent, that the tests must reach.
 COVERAGE_FLOOR := 96
 
-.PHONY: help demo test lint bench
+.PHONY: help demo test torture lint bench
 
 help:
 	@echo "make demo   the whole product on this machine, with sample reports"
 	@echo "make test   the tests; with DATABASE_URL, CELERY_BROKER_URL, CEPH_ENV on those services"
+	@echo "make torture  1,000 reports, five minutes of killed workers, lost messages and a faulty store"
 	@echo "make lint   style, types, migrations"
 	@echo "make bench  memory of the worker for a 1 GiB report"
 
@@ -28,6 +29,9 @@ test: $(INSTALLED)
 	$(BIN)/coverage run -m pytest $(PYTEST_ARGS)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --fail-under=$(COVERAGE_FLOOR)
+
+torture: $(INSTALLED)
+	TORTURE_REPORTS=1000 TORTURE_SECONDS=300 $(BIN)/python -m pytest -s tests/test_torture.py
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -139,6 +139,7 @@ DATABASES = {"default": _read("DATABASE_URL", _database, f"sqlite:///{DATA_DIR /
 
 DELIVERY_CONCURRENCY = _read("DELIVERY_CONCURRENCY", _whole_number(1, 256), "8")
 DELIVERY_LEASE_SECONDS = _read("DELIVERY_LEASE_SECONDS", _whole_number(10, 86_400), "300")
+DELIVERY_RETRY_SECONDS = _read("DELIVERY_RETRY_SECONDS", _whole_number(1, 86_400), "3600")
 DELIVERY_SWEEP_SECONDS = _read("DELIVERY_SWEEP_SECONDS", _whole_number(1, 86_400), "30")
 
 ALLOW_PRIVATE_ENDPOINTS = _read("ALLOW_PRIVATE_ENDPOINTS", _boolean, "true")

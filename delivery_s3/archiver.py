@@ -43,8 +43,8 @@ BATCH = 50
 SETTLE_SECONDS = 2.0
 """How long an outcome may wait for others before it is written."""
 
-BACKOFF_BASE, BACKOFF_CAP = 5, 3600
-"""Seconds: what the first retry waits for at the most, about, and the most that any does."""
+BACKOFF_BASE = 5
+"""Seconds. The first retry waits for up to twice as long; each further one for up to twice as long as the last."""
 
 
 @dataclass
@@ -431,10 +431,10 @@ def _remember(interface_id: int, **capabilities: str) -> None:
 
 def _wait(failures: int, error: DeliveryError) -> timedelta:
     """Return how long to wait: at least as long as the store asked for, within the bound of all waits."""
-    return max(_backoff(failures), timedelta(seconds=min(error.retry_after, BACKOFF_CAP)))
+    return max(_backoff(failures), timedelta(seconds=min(error.retry_after, settings.DELIVERY_RETRY_SECONDS)))
 
 
 def _backoff(failures: int) -> timedelta:
     """Return a random wait below a bound that doubles with each failure, so that many waiting ones spread out."""
-    bound = min(BACKOFF_CAP, BACKOFF_BASE * 2 ** min(failures, 20))
+    bound = min(settings.DELIVERY_RETRY_SECONDS, BACKOFF_BASE * 2 ** min(failures, 20))
     return timedelta(seconds=random.uniform(0, bound))  # noqa: S311

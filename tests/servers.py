@@ -1,19 +1,24 @@
 """Real servers for the tests: S3 by rclone and by moto, and endpoints that misbehave. All on loopback."""
 
 import datetime
+import http.client
+import http.server
 import os
 import shutil
 import socket
 import socketserver
+import struct
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from enum import StrEnum
 from ipaddress import IPv4Address
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -187,47 +192,118 @@ def trickling() -> Iterator[int]:
         yield port
 
 
-@contextmanager
-def refusing_conditions(server: S3Server) -> Iterator[str]:
-    """What OpenStack Swift and Backblaze B2 do: a server in front of a real one that answers 501 to If-None-Match."""
-    import http.client
-    from urllib.parse import urlsplit
+class Fault(StrEnum):
+    """What a server in front of a real one does to a request."""
 
-    target = urlsplit(server.endpoint)
-    body = b"<Error><Code>NotImplemented</Code><Message>Conditional object PUTs are not supported</Message></Error>"
+    NONE = "none"
+    DELAY = "delay"
+    REFUSE_CONDITION = "refuse condition"
+    ANSWER_500 = "500"
+    ANSWER_503 = "503"
+    ANSWER_503_WAIT = "503 with Retry-After"
+    ANSWER_429 = "429"
+    RESET = "reset"
+    CUT_REQUEST = "cut request"
+    CUT_ANSWER = "cut answer"
+    LOSE_ANSWER = "lose answer"
 
-    class Handler(http.server.BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
 
-        def forward(self) -> None:
-            content = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            if self.headers.get("If-None-Match"):
-                self.answer(501, {"Content-Type": "application/xml"}, body)
-                return
-            upstream = http.client.HTTPConnection(target.netloc)
-            headers = {name: value for name, value in self.headers.items() if name.lower() != "expect"}
-            upstream.request(self.command, self.path, content, headers)
-            reply = upstream.getresponse()
-            self.answer(reply.status, dict(reply.getheaders()), reply.read())
-            upstream.close()
+_ANSWERS = {
+    Fault.ANSWER_500: (500, {}),
+    Fault.ANSWER_503: (503, {}),
+    Fault.ANSWER_503_WAIT: (503, {"Retry-After": "1"}),
+    Fault.ANSWER_429: (429, {}),
+}
+_REFUSAL = b"<Error><Code>NotImplemented</Code><Message>Conditional object PUTs are not supported</Message></Error>"
 
-        def answer(self, status: int, headers: dict[str, str], content: bytes) -> None:
-            self.send_response_only(status)
-            for name, value in headers.items():
-                if name.lower() not in {"content-length", "transfer-encoding", "connection"}:
-                    self.send_header(name, value)
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
+
+class _Front(http.server.BaseHTTPRequestHandler):
+    """Passes requests on to `upstream` (host:port), but for the faults that `decide` wants."""
+
+    upstream: str
+    decide: Callable[[str, str], Fault]
+    protocol_version = "HTTP/1.1"
+    timeout = 20
+
+    def pass_on(self) -> None:
+        fault = type(self).decide(self.command, self.path)
+        length = int(self.headers.get("Content-Length", 0))
+        if fault in {Fault.RESET, Fault.CUT_REQUEST}:
+            self.rfile.read(length // 2 if fault is Fault.CUT_REQUEST else 0)
+            self.hang_up()
+            return
+        content = self.rfile.read(length)
+        if fault in _ANSWERS:
+            self.answer(*_ANSWERS[fault], b"")
+        elif fault is Fault.REFUSE_CONDITION and self.headers.get("If-None-Match"):
+            self.answer(501, {"Content-Type": "application/xml"}, _REFUSAL)
+        else:
+            time.sleep(0.3 if fault is Fault.DELAY else 0)
+            status, headers, body = self.fetch(content)
+            if fault is Fault.LOSE_ANSWER:
+                self.hang_up()
+            elif fault is Fault.CUT_ANSWER:
+                self.wfile.write(b"HTTP/1.1 200 OK\r\nETa")
+                self.hang_up()
+            else:
+                self.answer(status, headers, body)
+
+    def fetch(self, content: bytes) -> tuple[int, dict[str, str], bytes]:
+        upstream = http.client.HTTPConnection(self.upstream)
+        headers = {name: value for name, value in self.headers.items() if name.lower() != "expect"}
+        upstream.request(self.command, self.path, content, headers)
+        reply = upstream.getresponse()
+        body = reply.read()
+        upstream.close()
+        return reply.status, dict(reply.getheaders()), body
+
+    def hang_up(self) -> None:
+        """Break the connection off with a reset."""
+        self.close_connection = True
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.connection.close()
+
+    def answer(self, status: int, headers: dict[str, str], content: bytes) -> None:
+        self.send_response_only(status)
+        for name, value in headers.items():
+            if name.lower() not in {"content-length", "transfer-encoding", "connection"}:
+                self.send_header(name, value)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        if self.command != "HEAD":
             self.wfile.write(content)
 
-        do_PUT = do_GET = do_DELETE = forward  # noqa: N815
+    def handle(self) -> None:
+        with suppress(OSError, ValueError):
+            super().handle()
 
-        def log_message(self, *args: object) -> None:
-            pass
+    def finish(self) -> None:
+        with suppress(OSError, ValueError):
+            super().finish()
 
-    with _threaded(Handler) as port:
-        # The signature covers the host's name, so the one in front must have the same as the one behind.
+    do_PUT = do_GET = do_HEAD = do_DELETE = pass_on  # noqa: N815
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+@contextmanager
+def in_front_of(server: S3Server, decide: Callable[[str, str], Fault]) -> Iterator[str]:
+    """A server that passes requests on to a real one, but for the faults that `decide(method, path)` wants.
+
+    The signature covers the host's name as the client wrote it, which is passed on as it is.
+    """
+    upstream = urlsplit(server.endpoint).netloc
+    front = type("Front", (_Front,), {"upstream": upstream, "decide": staticmethod(decide)})
+    with _threaded(front) as port:
         yield f"http://127.0.0.1:{port}"
+
+
+@contextmanager
+def refusing_conditions(server: S3Server) -> Iterator[str]:
+    """What OpenStack Swift and Backblaze B2 do: 501 for a PUT with If-None-Match."""
+    with in_front_of(server, lambda method, path: Fault.REFUSE_CONDITION) as endpoint:
+        yield endpoint
 
 
 @contextmanager

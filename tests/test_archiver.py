@@ -447,4 +447,4 @@ def test_waits_double_up_to_a_bound() -> None:
     bounds = [max(archiver._backoff(failures) for _ in range(300)).total_seconds() for failures in (1, 3, 30)]
     assert 5 < bounds[0] <= 10
     assert 25 < bounds[1] <= 40
-    assert 2000 < bounds[2] <= archiver.BACKOFF_CAP
+    assert 2000 < bounds[2] <= django_settings.DELIVERY_RETRY_SECONDS
