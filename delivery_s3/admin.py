@@ -15,7 +15,7 @@ from django.utils.safestring import SafeString
 from django_celery_beat.models import ClockedSchedule, IntervalSchedule, SolarSchedule
 
 from anaphora.reports.admin import mark
-from delivery_s3 import archiver, tasks
+from delivery_s3 import deliveries, tasks
 from delivery_s3.interface_admin import S3InterfaceAdmin
 from delivery_s3.models import ArchivePolicy, Delivery, S3Interface, State, diagnosis_of
 
@@ -156,7 +156,7 @@ class DeliveryAdmin(admin.ModelAdmin[Delivery]):
     def retry(self, request: HttpRequest, queryset: QuerySet[Delivery]) -> None:
         """Make the chosen ones that failed due again."""
         failed = list(queryset.filter(state=State.FAILED))
-        count = archiver.retry(failed)
+        count = deliveries.retry(failed)
         for delivery in failed:
             self.log_change(request, delivery, "Retried.")
         for interface_id in {delivery.interface_id for delivery in failed}:
@@ -169,5 +169,5 @@ class DeliveryAdmin(admin.ModelAdmin[Delivery]):
         given_up = list(queryset.filter(state__in=[State.PENDING, State.FAILED]))
         for delivery in given_up:
             self.log_change(request, delivery, f"Cancelled: {delivery}.")
-        count = archiver.cancel(given_up)
+        count = deliveries.cancel(given_up)
         self.message_user(request, f"{count} deliveries are cancelled." if count else "None of these could be.")

@@ -14,22 +14,22 @@ import random
 import threading
 import uuid
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from io import BufferedReader
 from time import monotonic
-from typing import Any
 
 from django.conf import settings
 from django.db import connection as database
 from django.db import transaction
-from django.db.models import Count, Exists, Min, OuterRef, Q
+from django.db.models import Q
 from django.utils import timezone
 
 from anaphora.reports.models import Report
+from delivery_s3 import deliveries
 from delivery_s3.diagnosis import DeliveryError, Scope
 from delivery_s3.keys import content_disposition, object_key, object_metadata
 from delivery_s3.models import ArchivePolicy, Delivery, S3Interface, State
@@ -77,55 +77,6 @@ def plan(report: Report) -> set[int]:
         [Delivery(report=report, interface_id=interface) for interface in interfaces], ignore_conflicts=True
     )
     return interfaces
-
-
-def interfaces_with_due_work() -> list[int]:
-    """Return the ids of the interfaces that `deliver_due()` would find something to do for."""
-    now = timezone.now()
-    of_interface = Delivery.objects.filter(interface=OuterRef("pk"))
-    due = Exists(of_interface.filter(state=State.PENDING, due_at__lte=now))
-    left = Exists(of_interface.filter(state=State.SENDING, leased_until__lt=now))
-    ready = Q(paused_until__isnull=True) | Q(paused_until__lte=now)
-    return list(S3Interface.objects.filter(due | left, ready, enabled=True).values_list("pk", flat=True))
-
-
-def resume(interface: S3Interface) -> None:
-    """End an interface's pause: its settings have changed, or a test has passed."""
-    S3Interface.objects.filter(pk=interface.pk).update(**_WORKING)
-
-
-def retry(deliveries: list[Delivery]) -> int:
-    """Make failed deliveries pending and due now; return how many. Others are left as they are."""
-    return Delivery.objects.filter(pk__in=[each.pk for each in deliveries], state=State.FAILED).update(
-        state=State.PENDING, due_at=timezone.now(), diagnosis="", detail=""
-    )
-
-
-def cancel(deliveries: list[Delivery]) -> int:
-    """Give up undelivered deliveries that nobody is sending; return how many. Others are left as they are."""
-    given_up = Delivery.objects.filter(pk__in=[each.pk for each in deliveries], state__in=[State.PENDING, State.FAILED])
-    return given_up.delete()[0]
-
-
-def oldest_pending(interfaces: Collection[int]) -> dict[int, datetime]:
-    """Return, for those interfaces that have something pending, when the oldest of it came in."""
-    rows = Delivery.objects.filter(interface__in=interfaces, state__in=[State.PENDING, State.SENDING])
-    return dict(rows.order_by().values_list("interface").annotate(Min("report__ingested_at")))
-
-
-def tally(interfaces: Collection[int]) -> dict[int, Counter[State]]:
-    """Count, for each interface, what is pending or being sent, what failed, and what was delivered in 24 hours."""
-    counts: dict[int, Counter[State]] = {interface: Counter() for interface in interfaces}
-    open_rows = Delivery.objects.filter(
-        interface__in=interfaces, state__in=[State.PENDING, State.SENDING, State.FAILED]
-    )
-    recent = Delivery.objects.filter(
-        interface__in=interfaces, state=State.DELIVERED, delivered_at__gte=timezone.now() - timedelta(hours=24)
-    )
-    for rows in (open_rows, recent):
-        for interface, state, number in rows.order_by().values_list("interface", "state").annotate(Count("pk")):
-            counts[interface][State.PENDING if state == State.SENDING else State(state)] += number
-    return counts
 
 
 def deliver_due(interface_id: int, *, ignore_pause: bool = False, seconds: float | None = None) -> Drained:
@@ -232,7 +183,7 @@ class _Run:
         if failure:
             _pause(self._interface_id, failure)
         elif any(isinstance(result, Receipt) for _, result in finished):
-            S3Interface.objects.filter(pk=self._interface_id, failures__gt=0).update(**_WORKING)
+            deliveries.resume(self._interface_id)
         refused = {result.condition for _, result in finished if isinstance(result, Receipt)}
         if Condition.REFUSED in refused:
             _remember(self._interface_id, condition="refused")
@@ -404,9 +355,6 @@ def _record_failure(delivery: Delivery, error: DeliveryError) -> None:
         delivery.due_at = timezone.now() + _wait(delivery.attempts, error)
     else:
         delivery.state = State.FAILED
-
-
-_WORKING: dict[str, Any] = {"failures": 0, "paused_until": None, "diagnosis": "", "detail": ""}
 
 
 def _pause(interface_id: int, error: DeliveryError) -> None:

@@ -21,7 +21,7 @@ from django.utils.safestring import SafeString
 from django.utils.timesince import timesince
 
 from anaphora.reports.admin import mark
-from delivery_s3 import archiver, interfaces, permissions, tasks
+from delivery_s3 import deliveries, interfaces, permissions, tasks
 from delivery_s3.connection_test import DEADLINE, ConnectionTest, TestReport
 from delivery_s3.diagnosis import DeliveryError
 from delivery_s3.forms import S3InterfaceForm
@@ -37,7 +37,7 @@ class _InterfaceList(ChangeList):
         """Attach to each interface its counts."""
         super().get_results(request)
         keys = [interface.pk for interface in self.result_list]
-        tallies, oldest = archiver.tally(keys), archiver.oldest_pending(keys)
+        tallies, oldest = deliveries.tally(keys), deliveries.oldest_pending(keys)
         for interface in self.result_list:
             interface.tally, interface.oldest = tallies[interface.pk], oldest.get(interface.pk)
 
@@ -180,7 +180,7 @@ class S3InterfaceAdmin(admin.ModelAdmin[S3Interface]):
         if set(form.changed_data) & {"provider", "endpoint_url", "bucket_name"}:
             obj.capabilities = {}  # those were another store's
         super().save_model(request, obj, form, change)
-        archiver.resume(obj)
+        deliveries.resume(obj.pk)
         tasks.request_delivery(obj.pk)
 
     def response_add(
@@ -237,7 +237,7 @@ class S3InterfaceAdmin(admin.ModelAdmin[S3Interface]):
             if saved:
                 interfaces.record(interface, report)
                 self._log_test(request, interface, report)
-            failed = archiver.tally([interface.pk])[interface.pk][State.FAILED] if interface.pk else 0
+            failed = deliveries.tally([interface.pk])[interface.pk][State.FAILED] if interface.pk else 0
             context = {"report": report.as_json(), "failed_deliveries": failed, "saved": saved, "live": True}
             html = render_to_string("delivery_s3/test_verdict.html", context)
             yield json.dumps({"verdict": html, "field": report.diagnosis.field if report.diagnosis else ""}) + "\n"
@@ -257,6 +257,8 @@ class S3InterfaceAdmin(admin.ModelAdmin[S3Interface]):
             raise PermissionDenied from error
         except DeliveryError as error:
             return HttpResponse(format_html("Not removed: {}. The file may stay where it is.", error.diagnosis.title))
+        if interface is not None:
+            self.log_change(request, interface, f"Removed the test file {key}.")
         return HttpResponse(format_html("Removed <code>{}</code>.", key))
 
     def grants_view(self, request: HttpRequest, pk: int | None = None) -> HttpResponse:
@@ -272,7 +274,7 @@ class S3InterfaceAdmin(admin.ModelAdmin[S3Interface]):
         if interface is None or not request.user.has_perm("delivery_s3.change_delivery"):
             raise PermissionDenied
         failed = list(Delivery.objects.filter(interface=interface, state=State.FAILED))
-        count = archiver.retry(failed)
+        count = deliveries.retry(failed)
         self.log_change(request, interface, f"Retried {count} failed deliveries.")
         tasks.request_delivery(interface.pk)
         return HttpResponse(f"{count} deliveries are due again.")

@@ -2,7 +2,7 @@
 
 from django.db import transaction
 
-from delivery_s3 import archiver
+from delivery_s3 import deliveries
 from delivery_s3.connection_test import ConnectionTest, TestReport
 from delivery_s3.diagnosis import DeliveryError
 from delivery_s3.fields import UnreadableSecret
@@ -26,7 +26,7 @@ def record(interface: S3Interface, report: TestReport) -> None:
         found["capabilities"] = report.capabilities
     S3Interface.objects.filter(pk=interface.pk).update(**found)
     if report.passed:
-        archiver.resume(interface)
+        deliveries.resume(interface.pk)
 
 
 def test_saved(interface: S3Interface) -> TestReport:

@@ -5,7 +5,7 @@ import logging
 from celery import shared_task
 from kombu.exceptions import OperationalError
 
-from delivery_s3 import archiver
+from delivery_s3 import archiver, deliveries
 
 logger = logging.getLogger(__name__)
 
@@ -25,7 +25,7 @@ def deliver_due(interface_id: int) -> None:
 @shared_task(name="delivery_s3.sweep")
 def sweep() -> None:
     """Find what no message announced: retries, ended pauses, and what dead workers or lost messages left."""
-    for interface_id in archiver.interfaces_with_due_work():
+    for interface_id in deliveries.interfaces_with_due_work():
         request_delivery(interface_id)
 
 

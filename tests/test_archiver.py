@@ -13,8 +13,9 @@ from django.db.models import ProtectedError
 from django.utils import timezone
 
 from anaphora.reports.models import Dashboard
-from delivery_s3 import archiver
-from delivery_s3.archiver import deliver_due, interfaces_with_due_work, plan
+from delivery_s3 import archiver, deliveries
+from delivery_s3.archiver import deliver_due, plan
+from delivery_s3.deliveries import interfaces_with_due_work
 from delivery_s3.diagnosis import DeliveryError
 from delivery_s3.models import Delivery, S3Interface, State
 from delivery_s3.storage import ArchiveStorage
@@ -143,9 +144,9 @@ class TestFailures:
         report.local_path.unlink()
         deliver_due(interface.pk)
         make_report(b"content", filename="x.pdf")
-        assert archiver.retry(list(Delivery.objects.all())) == 1
+        assert deliveries.retry(list(Delivery.objects.all())) == 1
         assert deliver_due(interface.pk).delivered == 1
-        assert archiver.retry(list(Delivery.objects.all())) == 0
+        assert deliveries.retry(list(Delivery.objects.all())) == 0
 
     def test_an_interface_that_fails_is_paused_and_charges_no_report(self, refused: S3Interface) -> None:
         make_policy(refused)
@@ -166,7 +167,7 @@ class TestFailures:
         S3Interface.objects.update(paused_until=timezone.now() + timedelta(hours=1), failures=5, diagnosis="throttled")
         assert deliver_due(refused.pk).complete
         assert interfaces_with_due_work() == []
-        archiver.resume(refused)
+        deliveries.resume(refused.pk)
         assert interfaces_with_due_work() == [refused.pk]
         assert not deliver_due(refused.pk).complete
 
@@ -423,7 +424,7 @@ class TestOperating:
         make_report()
         deliver_due(interface.pk)
         make_report()
-        assert archiver.cancel(list(Delivery.objects.all())) == 1
+        assert deliveries.cancel(list(Delivery.objects.all())) == 1
         assert Delivery.objects.get().state == State.DELIVERED
 
     def test_a_receipt_cannot_be_deleted_nor_its_report_or_interface(self, interface: S3Interface) -> None:
@@ -437,10 +438,10 @@ class TestOperating:
 
     def test_the_age_of_the_oldest_pending_is_known(self, interface: S3Interface) -> None:
         make_policy(interface)
-        assert archiver.oldest_pending([interface.pk]) == {}
+        assert deliveries.oldest_pending([interface.pk]) == {}
         report = make_report()
         make_report()
-        assert archiver.oldest_pending([interface.pk]) == {interface.pk: report.ingested_at}
+        assert deliveries.oldest_pending([interface.pk]) == {interface.pk: report.ingested_at}
 
 
 def test_waits_double_up_to_a_bound() -> None:

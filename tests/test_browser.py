@@ -19,7 +19,8 @@ from tests.factories import make_interface
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 
-SECONDS = 15_000
+PATIENCE = 15_000  # milliseconds
+expect.set_options(timeout=PATIENCE)
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +40,7 @@ def page(request: Any, browser: Browser, live_server: LiveServer, transactional_
     """A page whose user is logged in as an administrator; an error in its scripts fails the test."""
     User.objects.create_superuser("admin", password="password of the test")
     context = browser.new_context(base_url=live_server.url, color_scheme=request.param)
-    context.set_default_timeout(SECONDS)
+    context.set_default_timeout(PATIENCE)
     opened = context.new_page()
     errors: list[str] = []
     opened.on("pageerror", lambda error: errors.append(str(error)))

@@ -256,7 +256,7 @@ class TestBounds:
             slow = make_connection_like(connection, endpoint_url=f"http://127.0.0.1:{port}")
             started = time.monotonic()
             report = run(slow)
-            assert time.monotonic() - started < 2
+            assert time.monotonic() - started < 6
         assert failing(report) == ("test_too_slow", "endpoint_url")
         assert len(report.steps) == len(STEPS)
 
@@ -276,7 +276,7 @@ class TestBounds:
             started = time.monotonic()
             steps = ConnectionTest(mute, prefix="").steps()
             assert [next(steps).title for _ in range(3)] == ["Settings", "Name resolution", "Connection"]
-            assert time.monotonic() - started < 2
+            assert time.monotonic() - started < 6
             steps.close()  # type: ignore[attr-defined]
 
 

@@ -1,0 +1,61 @@
+"""What tasks, pages and operators ask of the queue, and do with it. Delivering itself is the archiver's."""
+
+from collections import Counter
+from collections.abc import Collection
+from datetime import datetime, timedelta
+
+from django.db.models import Count, Exists, Min, OuterRef, Q
+from django.utils import timezone
+
+from delivery_s3.models import Delivery, S3Interface, State
+
+
+def interfaces_with_due_work() -> list[int]:
+    """Return the ids of the interfaces that `deliver_due()` would find something to do for."""
+    now = timezone.now()
+    of_interface = Delivery.objects.filter(interface=OuterRef("pk"))
+    due = Exists(of_interface.filter(state=State.PENDING, due_at__lte=now))
+    left = Exists(of_interface.filter(state=State.SENDING, leased_until__lt=now))
+    ready = Q(paused_until__isnull=True) | Q(paused_until__lte=now)
+    return list(S3Interface.objects.filter(due | left, ready, enabled=True).values_list("pk", flat=True))
+
+
+def resume(interface_id: int) -> None:
+    """End an interface's pause: its settings have changed, a test has passed, or a delivery has."""
+    S3Interface.objects.filter(pk=interface_id, failures__gt=0).update(
+        failures=0, paused_until=None, diagnosis="", detail=""
+    )
+
+
+def retry(chosen: list[Delivery]) -> int:
+    """Make failed deliveries pending and due now; return how many. Others are left as they are."""
+    return Delivery.objects.filter(pk__in=[each.pk for each in chosen], state=State.FAILED).update(
+        state=State.PENDING, due_at=timezone.now(), diagnosis="", detail=""
+    )
+
+
+def cancel(chosen: list[Delivery]) -> int:
+    """Give up undelivered deliveries that nobody is sending; return how many. Others are left as they are."""
+    given_up = Delivery.objects.filter(pk__in=[each.pk for each in chosen], state__in=[State.PENDING, State.FAILED])
+    return given_up.delete()[0]
+
+
+def oldest_pending(interfaces: Collection[int]) -> dict[int, datetime]:
+    """Return, for those interfaces that have something pending, when the oldest of it came in."""
+    rows = Delivery.objects.filter(interface__in=interfaces, state__in=[State.PENDING, State.SENDING])
+    return dict(rows.order_by().values_list("interface").annotate(Min("report__ingested_at")))
+
+
+def tally(interfaces: Collection[int]) -> dict[int, Counter[State]]:
+    """Count, for each interface, what is pending or being sent, what failed, and what was delivered in 24 hours."""
+    counts: dict[int, Counter[State]] = {interface: Counter() for interface in interfaces}
+    open_rows = Delivery.objects.filter(
+        interface__in=interfaces, state__in=[State.PENDING, State.SENDING, State.FAILED]
+    )
+    recent = Delivery.objects.filter(
+        interface__in=interfaces, state=State.DELIVERED, delivered_at__gte=timezone.now() - timedelta(hours=24)
+    )
+    for rows in (open_rows, recent):
+        for interface, state, number in rows.order_by().values_list("interface", "state").annotate(Count("pk")):
+            counts[interface][State.PENDING if state == State.SENDING else State(state)] += number
+    return counts
