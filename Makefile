@@ -13,7 +13,7 @@ help:
 	@echo "make test   the tests; with DATABASE_URL, CELERY_BROKER_URL, CEPH_ENV on those services"
 	@echo "make torture  1,000 reports, five minutes of killed workers, lost messages and a faulty store"
 	@echo "make lint   style, types, migrations"
-	@echo "make bench  memory of the worker for a 1 GiB report"
+	@echo "make bench  memory for a 1 GiB report; CPU of an upload against stock django-storages"
 
 $(INSTALLED): requirements.txt requirements-dev.txt
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed; name one with make PYTHON=...")'
@@ -41,3 +41,4 @@ lint: $(INSTALLED)
 
 bench: $(INSTALLED)
 	$(BIN)/python -m benchmarks.memory
+	$(BIN)/python -m benchmarks.upload
