@@ -14,7 +14,7 @@ import random
 import threading
 import uuid
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -79,14 +79,20 @@ def plan(report: Report) -> set[int]:
     return interfaces
 
 
-def deliver_due(interface_id: int, *, ignore_pause: bool = False, seconds: float | None = None) -> Drained:
+def deliver_due(
+    interface_id: int,
+    *,
+    ignore_pause: bool = False,
+    seconds: float | None = None,
+    on_backlog: Callable[[], None] = lambda: None,
+) -> Drained:
     """Deliver what is due for an interface, until nothing is or the interface fails.
 
     Settings are read anew for each claim. A paused interface is left alone unless `ignore_pause`. With `seconds`,
-    nothing new is claimed after that time: `Drained.unfinished` says whether there may be more. Failures that the
-    catalogue knows are recorded, not raised.
+    nothing new is claimed after that time: `Drained.unfinished` says whether there may be more. `on_backlog` is called
+    once if more is due than one claim holds. Failures that the catalogue knows are recorded, not raised.
     """
-    return _Run(interface_id, ignore_pause=ignore_pause, seconds=seconds).drain()
+    return _Run(interface_id, ignore_pause=ignore_pause, seconds=seconds, on_backlog=on_backlog).drain()
 
 
 def stop() -> None:
@@ -125,8 +131,11 @@ class _Run:
     are written together, but none waits longer than SETTLE_SECONDS.
     """
 
-    def __init__(self, interface_id: int, *, ignore_pause: bool, seconds: float | None) -> None:
+    def __init__(
+        self, interface_id: int, *, ignore_pause: bool, seconds: float | None, on_backlog: Callable[[], None]
+    ) -> None:
         self._interface_id, self._ignore_pause = interface_id, ignore_pause
+        self._on_backlog: Callable[[], None] | None = on_backlog
         self._end = monotonic() + seconds if seconds is not None else float("inf")
         self._lease = uuid.uuid4()
         self._renewed = self._settled_at = monotonic()
@@ -173,6 +182,9 @@ class _Run:
             self._drained.diagnoses[error.diagnosis.code, error.detail] += 1
             return False
         batch = _claim(interface, self._lease, BATCH - len(self._waiting))
+        if len(batch) == BATCH and self._on_backlog:
+            self._on_backlog()
+            self._on_backlog = None
         for delivery in batch:
             self._waiting[pool.submit(_send, interface, storage, delivery, self._halt)] = delivery
         return bool(batch)

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Collection
 from datetime import datetime, timedelta
 
+from django.conf import settings
 from django.db.models import Count, Exists, Min, OuterRef, Q
 from django.utils import timezone
 
@@ -18,6 +19,22 @@ def interfaces_with_due_work() -> list[int]:
     left = Exists(of_interface.filter(state=State.SENDING, leased_until__lt=now))
     ready = Q(paused_until__isnull=True) | Q(paused_until__lte=now)
     return list(S3Interface.objects.filter(due | left, ready, enabled=True).values_list("pk", flat=True))
+
+
+def announce(interface_id: int) -> bool:
+    """Note that a message is about to say that something is due; return False if one is on its way already.
+
+    A message that was not taken up within a sweep's time counts as lost.
+    """
+    now = timezone.now()
+    lost = now - timedelta(seconds=settings.DELIVERY_SWEEP_SECONDS)
+    free = Q(announced_at__isnull=True) | Q(announced_at__lt=lost)
+    return bool(S3Interface.objects.filter(free, pk=interface_id).update(announced_at=now))
+
+
+def take_up(interface_id: int) -> None:
+    """Note that the message has arrived. What comes due from now on needs another one."""
+    S3Interface.objects.filter(pk=interface_id, announced_at__isnull=False).update(announced_at=None)
 
 
 def resume(interface_id: int) -> None:

@@ -43,7 +43,8 @@ class S3Interface(models.Model):
     """A reusable destination configuration, what its last test found, and its condition.
 
     After a failure that concerns all its reports (a bad key, no bucket, no network) an interface is paused:
-    until `paused_until` no worker claims its deliveries. `failures` counts such failures in a row.
+    until `paused_until` no worker claims its deliveries. `failures` counts such failures in a row. `announced_at` is
+    when a message was sent that no worker has taken up yet.
     """
 
     name = models.CharField(max_length=100, unique=True)
@@ -109,6 +110,7 @@ class S3Interface(models.Model):
     paused_until = models.DateTimeField(null=True, blank=True, editable=False)
     diagnosis = models.CharField(max_length=40, blank=True, editable=False)
     detail = models.TextField(blank=True, editable=False)
+    announced_at = models.DateTimeField(null=True, blank=True, editable=False)
 
     class Meta:
         verbose_name = "S3 interface"

@@ -7,6 +7,7 @@ import os
 import shutil
 import socket
 import socketserver
+import ssl
 import struct
 import subprocess
 import sys
@@ -218,9 +219,9 @@ _REFUSAL = b"<Error><Code>NotImplemented</Code><Message>Conditional object PUTs 
 
 
 class _Front(http.server.BaseHTTPRequestHandler):
-    """Passes requests on to `upstream` (host:port), but for the faults that `decide` wants."""
+    """Passes requests on over a connection that `connect` makes, but for the faults that `decide` wants."""
 
-    upstream: str
+    connect: Callable[[], http.client.HTTPConnection]
     decide: Callable[[str, str], Fault]
     protocol_version = "HTTP/1.1"
     timeout = 20
@@ -249,7 +250,7 @@ class _Front(http.server.BaseHTTPRequestHandler):
                 self.answer(status, headers, body)
 
     def fetch(self, content: bytes) -> tuple[int, dict[str, str], bytes]:
-        upstream = http.client.HTTPConnection(self.upstream)
+        upstream = type(self).connect()
         headers = {name: value for name, value in self.headers.items() if name.lower() != "expect"}
         upstream.request(self.command, self.path, content, headers)
         reply = upstream.getresponse()
@@ -295,8 +296,15 @@ def in_front_of(server: S3Server, decide: Callable[[str, str], Fault]) -> Iterat
 
     The signature covers the host's name as the client wrote it, which is passed on as it is.
     """
-    upstream = urlsplit(server.endpoint).netloc
-    front = type("Front", (_Front,), {"upstream": upstream, "decide": staticmethod(decide)})
+    target = urlsplit(server.endpoint)
+
+    def connect() -> http.client.HTTPConnection:
+        if target.scheme == "http":
+            return http.client.HTTPConnection(target.netloc)
+        trusted = ssl.create_default_context(cadata=server.ca_bundle)
+        return http.client.HTTPSConnection(target.netloc, context=trusted)
+
+    front = type("Front", (_Front,), {"connect": staticmethod(connect), "decide": staticmethod(decide)})
     with _threaded(front) as port:
         yield f"http://127.0.0.1:{port}"
 

@@ -319,6 +319,23 @@ class TestTurns:
         assert Delivery.objects.get().state == State.PENDING
         assert not deliver_due(interface.pk, seconds=60).unfinished
 
+    def test_a_backlog_calls_for_help_once(self, interface: S3Interface) -> None:
+        make_policy(interface)
+        calls: list[int] = []
+        for _ in range(archiver.BATCH):
+            make_report()
+        deliver_due(interface.pk, on_backlog=lambda: calls.append(1))
+        make_report()
+        deliver_due(interface.pk, on_backlog=lambda: calls.append(2))
+        assert calls == [1]
+
+    def test_many_reports_are_announced_by_one_message_until_it_is_taken_up(self, interface: S3Interface) -> None:
+        assert [deliveries.announce(interface.pk) for _ in range(3)] == [True, False, False]
+        deliveries.take_up(interface.pk)
+        assert deliveries.announce(interface.pk)
+        S3Interface.objects.update(announced_at=timezone.now() - timedelta(hours=1))
+        assert deliveries.announce(interface.pk), "a message that was lost is not waited for"
+
     def test_a_process_that_must_end_claims_nothing_new(
         self, interface: S3Interface, monkeypatch: pytest.MonkeyPatch
     ) -> None:
