@@ -31,4 +31,5 @@ def _on_report_ingested(*, report: Any, **kwargs: Any) -> None:
     from delivery_s3 import archiver, tasks
 
     for interface_id in archiver.plan(report):
-        transaction.on_commit(partial(tasks.request_delivery, interface_id))
+        # Robust: the report is safe by then, and whatever fails in calling a worker is made up for by the sweep.
+        transaction.on_commit(partial(tasks.request_delivery, interface_id), robust=True)
