@@ -14,7 +14,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django_celery_beat.models import ClockedSchedule, IntervalSchedule, SolarSchedule
 
-from anaphora.reports.admin import mark
+from anaphora.reports.admin import EvidenceAdmin, mark
 from delivery_s3 import deliveries, tasks
 from delivery_s3.interface_admin import S3InterfaceAdmin
 from delivery_s3.models import ArchivePolicy, Delivery, S3Interface, State, diagnosis_of
@@ -47,7 +47,7 @@ class ArchivePolicyAdmin(admin.ModelAdmin[ArchivePolicy]):
 
 
 @admin.register(Delivery)
-class DeliveryAdmin(admin.ModelAdmin[Delivery]):
+class DeliveryAdmin(EvidenceAdmin[Delivery]):
     """The queue and the receipts, to read. A failed delivery can be retried."""
 
     list_display = ["rendered_at", "dashboard", "interface", "marked_state", "integrity", "delivered_at", "problem"]
@@ -79,25 +79,9 @@ class DeliveryAdmin(admin.ModelAdmin[Delivery]):
         ("Queue", {"fields": ["attempts", "due_at", "leased_until"]}),
     ]
 
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        """Policies make deliveries, nobody else does."""
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Delivery | None = None) -> bool:
-        """A delivery is the queue and the receipt: not to be edited."""
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Delivery | None = None) -> bool:
-        """A receipt is evidence."""
-        return False
-
     def has_operate_permission(self, request: HttpRequest) -> bool:
         """Whoever could change deliveries, were there anything to change, may retry and cancel them."""
         return request.user.has_perm("delivery_s3.change_delivery")
-
-    def get_readonly_fields(self, request: HttpRequest, obj: Delivery | None = None) -> list[str]:
-        """All of them."""
-        return [name for _, options in self.fieldsets or [] for name in options["fields"]]  # type: ignore[misc]
 
     @admin.display(description="rendered at", ordering="report__rendered_at")
     def rendered_at(self, delivery: Delivery) -> datetime:

@@ -232,9 +232,6 @@ class ArchiveStorage(S3Storage):  # type: ignore[misc]
         with self._explained(), contextlib.closing(self._get(key)) as body:
             return body.read()
 
-    def _get(self, key: str) -> "StreamingBody":
-        return self.client.get_object(Bucket=self.to.bucket_name, Key=key)["Body"]
-
     def look(self, key: str, version_id: str = "") -> Stored | None:
         """Return what the store says of an object, None if it has none of that key. Needs s3:GetObject.
 
@@ -259,21 +256,22 @@ class ArchiveStorage(S3Storage):  # type: ignore[misc]
     def digest(self, key: str, version_id: str = "") -> str:
         """Return the hexadecimal SHA-256 of all that an object holds. Needs s3:GetObject. Raises DeliveryError."""
         found = hashlib.sha256()
-        with self._explained():
-            answer = self.client.get_object(**self._object(key, version_id))
-            with contextlib.closing(answer["Body"]) as body:
-                while chunk := body.read(1024 * 1024):
-                    found.update(chunk)
+        with self._explained(), contextlib.closing(self._get(key, version_id)) as body:
+            while chunk := body.read(1024 * 1024):
+                found.update(chunk)
         return found.hexdigest()
 
-    def _object(self, key: str, version_id: str) -> dict[str, Any]:
+    def _get(self, key: str, version_id: str = "") -> "StreamingBody":
+        return self.client.get_object(**self._object(key, version_id))["Body"]
+
+    def _object(self, key: str, version_id: str = "") -> dict[str, Any]:
         named = {"Bucket": self.to.bucket_name, "Key": key}
         return named | {"VersionId": version_id} if version_id else named
 
     def remove(self, key: str) -> None:
         """Delete one object. Needs s3:DeleteObject. Raises DeliveryError."""
         with self._explained():
-            self.client.delete_object(Bucket=self.to.bucket_name, Key=key)
+            self.client.delete_object(**self._object(key))
 
     def ask(self, operation: str, **parameters: Any) -> dict[str, Any] | None:
         """Return what the store answers to a question about the bucket, or None for "no such configuration".
@@ -342,7 +340,7 @@ class ArchiveStorage(S3Storage):  # type: ignore[misc]
     def _receipt_of_earlier(self, upload: Upload) -> Receipt:
         """Make out the receipt of an object that an earlier attempt stored, from a HEAD where that is granted."""
         try:
-            answer = self.client.head_object(Bucket=self.to.bucket_name, Key=upload.key, ChecksumMode="ENABLED")
+            answer = self.client.head_object(ChecksumMode="ENABLED", **self._object(upload.key))
         except self.client.exceptions.ClientError as error:
             if error.response["ResponseMetadata"]["HTTPStatusCode"] not in (401, 403, 404, 405, 501):
                 raise

@@ -4,12 +4,11 @@ botocore has no public way to say any of these. Should a new release move what i
 that no client ever works unguarded, and the tests of this module say what has moved.
 """
 
-import ssl
 from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
-from delivery_s3 import guard
+from delivery_s3 import guard, tls
 from delivery_s3.diagnosis import DeliveryError
 
 ASK_FIRST_BYTES = 1024 * 1024
@@ -27,8 +26,7 @@ def tame(client: Any, *, allow_private: bool, pinned: bool) -> None:
     # The second is read for direct connections, the first when a proxy's pool is made.
     session._pool_classes_by_scheme = session._manager.pool_classes_by_scheme = pools
     if pinned:
-        context: ssl.SSLContext = session._manager.connection_pool_kw["ssl_context"]
-        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+        tls.pin(session._manager.connection_pool_kw["ssl_context"])
     client.meta.events.register("before-call.s3", _stay)
     client.meta.events.register_last("before-call.s3", _send_at_once)
     client.meta.events.register("before-send.s3", partial(_check_proxied, session._proxy_config, allow_private))

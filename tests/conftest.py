@@ -149,6 +149,14 @@ def bucket(s3: S3Server, make_bucket: Callable[..., Bucket]) -> Bucket:
 
 
 @pytest.fixture
+def versioned_bucket(moto: S3Server, make_bucket: Callable[..., Bucket]) -> Bucket:
+    """A bucket that keeps versions and enforces conditions."""
+    bucket = make_bucket(moto)
+    bucket.client.put_bucket_versioning(Bucket=bucket.name, VersioningConfiguration={"Status": "Enabled"})
+    return bucket
+
+
+@pytest.fixture
 def connection(bucket: Bucket) -> Connection:
     return make_connection(bucket.server, bucket.name)
 

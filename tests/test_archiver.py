@@ -2,7 +2,6 @@ import os
 import threading
 import time
 import uuid
-from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -242,10 +241,9 @@ class TestLeases:
         assert deliver_due(interface.pk).delivered == 1
 
     def test_an_upload_that_succeeded_before_its_worker_died_is_not_stored_twice(
-        self, moto: S3Server, make_bucket: Callable[..., Bucket]
+        self, moto: S3Server, versioned_bucket: Bucket
     ) -> None:
-        bucket = make_bucket(moto)
-        bucket.client.put_bucket_versioning(Bucket=bucket.name, VersioningConfiguration={"Status": "Enabled"})
+        bucket = versioned_bucket
         interface = make_interface(moto, bucket.name)
         make_policy(interface)
         make_report()

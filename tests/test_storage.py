@@ -67,10 +67,9 @@ def test_content_that_is_not_what_came_in_is_refused_by_the_store(bucket: Bucket
 
 
 def test_the_same_upload_again_gets_its_receipt_and_makes_no_second_version(
-    moto: S3Server, make_bucket: Callable[..., Bucket]
+    moto: S3Server, versioned_bucket: Bucket
 ) -> None:
-    bucket = make_bucket(moto)
-    bucket.client.put_bucket_versioning(Bucket=bucket.name, VersioningConfiguration={"Status": "Enabled"})
+    bucket = versioned_bucket
     connection = make_connection(moto, bucket.name)
     first, second = put(connection), put(connection)
     versions = bucket.client.list_object_versions(Bucket=bucket.name)["Versions"]

@@ -1,6 +1,5 @@
 import io
 import json
-from collections.abc import Callable
 
 import pytest
 from django.core.management import CommandError, call_command
@@ -71,11 +70,8 @@ def test_a_store_that_does_not_answer_makes_objects_unreadable(delivered: list[D
     assert problem
 
 
-def test_the_version_of_the_receipt_counts_not_the_latest(
-    moto: servers.S3Server, make_bucket: Callable[..., Bucket]
-) -> None:
-    bucket = make_bucket(moto)
-    bucket.client.put_bucket_versioning(Bucket=bucket.name, VersioningConfiguration={"Status": "Enabled"})
+def test_the_version_of_the_receipt_counts_not_the_latest(moto: servers.S3Server, versioned_bucket: Bucket) -> None:
+    bucket = versioned_bucket
     interface = make_interface(moto, bucket.name)
     make_policy(interface)
     make_report()

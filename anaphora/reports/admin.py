@@ -1,10 +1,10 @@
 """The administrator's pages of dashboards and reports, and the marks that all pages share."""
 
-from typing import Any
+from typing import Any, TypeVar
 
 from django.contrib import admin
 from django.contrib.admin.views.main import ChangeList
-from django.db.models import Count, Max, QuerySet
+from django.db.models import Count, Max, Model, QuerySet
 from django.http import HttpRequest
 from django.template.defaultfilters import filesizeformat
 from django.urls import reverse
@@ -13,6 +13,8 @@ from django.utils.safestring import SafeString
 
 from anaphora.reports.archives import Whereabouts, whereabouts
 from anaphora.reports.models import Dashboard, Report
+
+T = TypeVar("T", bound=Model)
 
 admin.site.site_title = admin.site.site_header = "Anaphora archive"
 admin.site.index_title = "Reports and where they go"
@@ -24,6 +26,26 @@ admin.site.enable_nav_sidebar = False
 def mark(kind: str, text: str, *, title: str = "") -> SafeString:
     """Return a small coloured label; its word says all that its colour says."""
     return format_html('<span class="mark mark-{}" title="{}">{}</span>', kind, title, text)
+
+
+class EvidenceAdmin(admin.ModelAdmin[T]):
+    """Pages of what is only ever looked at: nobody adds, changes or deletes it here, whatever they may elsewhere."""
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        """Nobody: the program alone writes these rows."""
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: T | None = None) -> bool:
+        """Nobody: evidence stays as it is."""
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: T | None = None) -> bool:
+        """Nobody: evidence stays."""
+        return False
+
+    def get_readonly_fields(self, request: HttpRequest, obj: T | None = None) -> list[str]:
+        """All of them."""
+        return [name for _, options in self.fieldsets or [] for name in options["fields"]]  # type: ignore[misc]
 
 
 @admin.register(Dashboard)
@@ -65,7 +87,7 @@ class _ReportList(ChangeList):
 
 
 @admin.register(Report)
-class ReportAdmin(admin.ModelAdmin[Report]):
+class ReportAdmin(EvidenceAdmin[Report]):
     """What came in, to read: a report is never changed."""
 
     list_display = ["rendered_at", "dashboard", "short_filename", "human_size", "archived"]
@@ -85,22 +107,6 @@ class ReportAdmin(admin.ModelAdmin[Report]):
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
         """Use the list that knows where its reports went."""
         return _ReportList
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        """Reports come in through `ingest()`."""
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Report | None = None) -> bool:
-        """A report is evidence."""
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Report | None = None) -> bool:
-        """A report is evidence."""
-        return False
-
-    def get_readonly_fields(self, request: HttpRequest, obj: Report | None = None) -> list[str]:
-        """All of them."""
-        return [name for _, options in self.fieldsets or [] for name in options["fields"]]  # type: ignore[misc]
 
     @admin.display(description="dashboard")
     def dashboard_link(self, report: Report) -> SafeString:

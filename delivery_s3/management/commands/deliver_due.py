@@ -29,12 +29,15 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Drain the interfaces one after the other."""
-        signal.signal(signal.SIGTERM, lambda *_: archiver.stop())
         complete = True
-        for interface in _interfaces(options["interface"]):
-            drained = archiver.deliver_due(interface.pk, ignore_pause=True)
-            complete = complete and drained.complete
-            self._print(interface, drained, as_json=options["json"])
+        before = signal.signal(signal.SIGTERM, lambda *_: archiver.stop())
+        try:
+            for interface in _interfaces(options["interface"]):
+                drained = archiver.deliver_due(interface.pk, ignore_pause=True)
+                complete = complete and drained.complete
+                self._print(interface, drained, as_json=options["json"])
+        finally:
+            signal.signal(signal.SIGTERM, before)
         if not complete:
             raise CommandError("Not everything that was due is delivered.")
 
