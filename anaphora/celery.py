@@ -5,8 +5,11 @@ import os
 
 from celery import Celery
 
+from anaphora import broker
+
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "anaphora.settings")
 
+broker.install()
 app = Celery("anaphora")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()

@@ -81,6 +81,22 @@ def _time_zone(text: str) -> str:
     return text
 
 
+def _rate(text: str) -> str:
+    number, _, unit = text.partition("/")
+    if text and not (number.isdecimal() and int(number) > 0 and unit in {"s", "min", "h", "d"}):
+        raise ValueError(f"{text!r} is not a number per s, min, h or d, such as 600/min")
+    return text
+
+
+def _one_of(*words: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text not in words:
+            raise ValueError(f"{text!r} is none of {', '.join(words)}")
+        return text
+
+    return parse
+
+
 def _log_level(text: str) -> str:
     levels = ("DEBUG", "INFO", "WARNING", "ERROR")
     if text.upper() not in levels:
@@ -144,6 +160,18 @@ DELIVERY_SWEEP_SECONDS = _read("DELIVERY_SWEEP_SECONDS", _whole_number(1, 86_400
 
 ALLOW_PRIVATE_ENDPOINTS = _read("ALLOW_PRIVATE_ENDPOINTS", _boolean, "true")
 
+# One PutObject may carry 5 GiB (Amazon S3 User Guide, "Uploading objects").
+INGEST_MAX_BYTES = _read("INGEST_MAX_BYTES", _whole_number(1, 5 * 1024**3), str(5 * 1024**3))
+INGEST_OTHER_TYPES = _read("INGEST_OTHER_TYPES", _names, "")
+INBOX_DIR = _read("INBOX_DIR", lambda text: _folder(text) if text else None, "")
+INBOX_SECONDS = _read("INBOX_SECONDS", _whole_number(1, 86_400), "10")
+INBOX_SETTLE_SECONDS = _read("INBOX_SETTLE_SECONDS", _whole_number(1, 86_400), "5")
+INBOX_KEEP_DAYS = _read("INBOX_KEEP_DAYS", _whole_number(0, 36_500), "7")
+API_RATE = _read("API_RATE", _rate, "600/min")
+HOUSEKEEPING_INTEGRITY = _read("HOUSEKEEPING_INTEGRITY", _one_of("sha256", "etag", "md5", "none"), "md5")
+PRESIGN_DOWNLOADS = _read("PRESIGN_DOWNLOADS", _boolean, "false")
+MIN_FREE_MB = _read("MIN_FREE_MB", _whole_number(0, 10**9), "500")
+
 CELERY_BROKER_URL = _read("CELERY_BROKER_URL", _broker, "filesystem://localhost")
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_TASK_IGNORE_RESULT = True
@@ -152,13 +180,26 @@ CELERY_TASK_PUBLISH_RETRY_POLICY = {"max_retries": 1, "interval_start": 0.2}
 CELERY_TIMEZONE = TIME_ZONE
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_BEAT_SCHEDULER = "django_celery_beat.schedulers:DatabaseScheduler"
-CELERY_BEAT_SCHEDULE = {
+CELERY_BEAT_SCHEDULE: dict[str, Any] = {
     "look for due deliveries": {
         "task": "delivery_s3.sweep",
         "schedule": DELIVERY_SWEEP_SECONDS,
         "options": {"expires": DELIVERY_SWEEP_SECONDS},
     },
 }
+CELERY_BEAT_SCHEDULE["housekeeping"] = {"task": "reports.housekeeping", "schedule": 3600, "options": {"expires": 3600}}
+CELERY_BEAT_SCHEDULE["catalogues"] = {
+    "task": "delivery_s3.write_catalogues",
+    "schedule": 3600,
+    "options": {"expires": 3600},
+}
+CELERY_BEAT_SCHEDULE["previews"] = {"task": "reports.make_previews", "schedule": 10, "options": {"expires": 10}}
+if INBOX_DIR:
+    CELERY_BEAT_SCHEDULE["look into the inbox"] = {
+        "task": "reports.scan_inbox",
+        "schedule": INBOX_SECONDS,
+        "options": {"expires": INBOX_SECONDS},
+    }
 CELERY_BROKER_TRANSPORT_OPTIONS: dict[str, Any] = {}
 if CELERY_BROKER_URL.startswith("filesystem:"):
     for _part in ("messages", "control"):
@@ -181,6 +222,7 @@ INSTALLED_APPS = [
     "django.contrib.messages",
     "django.contrib.staticfiles",
     "django_celery_beat",
+    "ninja",
     "anaphora.reports",
     "delivery_s3",
 ]
@@ -217,12 +259,17 @@ AUTH_PASSWORD_VALIDATORS = [
         "NumericPasswordValidator",
     )
 ]
+LOGIN_URL = "login"
+LOGIN_REDIRECT_URL = "timeline"
 ROOT_URLCONF = "anaphora.urls"
 WSGI_APPLICATION = "anaphora.wsgi.application"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 LANGUAGE_CODE = "en-us"
 USE_I18N = False
 USE_TZ = True
+# What comes in goes to the disk on which it will lie, whatever its size, so that memory stays constant.
+FILE_UPLOAD_TEMP_DIR = _folder(str(DATA_DIR / "uploads"))
+FILE_UPLOAD_HANDLERS = ["django.core.files.uploadhandler.TemporaryFileUploadHandler"]
 FORMAT_MODULE_PATH = ["anaphora.formats"]
 STATIC_URL = "static/"
 # Static files are served from the packages that bring them: nothing to collect, nothing to forget.

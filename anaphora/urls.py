@@ -1,10 +1,28 @@
-"""Addresses of the pages. The Django admin is the whole user interface for configuration and operation."""
+"""Addresses: the Django admin for configuration and operation, the timeline for who looks reports up, and the API."""
 
 from django.contrib import admin
-from django.urls import path
-from django.views.generic import RedirectView
+from django.contrib.auth.views import LoginView, LogoutView
+from django.urls import path, re_path
+
+from anaphora.reports import views
+from anaphora.reports.api import api
 
 urlpatterns = [
-    path("", RedirectView.as_view(pattern_name="admin:index")),
+    path("", views.home),
     path("admin/", admin.site.urls),
+    path("api/v1/", api.urls),
+    path(
+        "login/",
+        LoginView.as_view(template_name="admin/login.html", extra_context={"site_header": admin.site.site_header}),
+        name="login",
+    ),
+    path("logout/", LogoutView.as_view(next_page="timeline"), name="logout"),
+    path("timeline/", views.index, name="timeline"),
+    path("timeline/dashboards.json", views.dashboards, name="timeline-dashboards"),
+    path("timeline/<slug:slug>/", views.then, name="timeline-then"),
+    path("timeline/<slug:slug>/compare/", views.compare, name="timeline-compare"),
+    re_path(r"^timeline/(?P<slug>[-\w]+)/(?P<stamp>\d{8}T\d{6}Z)/$", views.then, name="timeline-then"),
+    path("reports/<uuid:pk>/file/", views.file, name="report-file"),
+    path("reports/<uuid:pk>/preview/", views.preview, name="report-preview"),
+    path("reports/<uuid:pk>/pages/<int:number>/", views.page, name="report-page"),
 ]

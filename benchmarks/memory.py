@@ -1,9 +1,9 @@
 """Peak memory of taking in and delivering one large report: `python -m benchmarks.memory [MIB]`, 1024 without.
 
-Starts an S3 server (rclone) on loopback, takes a report of that size in with `manage.py ingest` and delivers it with
-`manage.py deliver_due`, each in a process of its own, as a worker is. Prints the peak resident memory of both beside
-the same for a report of 1 MiB, and checks that what lies in the bucket is what came in. Exits 1 if a process took
-200 MB or more.
+Starts an S3 server (rclone) on loopback, takes one report of that size in with `manage.py ingest` and another through
+the API, and delivers the one with `manage.py deliver_due` and the other with a Celery worker. Prints the peak resident
+memory of each process beside the same for a report of 1 MiB, and checks that what lies in the bucket is what came in.
+Exits 1 if a process took 200 MB or more.
 """
 
 import hashlib
@@ -15,40 +15,33 @@ import tempfile
 import time
 from pathlib import Path
 
+from benchmarks.installation import ROOT, Workers, children_of, installation, peak_mb, wait_until_delivered
 from tests import servers
 
-ROOT = Path(__file__).resolve().parent.parent
 BAR_MB = 200
 
 
 def main(mebibytes: int) -> int:
     """Measure, print a table, return the exit status."""
     rows = []
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
+    with tempfile.TemporaryDirectory() as name, installation(folder := Path(name)):
         (folder / "s3" / "reports").mkdir(parents=True)
         with servers.rclone(folder / "s3") as server:
-            environment = os.environ | {
-                "SECRET_KEY": "benchmark",
-                "FERNET_KEYS": "benchmark",
-                "DATA_DIR": str(folder / "data"),
-                "DATABASE_URL": f"sqlite:///{folder}/benchmark.sqlite3",
-                "ENV_FILE": os.devnull,
-                "LOG_LEVEL": "ERROR",
-            }
-            _manage(environment, "migrate", "--verbosity", "0")
-            _manage(environment, "shell", "--verbosity", "0", "--command", _SET_UP.format(server=server))
-            for size in (1, mebibytes):
-                file = folder / f"report-{size}.bin"
-                _write(file, size)
-                rows.append((size, "ingest", *_manage(environment, "ingest", str(file), "--dashboard", "large")))
-                rows.append((size, "deliver_due", *_manage(environment, "deliver_due")))
-                digest = _digest(file)
-                stored = [_digest(path) for path in (folder / "s3").rglob(f"*_{digest[:16]}.bin")]
-                if stored != [digest]:
-                    print(f"What lies in the bucket is not what came in: {stored}")
+            _configure(server)
+            for number, size in enumerate((1, mebibytes)):
+                file = _new_file(folder, size)
+                rows.append((size, "ingest", *_manage("ingest", str(file), "--dashboard", "large")))
+                rows.append((size, "deliver_due", *_manage("deliver_due")))
+                stored = _intact(folder, file)
+                file = _new_file(folder, size)
+                rows.append((size, "web server", *_post(file)))
+                with Workers("anaphora", 1, folder) as workers:
+                    started = time.monotonic()
+                    wait_until_delivered(2 * number + 2)
+                    rows.append((size, "worker", workers.largest_mb(), time.monotonic() - started))
+                if not stored or not _intact(folder, file):
+                    print("What lies in the bucket is not what came in")
                     return 1
-                file.unlink()
     print(f"{'report':>10}  {'process':12} {'peak memory':>12} {'time':>8}")
     for size, process, megabytes, seconds in rows:
         print(f"{size:6} MiB  {process:12} {megabytes:9.0f} MB {seconds:6.1f} s")
@@ -57,21 +50,24 @@ def main(mebibytes: int) -> int:
     return 0 if worst < BAR_MB else 1
 
 
-_SET_UP = """
-from delivery_s3.models import ArchivePolicy, S3Interface
-interface = S3Interface.objects.create(
-    name="benchmark", provider="other", access_key_id="{server.access_key_id}",
-    secret_access_key="{server.secret_access_key}", bucket_name="reports", endpoint_url="{server.endpoint}")
-ArchivePolicy.objects.create(name="all", interface=interface)
-"""
+def _configure(server: servers.S3Server) -> None:
+    from delivery_s3.models import ArchivePolicy, S3Interface
+
+    interface = S3Interface.objects.create(
+        name="benchmark",
+        provider="other",
+        access_key_id=server.access_key_id,
+        secret_access_key=server.secret_access_key,
+        bucket_name="reports",
+        endpoint_url=server.endpoint,
+    )
+    ArchivePolicy.objects.create(name="all", interface=interface)
 
 
-def _manage(environment: dict[str, str], *arguments: str) -> tuple[float, float]:
+def _manage(*arguments: str) -> tuple[float, float]:
     """Run manage.py; return its peak resident memory in MB (10^6 bytes) and its time in seconds."""
     started = time.monotonic()
-    process = subprocess.Popen(
-        [sys.executable, "manage.py", *arguments], cwd=ROOT, env=environment, stdout=subprocess.DEVNULL
-    )
+    process = subprocess.Popen([sys.executable, "manage.py", *arguments], cwd=ROOT, stdout=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
@@ -80,10 +76,48 @@ def _manage(environment: dict[str, str], *arguments: str) -> tuple[float, float]
     return usage.ru_maxrss * 1024 / 1e6, time.monotonic() - started
 
 
-def _write(file: Path, mebibytes: int) -> None:
+def _post(file: Path) -> tuple[float, float]:
+    """Hand a file to the API of a web server; return its peak of resident memory in MB and the time in seconds."""
+    from anaphora.reports import tokens
+    from anaphora.reports.models import Scope
+
+    token, port = tokens.create("benchmark", [Scope.INGEST])[1], servers.free_port()
+    command = ["gunicorn", "anaphora.wsgi", "--bind", f"127.0.0.1:{port}", "--threads", "2", "--timeout", "300"]
+    server = subprocess.Popen([sys.executable, "-m", *command, "--no-control-socket", "--log-level", "error"], cwd=ROOT)
+    try:
+        servers.wait_for_port(port, server)
+        started = time.monotonic()
+        form = ["--form", "dashboard=large", "--form", "rendered_at=2026-03-01T06:00:00Z", "--form", f"file=@{file}"]
+        address = f"http://127.0.0.1:{port}/api/v1/reports"
+        sent = [
+            "curl",
+            "--fail",
+            "--silent",
+            "--show-error",
+            "--header",
+            f"Authorization: Bearer {token}",
+            *form,
+            address,
+        ]
+        subprocess.run(sent, check=True, stdout=subprocess.DEVNULL)
+        seconds = time.monotonic() - started
+        return max(peak_mb(pid) for pid in children_of(server.pid)), seconds
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def _new_file(folder: Path, mebibytes: int) -> Path:
+    file = folder / "report.bin"
     with file.open("wb") as target:
         for _ in range(mebibytes):
             target.write(os.urandom(1024 * 1024))
+    return file
+
+
+def _intact(folder: Path, file: Path) -> bool:
+    digest = _digest(file)
+    return [_digest(path) for path in (folder / "s3").rglob(f"*_{digest[:16]}.bin")] == [digest]
 
 
 def _digest(file: Path) -> str:

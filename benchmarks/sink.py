@@ -29,16 +29,24 @@ class Sink:
 @contextmanager
 def sink(delay_ms: int = 0) -> Iterator[Sink]:
     """Run a sink that takes `delay_ms` to answer. Needs a C compiler."""
+    with program("sink", str(delay_ms)) as endpoint:
+        yield Sink(endpoint)
+
+
+@contextmanager
+def program(name: str, argument: str) -> Iterator[str]:
+    """Compile and run one of the C programs beside this module; give its address."""
     compiler = shutil.which("cc") or shutil.which("gcc")
     if compiler is None:
         raise SystemExit("The benchmark's endpoint is written in C; install a C compiler (cc) first.")
     with tempfile.TemporaryDirectory() as folder:
-        program, port = Path(folder) / "sink", free_port()
-        subprocess.run([compiler, "-O2", "-o", program, Path(__file__).with_name("sink.c")], check=True)
-        process = subprocess.Popen([program, str(port), str(delay_ms)])
+        binary, port = Path(folder) / name, free_port()
+        source = Path(__file__).with_name(f"{name}.c")
+        subprocess.run([compiler, "-O2", "-pthread", "-o", binary, source], check=True)
+        process = subprocess.Popen([binary, str(port), argument])
         try:
             wait_for_port(port, process)
-            yield Sink(f"http://127.0.0.1:{port}")
+            yield f"http://127.0.0.1:{port}"
         finally:
             process.terminate()
             process.wait()

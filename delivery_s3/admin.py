@@ -4,18 +4,24 @@ They show and check; the work is elsewhere.
 """
 
 from datetime import datetime
+from typing import Any
+from zoneinfo import ZoneInfo
 
-from django.contrib import admin
+from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.shortcuts import render
 from django.template.defaultfilters import filesizeformat
-from django.urls import reverse
+from django.urls import URLPattern, path, reverse
+from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django_celery_beat.models import ClockedSchedule, IntervalSchedule, SolarSchedule
+from kombu.exceptions import OperationalError
 
 from anaphora.reports.admin import EvidenceAdmin, mark
-from delivery_s3 import deliveries, tasks
+from delivery_s3 import deliveries, policies, schedules, tasks
 from delivery_s3.interface_admin import S3InterfaceAdmin
 from delivery_s3.models import ArchivePolicy, Delivery, S3Interface, State, diagnosis_of
 
@@ -29,21 +35,77 @@ admin.site.unregister([ClockedSchedule, IntervalSchedule, SolarSchedule])
 class ArchivePolicyAdmin(admin.ModelAdmin[ArchivePolicy]):
     """Which dashboards go where."""
 
-    list_display = ["name", "interface", "chosen", "enabled"]
+    list_display = ["name", "interface", "chosen", "when", "next_run", "enabled"]
     list_filter = ["enabled", "interface"]
-    list_select_related = ["interface"]
+    list_select_related = ["interface", "schedule"]
     search_fields = ["name"]
     autocomplete_fields = ["dashboards"]
-    fields = ["name", "interface", "dashboards", "enabled"]
+    fields = ["name", "interface", "dashboards", "schedule", "next_run", "enabled"]
+    readonly_fields = ["next_run"]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[ArchivePolicy]:
         """Bring the dashboards along."""
         return super().get_queryset(request).prefetch_related("dashboards")
 
+    def formfield_for_foreignkey(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
+        """Say what no schedule means."""
+        if db_field.name == "schedule":
+            kwargs["empty_label"] = "as soon as rendered"
+        return super().formfield_for_foreignkey(db_field, request, **kwargs)
+
     @admin.display(description="dashboards")
     def chosen(self, policy: ArchivePolicy) -> str:
         """Name the dashboards."""
         return ", ".join(str(dashboard) for dashboard in policy.dashboards.all()) or "all"
+
+    @admin.display(description="when")
+    def when(self, policy: ArchivePolicy) -> str:
+        """Name the schedule in words."""
+        schedule = policy.schedule
+        return str(schedule.human_readable) if schedule else "as soon as rendered"
+
+    @admin.display(description="next run")
+    def next_run(self, policy: ArchivePolicy) -> str:
+        """Show when the schedule is due next, in its own time zone and in UTC."""
+        if policy.schedule is None:
+            return "-"
+        due = schedules.next_run(policy.schedule, timezone.now()) if policy.enabled else None
+        if due is None:
+            return "never"
+        there = due.astimezone(ZoneInfo(str(policy.schedule.timezone)))
+        return f"{there:%d %b %Y %H:%M} {policy.schedule.timezone} ({due:%H:%M} UTC)"
+
+    def get_urls(self) -> list[URLPattern]:
+        """Add the address of the backfill."""
+        view = self.admin_site.admin_view(self.backfill_view)
+        return [path("<int:pk>/backfill/", view, name="delivery_s3_archivepolicy_backfill"), *super().get_urls()]
+
+    def backfill_view(self, request: HttpRequest, pk: int) -> HttpResponse:
+        """Say what is missing; on POST have it made; show how far it is."""
+        policy = self.get_object(request, str(pk))
+        if policy is None or not self.has_change_permission(request, policy):
+            raise PermissionDenied
+        if request.method == "POST":
+            try:
+                tasks.backfill.delay(policy.pk)
+                self.log_change(request, policy, "Backfill started.")
+            except (OperationalError, OSError):
+                messages.error(
+                    request,
+                    "Nothing was started: the message broker (CELERY_BROKER_URL) doesn't answer. Start it and try "
+                    "again, or run manage.py backfill, which needs none.",
+                )
+            return HttpResponseRedirect(request.path)
+        outlook = policies.outlook(policy)
+        left = outlook.remaining
+        context = self.admin_site.each_context(request) | {
+            "minutes_left": 1 + int(left.total_seconds() // 60) if left else None,
+            "title": f"Backfill: {policy}",
+            "opts": self.opts,
+            "policy": policy,
+            "outlook": outlook,
+        }
+        return render(request, "admin/delivery_s3/archivepolicy/backfill.html", context)
 
 
 @admin.register(Delivery)

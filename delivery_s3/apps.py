@@ -18,8 +18,7 @@ class DeliveryS3Config(AppConfig):
         """Connect to reports."""
         from anaphora.reports import archives
         from anaphora.reports.signals import report_ingested
-        from delivery_s3 import checks
-        from delivery_s3.whereabouts import whereabouts
+        from delivery_s3 import checks, whereabouts
 
         register(checks.secrets_can_be_decrypted, Tags.database)
         report_ingested.connect(_on_report_ingested, dispatch_uid="delivery_s3")

@@ -10,17 +10,21 @@ No thread of the pool touches the database.
 
 import hashlib
 import logging
+import multiprocessing
+import os
 import random
+import tempfile
 import threading
 import uuid
-from collections import Counter
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from io import BufferedReader
 from time import monotonic
+from typing import BinaryIO, cast
 
 from django.conf import settings
 from django.db import connection as database
@@ -33,6 +37,7 @@ from delivery_s3 import deliveries
 from delivery_s3.diagnosis import DeliveryError, Scope
 from delivery_s3.keys import content_disposition, object_key, object_metadata
 from delivery_s3.models import ArchivePolicy, Delivery, S3Interface, State
+from delivery_s3.pool import WINDOW, Pool
 from delivery_s3.storage import ArchiveStorage, Condition, Receipt, Upload
 
 logger = logging.getLogger(__name__)
@@ -43,8 +48,15 @@ BATCH = 50
 SETTLE_SECONDS = 2.0
 """How long an outcome may wait for others before it is written."""
 
+OUTLASTING_SECONDS = 3.0
+"""By how much an upload must outlast its run's time for the run to go on with others."""
+
 BACKOFF_BASE = 5
 """Seconds. The first retry waits for up to twice as long; each further one for up to twice as long as the last."""
+
+
+PROBE_SECONDS = 60
+"""The longest pause after a failure that may as well be one report's own: a fresh report tells, and shouldn't wait."""
 
 
 @dataclass
@@ -89,18 +101,22 @@ def deliver_due(
     """Deliver what is due for an interface, until nothing is or the interface fails.
 
     Settings are read anew for each claim. A paused interface is left alone unless `ignore_pause`. With `seconds`,
-    nothing new is claimed after that time: `Drained.unfinished` says whether there may be more. `on_backlog` is called
-    once if more is due than one claim holds. Failures that the catalogue knows are recorded, not raised.
+    nothing new is claimed after that time, unless an upload outlasts it: `Drained.unfinished` says whether there may be
+    more. `on_backlog` is called once if more is due than one claim holds. Failures that the catalogue knows are
+    recorded, not raised.
     """
     return _Run(interface_id, ignore_pause=ignore_pause, seconds=seconds, on_backlog=on_backlog).drain()
 
 
 def stop() -> None:
-    """Let the runs of this process claim nothing new; what they hold they finish. For a process that must end."""
+    """Let the runs of this process and of those forked from it end: what is being uploaded they finish, the rest they
+    give back. For a worker that must end.
+    """
     _stopping.set()
 
 
-_stopping = threading.Event()
+# A worker's processes inherit it from the one that they are forked from, which sets it for all of them.
+_stopping = multiprocessing.Event()
 _storages: dict[int, ArchiveStorage] = {}
 _storages_lock = threading.Lock()
 
@@ -115,13 +131,61 @@ def storage_of(interface: S3Interface) -> ArchiveStorage:
         storage = _storages.get(interface.pk)
         if storage is None or storage.to != connection:
             storage = ArchiveStorage(connection)
-            _ = storage.client  # made here once, not by each thread of the pool at the same time
+            storage.prepare()
             _storages[interface.pk] = storage
     return storage
 
 
 Result = Receipt | DeliveryError | None
-"""Of one delivery. None: not tried, because the interface had failed for another one before."""
+"""Of one delivery. None: not tried, because the interface had failed for another one, or the run's time was over."""
+
+
+@dataclass(frozen=True)
+class _Source:
+    """Where a report's bytes are stored already."""
+
+    storage: ArchiveStorage
+    key: str
+    version_id: str
+
+
+class _Turn:
+    """The time of one run: when it is over, and whether the run goes on beside an upload that outlasts it.
+
+    While `halt` is set, nothing new is begun; `begun` are the deliveries that a thread is uploading.
+    """
+
+    def __init__(self, seconds: float | None) -> None:
+        self.halt = threading.Event()
+        self.begun: set[int] = set()
+        self._end = monotonic() + seconds if seconds is not None else float("inf")
+        self._ended_at = 0.0
+        self._outlasting: set[int] | None = None
+
+    def ends(self) -> bool:
+        """Halt if the time is over now; return whether it is."""
+        if self.halt.is_set():
+            return False
+        outlasted = self._outlasting is not None and not self._outlasting & self.begun
+        if not (monotonic() > self._end or outlasted or _stopping.is_set()):
+            return False
+        self._end, self._ended_at, self._outlasting = float("inf"), monotonic(), None
+        self.halt.set()
+        return True
+
+    def goes_on(self) -> bool:
+        """Go on if an upload outlasts the time: before that one is through, this process is not free anyway."""
+        over = self._ended_at and monotonic() - self._ended_at > OUTLASTING_SECONDS
+        if not over or _stopping.is_set():
+            return False
+        self._ended_at, self._outlasting = 0.0, set(self.begun)
+        self.halt = threading.Event()
+        return True
+
+    def fail(self) -> None:
+        """Halt for good."""
+        self._ended_at = 0.0
+        self.halt.set()
 
 
 class _Run:
@@ -136,38 +200,73 @@ class _Run:
     ) -> None:
         self._interface_id, self._ignore_pause = interface_id, ignore_pause
         self._on_backlog: Callable[[], None] | None = on_backlog
-        self._end = monotonic() + seconds if seconds is not None else float("inf")
+        self._turn = _Turn(seconds)
         self._lease = uuid.uuid4()
         self._renewed = self._settled_at = monotonic()
-        self._waiting: dict[Future[Result], Delivery] = {}
-        self._halt = threading.Event()
+        self._more, self._under_way, self._claimed_at = True, 0, monotonic()
+        self._done: deque[tuple[Delivery, Result]] = deque()
+        self._wanted, self._wake = 0, threading.Event()
         self._drained = Drained()
 
     def drain(self) -> Drained:
         """Claim, upload and settle until there is nothing left to claim and nothing under way."""
-        finished: list[tuple[Delivery, Result]] = []
-        with ThreadPoolExecutor(settings.DELIVERY_CONCURRENCY, "upload") as pool:
-            more = True
-            while True:
-                if more and len(self._waiting) < settings.DELIVERY_CONCURRENCY:
-                    more = self._fill(pool)
-                if self._waiting:
-                    done, _ = wait(self._waiting, timeout=SETTLE_SECONDS / 4, return_when=FIRST_COMPLETED)
-                    finished += [(self._waiting.pop(future), future.result()) for future in done]
-                overdue = monotonic() - self._settled_at > SETTLE_SECONDS
-                if finished and (overdue or len(finished) >= BATCH or not self._waiting):
-                    self._settle(finished)
-                    finished = []
-                if not self._waiting and not more:
-                    return self._drained
-                self._renew()
+        with Pool(settings.DELIVERY_CONCURRENCY) as pool:
+            try:
+                while self._advance(pool):
+                    pool.adapt()
+                    self._renew()
+            except BaseException:
+                self._turn.fail()  # what could no longer be recorded needs not be uploaded
+                raise
+        return self._drained
 
-    def _fill(self, pool: ThreadPoolExecutor) -> bool:
+    def _advance(self, pool: Pool) -> bool:
+        """Claim if there is room, wait, settle what is done; return whether there is more to do."""
+        self._mind_the_time()
+        room = settings.DELIVERY_CONCURRENCY
+        if self._more and self._under_way - len(self._done) < room:
+            self._more = self._fill(pool)
+        self._await(self._under_way - room + 1 if self._more else self._under_way)
+        everything = len(self._done) == self._under_way
+        if everything or len(self._done) >= BATCH or monotonic() - self._settled_at > SETTLE_SECONDS:
+            self._settle()
+        return self._more or bool(self._under_way)
+
+    def _mind_the_time(self) -> None:
+        if self._turn.ends():
+            self._drained.unfinished = True  # what no thread has begun is given back
+        elif self._turn.goes_on() or self._something_may_be_due():
+            self._more = True
+
+    def _something_may_be_due(self) -> bool:
+        """Tell whether it is worth asking again for what has come due since the last claim found no more."""
+        waiting = not self._more and self._under_way and not self._turn.halt.is_set()
+        return bool(waiting) and monotonic() - self._claimed_at > SETTLE_SECONDS
+
+    def _await(self, number: int) -> None:
+        """Wait until so many uploads are done, or for a while. To wake up for each one would slow all threads down."""
+        self._wanted = number
+        self._wake.clear()
+        if len(self._done) < number:
+            self._wake.wait(WINDOW)
+
+    def _work(
+        self, interface: S3Interface, storage: ArchiveStorage, delivery: Delivery, sources: list["_Source"]
+    ) -> None:
+        """Upload one report, in a thread of the pool."""
+        result: Result = DeliveryError("internal", "The thread ended")
+        self._turn.begun.add(delivery.pk)
+        try:
+            result = _send(interface, storage, delivery, sources, self._turn.halt)
+        finally:
+            self._turn.begun.discard(delivery.pk)
+            self._done.append((delivery, result))
+            if len(self._done) >= self._wanted:
+                self._wake.set()
+
+    def _fill(self, pool: Pool) -> bool:
         """Claim and hand out what is due; return whether there may be more to claim."""
-        if self._halt.is_set():
-            return False
-        if monotonic() > self._end or _stopping.is_set():
-            self._drained.unfinished = True
+        if self._turn.halt.is_set():
             return False
         interface = S3Interface.objects.filter(pk=self._interface_id, enabled=True).first()
         if interface is None:
@@ -181,28 +280,42 @@ class _Run:
             _pause(interface.pk, error)
             self._drained.diagnoses[error.diagnosis.code, error.detail] += 1
             return False
-        batch = _claim(interface, self._lease, BATCH - len(self._waiting))
+        self._claimed_at = monotonic()
+        batch = _claim(interface, self._lease, BATCH)
+        sources = _stored_elsewhere(batch)
         if len(batch) == BATCH and self._on_backlog:
             self._on_backlog()
             self._on_backlog = None
-        for delivery in batch:
-            self._waiting[pool.submit(_send, interface, storage, delivery, self._halt)] = delivery
+        self._under_way += len(batch)
+        pool.submit(
+            partial(self._work, interface, storage, delivery, sources.get(delivery.report_id, [])) for delivery in batch
+        )
         return bool(batch)
 
-    def _settle(self, finished: list[tuple[Delivery, Result]]) -> None:
+    def _settle(self) -> None:
         self._settled_at = monotonic()
+        finished = [self._done.popleft() for _ in range(len(self._done))]
+        if not finished:
+            return
+        self._under_way -= len(finished)
         failure = _settle(self._lease, finished, self._drained)
         if failure:
+            self._turn.fail()
             _pause(self._interface_id, failure)
         elif any(isinstance(result, Receipt) for _, result in finished):
             deliveries.resume(self._interface_id)
-        refused = {result.condition for _, result in finished if isinstance(result, Receipt)}
-        if Condition.REFUSED in refused:
-            _remember(self._interface_id, condition="refused")
+        receipts = [result for _, result in finished if isinstance(result, Receipt)]
+        seen = {}
+        if any(receipt.condition is Condition.REFUSED for receipt in receipts):
+            seen["condition"] = "refused"
+        if any(receipt.sha256_refused for receipt in receipts):
+            seen["sha256"] = "refused"
+        if seen:
+            _remember(self._interface_id, **seen)
 
     def _renew(self) -> None:
         """Keep the lease of what is under way, well before it runs out."""
-        if self._waiting and monotonic() - self._renewed > settings.DELIVERY_LEASE_SECONDS / 3:
+        if self._under_way and monotonic() - self._renewed > settings.DELIVERY_LEASE_SECONDS / 3:
             Delivery.objects.filter(lease=self._lease, state=State.SENDING).update(
                 leased_until=_lease_end(timezone.now())
             )
@@ -210,21 +323,33 @@ class _Run:
 
 
 def _claim(interface: S3Interface, lease: uuid.UUID, limit: int) -> list[Delivery]:
-    """Lease up to `limit` of what is due, the longest due first, each row to one claimer only."""
+    """Lease up to `limit` of what is due, fresh reports first, then the longest due, each row to one claimer only."""
     now = timezone.now()
     of_interface = Delivery.objects.filter(interface=interface)
     with transaction.atomic():
         of_interface.filter(state=State.SENDING, leased_until__lt=now).update(
             state=State.PENDING, lease=None, leased_until=None
         )
-        due = of_interface.filter(state=State.PENDING, due_at__lte=now).order_by("due_at")
+        due = of_interface.filter(state=State.PENDING, due_at__lte=now).order_by("priority", "due_at")
         if database.features.has_select_for_update_skip_locked:
             due = due.select_for_update(skip_locked=True)
         claimed = list(due.values_list("pk", flat=True)[:limit])
         Delivery.objects.filter(pk__in=claimed).update(state=State.SENDING, lease=lease, leased_until=_lease_end(now))
     if not claimed:
         return []
-    return list(Delivery.objects.filter(pk__in=claimed).select_related("report__dashboard").order_by("due_at"))
+    return list(
+        Delivery.objects.filter(pk__in=claimed).select_related("report__dashboard").order_by("priority", "due_at")
+    )
+
+
+def _stored_elsewhere(batch: list[Delivery]) -> dict[uuid.UUID, list[_Source]]:
+    """Return, for those whose local copy housekeeping has removed, where else their bytes are."""
+    gone = [delivery.report_id for delivery in batch if not delivery.report.file]
+    sources: dict[uuid.UUID, list[_Source]] = defaultdict(list)
+    for row in Delivery.objects.filter(report__in=gone, state=State.DELIVERED).select_related("interface"):
+        with suppress(DeliveryError):
+            sources[row.report_id].append(_Source(storage_of(row.interface), row.object_key, row.version_id))
+    return sources
 
 
 def _lease_end(now: datetime) -> datetime:
@@ -234,11 +359,17 @@ def _lease_end(now: datetime) -> datetime:
 # Sending: what runs in the threads of the pool.
 
 
-def _send(interface: S3Interface, storage: ArchiveStorage, delivery: Delivery, halt: threading.Event) -> Result:
+def _send(
+    interface: S3Interface,
+    storage: ArchiveStorage,
+    delivery: Delivery,
+    sources: list[_Source],
+    halt: threading.Event,
+) -> Result:
     if halt.is_set():
         return None
     try:
-        with _local_copy(delivery.report) as body:
+        with _stored_copy(delivery.report, sources) if sources else _local_copy(delivery.report) as body:
             return _put(interface, storage, delivery.report, body)
     except DeliveryError as error:
         if error.diagnosis.scope is Scope.INTERFACE:
@@ -249,7 +380,7 @@ def _send(interface: S3Interface, storage: ArchiveStorage, delivery: Delivery, h
         return DeliveryError("internal", type(error).__name__)
 
 
-def _put(interface: S3Interface, storage: ArchiveStorage, report: Report, body: BufferedReader) -> Receipt:
+def _put(interface: S3Interface, storage: ArchiveStorage, report: Report, body: BinaryIO) -> Receipt:
     slug = report.dashboard.slug
     upload = Upload(
         key=object_key(
@@ -267,8 +398,11 @@ def _put(interface: S3Interface, storage: ArchiveStorage, report: Report, body: 
         metadata=object_metadata(
             report_id=str(report.pk),
             dashboard=slug,
+            title=report.dashboard.title,
             rendered_at=report.rendered_at,
+            ingested_at=report.ingested_at,
             sha256=report.sha256,
+            md5=report.md5,
             filename=report.filename,
         ),
     )
@@ -281,25 +415,48 @@ def _put(interface: S3Interface, storage: ArchiveStorage, report: Report, body: 
 
 
 @contextmanager
-def _local_copy(report: Report) -> Iterator[BufferedReader]:
+def _local_copy(report: Report) -> Iterator[BinaryIO]:
     """Open the local copy. One of another length is refused here: no store could take it for the right one."""
+    path = report.local_path
     try:
-        body = report.local_path.open("rb")
+        body = path.open("rb")
     except FileNotFoundError as error:
-        raise DeliveryError("local_copy_missing", report.local_path.name) from error
+        raise DeliveryError("local_copy_missing", path.name) from error
     except OSError as error:
-        raise DeliveryError("local_copy_unreadable", f"{report.local_path.name}: {error.strerror}") from error
+        raise DeliveryError("local_copy_unreadable", f"{path.name}: {error.strerror}") from error
     with body:
-        size = report.local_path.stat().st_size
+        size = os.fstat(body.fileno()).st_size
         if size != report.size:
             raise DeliveryError("local_copy_changed", f"{size} bytes; {report.size} came in")
         yield body
 
 
-def _check_unchanged(report: Report, body: BufferedReader) -> None:
+@contextmanager
+def _stored_copy(report: Report, sources: list[_Source]) -> Iterator[BinaryIO]:
+    """Open what an earlier delivery stored, fetched to the local disk for so long and compared with what came in."""
+    problem = ""
+    with tempfile.TemporaryFile(dir=settings.FILE_UPLOAD_TEMP_DIR) as body:
+        for source in sources:
+            body.seek(0)
+            body.truncate()
+            try:
+                for chunk in source.storage.stream(source.key, source.version_id):
+                    body.write(chunk)
+                _check_unchanged(report, body)
+            except DeliveryError as error:
+                problem = f"Removed by housekeeping; not readable as {source.key}: {error}"
+                continue
+            except OSError as error:
+                raise DeliveryError("local_copy_unreadable", f"No room to fetch it: {error.strerror}") from error
+            yield body
+            return
+        raise DeliveryError("local_copy_missing", problem)
+
+
+def _check_unchanged(report: Report, body: BinaryIO) -> None:
     """Raise DeliveryError if it is the local copy that changed, not the transfer that broke."""
     body.seek(0)
-    if hashlib.file_digest(body, "sha256").hexdigest() != report.sha256:
+    if hashlib.file_digest(cast("BufferedReader", body), "sha256").hexdigest() != report.sha256:
         raise DeliveryError("local_copy_changed", f"Its SHA-256 is no longer {report.sha256}")
 
 
@@ -318,6 +475,7 @@ def _settle(lease: uuid.UUID, settled: list[tuple[Delivery, Result]], drained: D
     that somebody's attempt finds the object and makes out the receipt.
     """
     failure = None
+    got_through = any(isinstance(result, Receipt) for _, result in settled)
     for delivery, result in settled:
         delivery.lease = delivery.leased_until = None
         if isinstance(result, Receipt):
@@ -328,21 +486,38 @@ def _settle(lease: uuid.UUID, settled: list[tuple[Delivery, Result]], drained: D
         if result is None:
             drained.postponed += 1
             continue
-        _record_failure(delivery, result)
+        scope = result.diagnosis.scope
+        if scope is Scope.EITHER:
+            scope = Scope.REPORT if got_through else Scope.INTERFACE
+        _record_failure(delivery, result, scope)
         logger.warning("Delivery %s of %s is %s: %s", delivery.pk, delivery.report, delivery.state, result)
         drained.diagnoses[result.diagnosis.code, result.detail] += 1
         if delivery.state == State.FAILED:
             drained.failed += 1
         else:
             drained.postponed += 1
-        if result.diagnosis.scope is Scope.INTERFACE:
+        if scope is Scope.INTERFACE:
             failure = result
-    written = Delivery.objects.filter(lease=lease, state=State.SENDING).bulk_update(
-        [delivery for delivery, _ in settled], _OUTCOME_FIELDS
-    )
+    written = _write([delivery for delivery, _ in settled], lease)
     if written < len(settled):
         logger.warning("%d outcomes came after their lease had run out", len(settled) - written)
     return failure
+
+
+def _write(outcomes: list[Delivery], lease: uuid.UUID) -> int:
+    """Write the outcomes of those rows that still bear the lease, by one statement; return how many there are.
+
+    As an insert whose every row is there already, because Django puts an update of many rows together from one CASE for
+    each field and row, which took three times as long as the uploads.
+    """
+    with transaction.atomic():
+        held = Delivery.objects.filter(pk__in=[each.pk for each in outcomes], lease=lease, state=State.SENDING)
+        if database.features.has_select_for_update:
+            held = held.select_for_update()
+        keys = set(held.order_by().values_list("pk", flat=True))
+        rows = [each for each in outcomes if each.pk in keys]
+        Delivery.objects.bulk_create(rows, update_conflicts=True, unique_fields=["id"], update_fields=_OUTCOME_FIELDS)
+    return len(rows)
 
 
 def _record_receipt(delivery: Delivery, receipt: Receipt) -> None:
@@ -358,9 +533,9 @@ def _record_receipt(delivery: Delivery, receipt: Receipt) -> None:
     delivery.delivered_at = timezone.now()
 
 
-def _record_failure(delivery: Delivery, error: DeliveryError) -> None:
+def _record_failure(delivery: Delivery, error: DeliveryError, scope: Scope) -> None:
     delivery.diagnosis, delivery.detail = error.diagnosis.code, error.detail
-    if error.diagnosis.scope is Scope.INTERFACE:
+    if scope is Scope.INTERFACE:
         return  # no fault of this report: it is not charged, and due again as soon as the interface is
     delivery.attempts += 1
     if error.diagnosis.retryable:
@@ -373,9 +548,12 @@ def _pause(interface_id: int, error: DeliveryError) -> None:
     """Leave a failed interface alone for a while: the longer, the more often it failed in a row."""
     interface = S3Interface.objects.get(pk=interface_id)
     failures = interface.failures + 1
+    wait = _wait(failures, error)
+    if error.diagnosis.scope is Scope.EITHER:
+        wait = min(wait, timedelta(seconds=PROBE_SECONDS))
     S3Interface.objects.filter(pk=interface_id).update(
         failures=failures,
-        paused_until=timezone.now() + _wait(failures, error),
+        paused_until=timezone.now() + wait,
         diagnosis=error.diagnosis.code,
         detail=error.detail,
     )

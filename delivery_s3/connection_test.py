@@ -29,7 +29,7 @@ class TestReport:
     object_key: str = ""
     retain_until: datetime | None = None
     capabilities: dict[str, str] = field(default_factory=dict)
-    """What the store was seen to do: `condition` (enforced, ignored, refused), `integrity` (a grade)."""
+    """What the store did: `condition` (enforced, ignored, refused), `sha256` (refused), `integrity` (a grade)."""
 
     @property
     def passed(self) -> bool:

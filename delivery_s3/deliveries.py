@@ -11,6 +11,20 @@ from django.utils import timezone
 from delivery_s3.models import Delivery, S3Interface, State
 
 
+def forget_other_clocks() -> None:
+    """Mend times that no clock like the present one can have written, because it was set back since.
+
+    Else what was claimed or put off before would wait for as long as the clock was wrong.
+    """
+    now = timezone.now()
+    last_retry = now + timedelta(seconds=settings.DELIVERY_RETRY_SECONDS + 60)
+    last_lease = now + timedelta(seconds=settings.DELIVERY_LEASE_SECONDS + 60)
+    Delivery.objects.filter(state=State.PENDING, due_at__gt=last_retry).update(due_at=now)
+    Delivery.objects.filter(state=State.SENDING, leased_until__gt=last_lease).update(leased_until=now)
+    S3Interface.objects.filter(paused_until__gt=last_retry).update(paused_until=now)
+    S3Interface.objects.filter(announced_at__gt=now + timedelta(seconds=60)).update(announced_at=None)
+
+
 def interfaces_with_due_work() -> list[int]:
     """Return the ids of the interfaces that `deliver_due()` would find something to do for."""
     now = timezone.now()

@@ -14,10 +14,15 @@ from enum import StrEnum
 
 
 class Scope(StrEnum):
-    """What a failure concerns: this one report, or the interface and with it all reports behind it."""
+    """What a failure concerns: this one report, or the interface and with it all reports behind it.
+
+    One failure alone can't tell which of the two it is if it is a lost connection or an error inside the store. It
+    is the interface's then, unless another report got through at the same time.
+    """
 
     REPORT = "report"
     INTERFACE = "interface"
+    EITHER = "either"
 
 
 @dataclass(frozen=True)
@@ -100,7 +105,7 @@ _CATALOGUE = [
         f"{_RETRIED} If it persists, check Custom endpoint and the server's own log.",
         field="endpoint_url",
         retryable=True,
-        scope=Scope.REPORT,
+        scope=Scope.EITHER,
     ),
     Diagnosis(
         "connection_lost",
@@ -109,7 +114,7 @@ _CATALOGUE = [
         f"{_RETRIED} If it persists, look at proxies and load balancers between here and the endpoint.",
         field="endpoint_url",
         retryable=True,
-        scope=Scope.REPORT,
+        scope=Scope.EITHER,
     ),
     Diagnosis(
         "proxy_failed",
@@ -225,10 +230,19 @@ _CATALOGUE = [
         field="access_key_id",
     ),
     Diagnosis(
+        "role_denied",
+        "Role refused",
+        "The credentials are good, but they may not assume the role in Role to assume, or there is no such role.",
+        "Allow sts:AssumeRole on this role to whom the credentials belong, and let the role's trust policy name them; "
+        "check Role to assume and External ID.",
+        field="role_arn",
+    ),
+    Diagnosis(
         "credentials_missing",
         "Invalid credentials: none",
-        "There is no complete pair of keys to sign the request with.",
-        "Fill in both Access key ID and Secret access key.",
+        "There is nothing to sign the request with: no complete pair of keys, or no role of this machine where one is "
+        "asked for.",
+        "Fill in both Access key ID and Secret access key; or give this machine a role.",
         field="access_key_id",
     ),
     Diagnosis(
@@ -369,6 +383,13 @@ _CATALOGUE = [
         "The detail says what the store objects to. Check the settings below the first six first.",
     ),
     Diagnosis(
+        "metadata_too_large",
+        "Description too long for the store",
+        "The report's file name, percent-encoded, is longer than what this store takes as an object's metadata.",
+        "Take the file in again under a shorter name, and cancel this delivery.",
+        scope=Scope.REPORT,
+    ),
+    Diagnosis(
         "quota_exceeded",
         "Store full",
         "A quota of the bucket or the account is used up, or the store's disks are full.",
@@ -390,7 +411,7 @@ _CATALOGUE = [
         "The store failed while it handled the request.",
         f"{_RETRIED} If it persists, look at the provider's status page or the server's log.",
         retryable=True,
-        scope=Scope.REPORT,
+        scope=Scope.EITHER,
     ),
     Diagnosis(
         "conflict",

@@ -10,6 +10,7 @@ from django.core.exceptions import ValidationError
 from django.utils.html import format_html
 
 from delivery_s3.diagnosis import CATALOGUE
+from delivery_s3.fields import UnreadableSecret
 from delivery_s3.guard import is_internal
 from delivery_s3.keys import prefix_problem
 from delivery_s3.models import Encryption, S3Interface
@@ -18,6 +19,8 @@ from delivery_s3.tls import readable
 _STRICT_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _LENIENT_BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9]")
 _FOUR_NUMBERS = re.compile(r"\d+\.\d+\.\d+\.\d+")
+_ROLE = re.compile(r"arn:[a-z0-9-]+:iam:[a-z0-9-]*:[A-Za-z0-9_-]*:role/[\w+=,.@/-]{1,512}")
+_EXTERNAL_ID = re.compile(r"[\w+=,.@:/-]{2,1224}", re.ASCII)
 _REGION = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 
 
@@ -45,8 +48,11 @@ class S3InterfaceForm(forms.ModelForm[S3Interface]):
         # Whoever saved an http endpoint has confirmed it.
         self.initial.setdefault("allow_http", self.instance.endpoint_url.startswith("http://"))
         secret = self.fields.get("secret_access_key")
-        if secret is not None:
-            secret.required = self.instance.pk is None
+        if secret is not None and "credentials" in self.fields:
+            own_keys = not self["credentials"].value()
+            self.fields["access_key_id"].required = own_keys
+            stored = self.instance.secret_access_key
+            secret.required = own_keys and not stored and not isinstance(stored, UnreadableSecret)
             if self.instance.pk is not None:
                 secret.help_text = "Stored encrypted and never shown. Empty: stays as it is."
 
@@ -57,7 +63,7 @@ class S3InterfaceForm(forms.ModelForm[S3Interface]):
     def clean_secret_access_key(self) -> str:
         """Keep the stored secret where the field is empty."""
         typed: str = self.cleaned_data["secret_access_key"]
-        if not typed and self.instance.pk is not None:
+        if not typed:
             stored: str = self.instance.secret_access_key
             return stored
         return _without_blanks(typed)
@@ -118,12 +124,27 @@ class S3InterfaceForm(forms.ModelForm[S3Interface]):
     def _problems(self, values: dict[str, Any]) -> Iterator[tuple[str, str | ValidationError]]:
         yield from _bucket_problems(values)
         yield from _endpoint_problems(values)
-        if self.instance.pk and "access_key_id" in self.changed_data and not self.data.get("secret_access_key"):
+        if (
+            not values.get("credentials")
+            and self.instance.pk
+            and "access_key_id" in self.changed_data
+            and not self.data.get("secret_access_key")
+        ):
             yield "secret_access_key", "A new access key ID needs the secret that was issued with it."
         if values.get("provider") == "aws" and not values.get("region"):
             yield "region", "AWS S3 needs the bucket's region, such as eu-central-1."
         if values.get("object_lock_mode") and not values.get("retention_days"):
             yield "retention_days", "Object Lock needs a retention: for how many days?"
+        if values.get("role_arn") and not _ROLE.fullmatch(values["role_arn"]):
+            yield "role_arn", "A role is written as arn:aws:iam::ACCOUNT:role/NAME; copy it from the role's page."
+        if external_id := values.get("external_id"):
+            if not _EXTERNAL_ID.fullmatch(external_id):
+                yield (
+                    "external_id",
+                    "An external ID has at least 2 letters, digits and signs out of +=,.@:/-_, no blanks.",
+                )
+            if not values.get("role_arn"):
+                yield "external_id", "An external ID belongs to a role: name it in Role to assume."
         if values.get("kms_key_id") and values.get("server_side_encryption") != Encryption.KMS:
             yield "kms_key_id", "A KMS key is used with Server-side encryption aws:kms only."
 

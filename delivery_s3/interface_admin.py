@@ -66,7 +66,11 @@ class S3InterfaceAdmin(admin.ModelAdmin[S3Interface]):
                 ]
             },
         ),
-        ("Object keys", {"classes": ["collapse"], "fields": ["key_prefix", "addressing_style"]}),
+        (
+            "A role instead of keys, or assumed with them",
+            {"classes": ["collapse"], "fields": ["credentials", "role_arn", "external_id"]},
+        ),
+        ("Object keys", {"classes": ["collapse"], "fields": ["key_prefix", "catalogue", "addressing_style"]}),
         ("Trust", {"classes": ["collapse"], "fields": ["ca_bundle"]}),
         (
             "Encryption, retention and storage class",
@@ -223,7 +227,7 @@ class S3InterfaceAdmin(admin.ModelAdmin[S3Interface]):
         form = self._form(request, interface)
         if not form.is_valid():
             return render(request, "delivery_s3/test_form_errors.html", {"form": form}, status=422)
-        unchanged = interface is not None and not set(form.changed_data) - {"allow_http"}
+        unchanged = interface is not None and not set(form.changed_data) - {"allow_http", "catalogue"}
         return self._stream(request, interfaces.start_test(form.instance), form.instance, saved=unchanged)
 
     def _stream(
@@ -307,4 +311,5 @@ def _grants(interface: S3Interface) -> list[permissions.Grant]:
         prefix=interface.key_prefix,
         object_lock=bool(interface.object_lock_mode),
         kms_key_id=interface.kms_key_id,
+        role_arn=interface.role_arn,
     )

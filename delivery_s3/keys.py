@@ -5,8 +5,11 @@ listing of the bucket is in order of time. The metadata makes an object understa
 """
 
 import re
-from datetime import UTC, datetime
-from urllib.parse import quote
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from urllib.parse import quote, unquote
+from uuid import UUID
 
 FORMAT_VERSION = "1"
 """Of keys and metadata together; a reader of the bucket goes by it."""
@@ -14,7 +17,19 @@ FORMAT_VERSION = "1"
 MAX_KEY_BYTES = 1024
 """Amazon S3 User Guide, "Naming Amazon S3 objects"."""
 
+MAX_NAME_BYTES = 240
+"""Of a file name in Content-Disposition, percent-encoded."""
+
+MAX_TITLE_BYTES = 200
+"""Of a dashboard's title in the metadata, percent-encoded; a longer one is left out."""
+
 _PREFIX = re.compile(r"(?:[A-Za-z0-9!_.*'()-]+/)+")
+_HEX = re.compile(r"[0-9a-f]+")
+_OF_A_REPORT = re.compile(
+    r"(?P<dashboard>[-a-zA-Z0-9_]{1,100})/\d{4}/\d\d/\d\d/(?P<stamp>\d{8}T\d{6}Z)_[0-9a-f]{16}(?:\.[a-z0-9]{1,10})?"
+)
+_OF_A_CATALOGUE = re.compile(r"[-a-zA-Z0-9_]{1,100}/catalogue/\d{4}-\d\d-\d\d\.jsonl")
+_OF_A_TEST = re.compile(r"connection\.test/\d{8}T\d{6}Z_[0-9a-f]{16}\.txt")
 
 
 def prefix_problem(prefix: str) -> str:
@@ -47,28 +62,131 @@ def connection_test_key(*, prefix: str, tested_at: datetime, sha256: str) -> str
     return f"{prefix}connection.test/{_stamp(tested_at.astimezone(UTC))}_{sha256[:16]}.txt"
 
 
+def catalogue_key(*, prefix: str, dashboard: str, day: date) -> str:
+    """Return the key of the list of what was stored of a dashboard on a day, in UTC. No year is called that."""
+    return f"{prefix}{dashboard}/catalogue/{day.isoformat()}.jsonl"
+
+
 def object_metadata(
-    *, report_id: str, dashboard: str, rendered_at: datetime, sha256: str, filename: str
+    *,
+    report_id: str,
+    dashboard: str,
+    title: str,
+    rendered_at: datetime,
+    ingested_at: datetime,
+    sha256: str,
+    md5: str,
+    filename: str,
 ) -> dict[str, str]:
-    """Return the `x-amz-meta-*` values, without that prefix, all ASCII: the file name is percent-encoded UTF-8."""
-    instant = rendered_at.astimezone(UTC)
-    return {
+    """Return the `x-amz-meta-*` values, without that prefix, all ASCII: names are percent-encoded UTF-8."""
+    metadata = {
         "format-version": FORMAT_VERSION,
         "report-id": report_id,
         "dashboard": dashboard,
-        "rendered-at": f"{instant.year:04}-{instant:%m-%dT%H:%M:%SZ}",
+        "rendered-at": _iso(rendered_at.replace(microsecond=0)),
+        "ingested-at": _iso(ingested_at),
         "sha256": sha256,
+        "md5": md5,
         "filename": quote(filename, safe=""),
     }
+    encoded = quote(title, safe="")
+    return metadata | ({"title": encoded} if 0 < len(encoded) <= MAX_TITLE_BYTES else {})
+
+
+@dataclass(frozen=True)
+class Described:
+    """What key and metadata say of a report."""
+
+    report_id: UUID
+    dashboard: str
+    title: str
+    rendered_at: datetime
+    ingested_at: datetime
+    sha256: str
+    md5: str
+    filename: str
+
+
+class Unclear(ValueError):  # noqa: N818  # of an object, it is a state
+    """Key and metadata don't tell what the object is; says why."""
+
+
+def kind_of(prefix: str, key: str) -> str:
+    """Return what a key is of: `report`, `catalogue`, `test`, or empty for none of ours."""
+    if not key.startswith(prefix):
+        return ""
+    rest = key.removeprefix(prefix)
+    kinds = {"report": _OF_A_REPORT, "catalogue": _OF_A_CATALOGUE, "test": _OF_A_TEST}
+    return next((kind for kind, pattern in kinds.items() if pattern.fullmatch(rest)), "")
+
+
+def parts_of(prefix: str, key: str) -> tuple[str, datetime]:
+    """Return dashboard and instant of a report's key. Raises ValueError for an instant outside the calendar."""
+    found = _OF_A_REPORT.fullmatch(key.removeprefix(prefix))
+    if found is None:
+        raise ValueError(key)
+    return found["dashboard"], datetime.strptime(found["stamp"], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+
+
+def described(*, prefix: str, key: str, metadata: Mapping[str, str]) -> Described:
+    """Read what `object_key` and `object_metadata` wrote. Raises Unclear."""
+    version = metadata.get("format-version")
+    if version is None:
+        raise Unclear("It has no metadata of ours.")
+    if version != FORMAT_VERSION:
+        raise Unclear(f"Its format version is {version}; this program reads {FORMAT_VERSION}.")
+    try:
+        found = Described(
+            report_id=UUID(metadata["report-id"]),
+            dashboard=metadata["dashboard"],
+            title=unquote(metadata.get("title", ""), errors="strict"),
+            rendered_at=_instant(metadata["rendered-at"]),
+            ingested_at=_instant(metadata["ingested-at"]),
+            sha256=metadata["sha256"],
+            md5=metadata["md5"],
+            filename=unquote(metadata["filename"], errors="strict"),
+        )
+    except KeyError as error:
+        raise Unclear(f"Its metadata lack {error.args[0]}.") from error
+    except ValueError as error:
+        raise Unclear(f"Its metadata can't be read: {error}.") from error
+    if not (_HEX.fullmatch(found.sha256) and len(found.sha256) == 64 and _HEX.fullmatch(found.md5)):
+        raise Unclear("Its metadata name no digests.")
+    if not found.filename.isprintable() or not 0 < len(found.filename.encode()) <= 255 or len(found.title) > 200:
+        raise Unclear("Its metadata name no file.")
+    wanted = object_key(
+        prefix=prefix, dashboard=found.dashboard, rendered_at=found.rendered_at, sha256=found.sha256, suffix=""
+    )
+    if not key.startswith(wanted) or len(found.md5) != 32:
+        raise Unclear("Its metadata belong to another key.")
+    return found
 
 
 def content_disposition(filename: str) -> str:
     """Return the header that makes a browser save the object under its original name.
 
-    Two forms, as RFC 6266 recommends: plain ASCII for old clients, percent-encoded UTF-8 for all others.
+    Two forms, as RFC 6266 recommends: plain ASCII for old clients, percent-encoded UTF-8 for all others. A very long
+    name is shortened here, as stores limit what describes an object to 2 KB in all; the metadata have it whole.
     """
+    stem, dot, ending = filename.rpartition(".")
+    while len(quote(filename, safe="")) > MAX_NAME_BYTES and stem:
+        stem = stem[:-1]
+        filename = f"{stem}{dot}{ending}"
     plain = "".join(c if c.isascii() and c.isprintable() and c not in '"\\%' else "_" for c in filename)
     return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(filename, safe='')}"
+
+
+def _iso(moment: datetime) -> str:
+    instant = moment.astimezone(UTC)
+    fraction = f".{instant.microsecond:06}" if instant.microsecond else ""
+    return f"{instant.year:04}-{instant:%m-%dT%H:%M:%S}{fraction}Z"
+
+
+def _instant(text: str) -> datetime:
+    found = datetime.fromisoformat(text)
+    if found.tzinfo is None:
+        raise ValueError(f"{text} has no time zone")
+    return found.astimezone(UTC)
 
 
 def _stamp(instant: datetime) -> str:

@@ -32,6 +32,13 @@ class Encryption(models.TextChoices):
     KMS = "aws:kms", "aws:kms (a KMS key)"
 
 
+class Credentials(models.TextChoices):
+    """Whose credentials sign. Empty: the interface's own keys."""
+
+    MACHINE = "machine", "this machine's role"
+    __empty__ = "the access key above"
+
+
 class ObjectLockMode(models.TextChoices):
     """Object Lock retention that a PUT asks for. Empty: none."""
 
@@ -51,8 +58,8 @@ class S3Interface(models.Model):
     provider = models.CharField(
         max_length=20, choices=[(each.code, each.name) for each in PROVIDERS.values()], default="aws"
     )
-    access_key_id = models.CharField("access key ID", max_length=255)
-    secret_access_key = SecretField("secret access key")
+    access_key_id = models.CharField("access key ID", max_length=255, blank=True)
+    secret_access_key = SecretField("secret access key", blank=True)
     region = models.CharField(
         max_length=64,
         blank=True,
@@ -67,6 +74,21 @@ class S3Interface(models.Model):
         help_text="For example https://minio.example.com:9000. Empty for AWS S3.",
     )
 
+    credentials = models.CharField(
+        max_length=10,
+        blank=True,
+        choices=Credentials.choices,
+        help_text="This machine's role is what boto3 finds by itself: environment, ~/.aws, container, instance.",
+    )
+    role_arn = models.CharField(
+        "role to assume",
+        max_length=2048,
+        blank=True,
+        help_text="For example arn:aws:iam::123456789012:role/archive. Empty: none.",
+    )
+    external_id = models.CharField(
+        "external ID", max_length=1224, blank=True, help_text="Where the role's trust policy asks for one."
+    )
     key_prefix = models.CharField(
         max_length=255,
         blank=True,
@@ -99,6 +121,11 @@ class S3Interface(models.Model):
     storage_class = models.CharField(
         max_length=40, blank=True, help_text="For example STANDARD_IA. Empty: the bucket's default."
     )
+    catalogue = models.BooleanField(
+        "daily catalogue",
+        default=True,
+        help_text="Each day, one more object per dashboard lists what was stored, so other systems needn't list.",
+    )
     enabled = models.BooleanField(default=True, help_text="A disabled interface keeps its deliveries pending.")
 
     tested_at = models.DateTimeField(null=True, blank=True, editable=False)
@@ -111,6 +138,7 @@ class S3Interface(models.Model):
     diagnosis = models.CharField(max_length=40, blank=True, editable=False)
     detail = models.TextField(blank=True, editable=False)
     announced_at = models.DateTimeField(null=True, blank=True, editable=False)
+    catalogued_until = models.DateField(null=True, blank=True, editable=False)
 
     class Meta:
         verbose_name = "S3 interface"
@@ -125,14 +153,18 @@ class S3Interface(models.Model):
 
         Raises DeliveryError where the secret is unreadable.
         """
-        if isinstance(self.secret_access_key, UnreadableSecret):
+        machine_role = self.credentials == Credentials.MACHINE
+        if isinstance(self.secret_access_key, UnreadableSecret) and not machine_role:
             raise DeliveryError("secret_unreadable")
         provider = PROVIDERS[self.provider]
         automatic = self.addressing_style == AddressingStyle.AUTO
-        condition = "" if fresh else self.capabilities.get("condition")
+        known = {} if fresh else self.capabilities
         values: dict[str, Any] = {
-            "access_key_id": self.access_key_id,
-            "secret_access_key": Secret(self.secret_access_key),
+            "access_key_id": "" if machine_role else self.access_key_id,
+            "secret_access_key": Secret("" if machine_role else self.secret_access_key),
+            "machine_role": machine_role,
+            "role_arn": self.role_arn,
+            "external_id": self.external_id,
             "region": self.region or "us-east-1",
             "bucket_name": self.bucket_name,
             "endpoint_url": self.endpoint_url,
@@ -143,15 +175,18 @@ class S3Interface(models.Model):
             "object_lock_mode": self.object_lock_mode,
             "retention_days": self.retention_days or 0,
             "storage_class": self.storage_class,
-            "conditional_writes": provider.conditional_writes and condition != "refused",
-            "sha256_header": provider.sha256_header,
+            "conditional_writes": provider.conditional_writes and known.get("condition") != "refused",
+            "sha256_header": provider.sha256_header and known.get("sha256") != "refused",
             "allow_private": settings.ALLOW_PRIVATE_ENDPOINTS,
         }
         return Connection(**(values | changes))
 
 
 class ArchivePolicy(models.Model):
-    """Which dashboards' reports go to which interface, and when."""
+    """Which dashboards' reports go to which interface, and when.
+
+    `ran_at` is the scheduled instant up to which its schedule has been kept.
+    """
 
     name = models.CharField(max_length=100, unique=True)
     interface = models.ForeignKey(S3Interface, on_delete=models.PROTECT, related_name="policies")
@@ -161,10 +196,10 @@ class ArchivePolicy(models.Model):
         on_delete=models.PROTECT,
         null=True,
         blank=True,
-        editable=False,
-        help_text="Empty: as soon as rendered.",
+        help_text="When to archive what has come in since. Empty: as soon as rendered.",
     )
     enabled = models.BooleanField(default=True)
+    ran_at = models.DateTimeField(default=timezone.now, editable=False)
 
     class Meta:
         verbose_name_plural = "archive policies"
@@ -183,6 +218,13 @@ class State(models.TextChoices):
     FAILED = "failed", "failed"
 
 
+class Priority(models.IntegerChoices):
+    """What is claimed first."""
+
+    FRESH = 0, "fresh"
+    BACKFILL = 1, "backfill"
+
+
 class Delivery(models.Model):
     """One report on its way to one interface: the work queue, the state and, once delivered, the receipt.
 
@@ -197,6 +239,7 @@ class Delivery(models.Model):
     report = models.ForeignKey(Report, on_delete=models.PROTECT, related_name="+")
     interface = models.ForeignKey(S3Interface, on_delete=models.PROTECT, related_name="deliveries")
     state = models.CharField(max_length=10, choices=State.choices, default=State.PENDING)
+    priority = models.PositiveSmallIntegerField(choices=Priority.choices, default=Priority.FRESH)
     attempts = models.PositiveIntegerField(default=0, help_text="Uploads that failed for this report's own sake.")
     due_at = models.DateTimeField(default=timezone.now)
     leased_until = models.DateTimeField(null=True, blank=True)
@@ -230,7 +273,11 @@ class Delivery(models.Model):
             ),
         ]
         indexes = [
-            models.Index(fields=["interface", "due_at"], condition=models.Q(state=State.PENDING), name="delivery_due"),
+            models.Index(
+                fields=["interface", "priority", "due_at"],
+                condition=models.Q(state=State.PENDING),
+                name="delivery_due",
+            ),
             models.Index(fields=["leased_until"], condition=models.Q(state=State.SENDING), name="delivery_leased"),
             models.Index(fields=["interface", "state"], name="delivery_by_state"),
             models.Index(

@@ -12,10 +12,16 @@ class Grant:
     text: str
 
 
-def grants(*, bucket: str, prefix: str, object_lock: bool = False, kms_key_id: str = "") -> list[Grant]:
+def grants(
+    *, bucket: str, prefix: str, object_lock: bool = False, kms_key_id: str = "", role_arn: str = ""
+) -> list[Grant]:
     """Return what to grant: write-only and with read access, as IAM policies (AWS, MinIO, Ceph) and for B2."""
     bucket = bucket or "BUCKET"
+    to_assume = (
+        [Grant("To assume the role: AWS and MinIO policy of who assumes it", _assume(role_arn))] if role_arn else []
+    )
     return [
+        *to_assume,
         Grant("Write only: AWS and MinIO policy", _policy(bucket, prefix, object_lock, kms_key_id, read=False)),
         Grant("With read access: AWS and MinIO policy", _policy(bucket, prefix, object_lock, kms_key_id, read=True)),
         Grant("Write only: Backblaze B2", _b2(bucket, prefix, object_lock, read=False)),
@@ -46,6 +52,11 @@ def _policy(bucket: str, prefix: str, object_lock: bool, kms_key_id: str, *, rea
         resource = kms_key_id if kms_key_id.startswith("arn:") else f"arn:aws:kms:*:*:key/{kms_key_id}"
         statements.append({"Effect": "Allow", "Action": keys, "Resource": resource})
     return json.dumps({"Version": "2012-10-17", "Statement": statements}, indent=2)
+
+
+def _assume(role_arn: str) -> str:
+    statement = {"Effect": "Allow", "Action": "sts:AssumeRole", "Resource": role_arn}
+    return json.dumps({"Version": "2012-10-17", "Statement": [statement]}, indent=2)
 
 
 def _b2(bucket: str, prefix: str, object_lock: bool, *, read: bool) -> str:  # noqa: FBT001

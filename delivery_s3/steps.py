@@ -187,6 +187,8 @@ def _write(trial: Trial) -> Finding:
             raise DeliveryError("https_expected", error.detail, fix=fix) from error
         raise
     trial.capabilities["integrity"] = trial.receipt.integrity.value
+    if trial.receipt.sha256_refused:
+        trial.capabilities["sha256"] = "refused"
     return Outcome.PASSED, f"Stored {trial.receipt.object_key}"
 
 

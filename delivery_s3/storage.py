@@ -1,15 +1,14 @@
 """The S3 side: one connection, one PUT per report, and the receipt that the store answers with.
 
-This is the only module that imports boto3, botocore or django-storages; `wire` guards what it makes of them. It
-takes a frozen `Connection`, needs no database, and lets no foreign error out: every failure leaves as a
-DeliveryError. Nothing of the machine's own AWS configuration may take part in a request (see
-`_isolated_session`), and a secret never appears in a message, a log or a representation.
+This module and `session` are the only ones that import boto3, botocore or django-storages; `wire` guards what they
+make of them. It takes a frozen `Connection`, needs no database, and lets no foreign error out: every failure leaves as
+a DeliveryError. Nothing of the machine's own AWS configuration may take part in a request (see `session`), and a
+secret never appears in a message, a log or a representation.
 """
 
 import base64
 import contextlib
 import hashlib
-import os
 import tempfile
 import weakref
 from collections.abc import Iterator, Mapping
@@ -27,14 +26,18 @@ from botocore.session import Session as BotocoreSession
 from django.db.models import TextChoices
 from storages.backends.s3 import S3Storage
 
+from delivery_s3 import session, wire
 from delivery_s3.diagnosis import DeliveryError
+from delivery_s3.shortcut import PutObject, small_put
 from delivery_s3.tls import readable
 from delivery_s3.translation import explain
-from delivery_s3.wire import tame
 
 if TYPE_CHECKING:
-    from botocore.response import StreamingBody
     from mypy_boto3_s3 import S3Client
+
+
+PRESIGNED_SECONDS = 60
+"""How long a presigned address works: long enough to follow a redirect, too short to be passed on."""
 
 
 class Integrity(TextChoices):
@@ -70,10 +73,16 @@ class Connection:
 
     access_key_id: str
     secret_access_key: Secret = field(repr=False)
+    """Both empty with `machine_role`."""
     region: str
     bucket_name: str
     endpoint_url: str = ""
     """Empty for AWS S3."""
+    machine_role: bool = False
+    """Whether to sign with what boto3's default chain finds on this machine."""
+    role_arn: str = ""
+    """A role to assume with those credentials, and what its trust policy may ask for."""
+    external_id: str = ""
     addressing_style: str = "path"
     ca_bundle: str = field(default="", repr=False)
     """PEM. When given, it alone is trusted; when empty, the authorities that come with botocore."""
@@ -115,6 +124,8 @@ class Receipt:
     sha256: str
     integrity: Integrity
     condition: Condition
+    sha256_refused: bool = False
+    """Whether the store took the upload only without the header that names its SHA-256."""
     version_id: str = ""
     etag: str = ""
     retain_until: datetime | None = None
@@ -128,6 +139,16 @@ class Stored:
     etag: str
     sha256: str
     """Hexadecimal."""
+    modified_at: datetime
+    version_id: str = ""
+    content_type: str = ""
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    """The `x-amz-meta-*` values, without that prefix."""
+    retain_until: datetime | None = None
+
+    def integrity(self, *, sha256: str, md5: str) -> Integrity:
+        """Return how far this confirms that the object has these digests."""
+        return _integrity(sha256, md5, etag=self.etag, checksum=_base64(self.sha256), accepted=False)
 
 
 class ArchiveStorage(S3Storage):  # type: ignore[misc]
@@ -158,7 +179,11 @@ class ArchiveStorage(S3Storage):  # type: ignore[misc]
                 signature_version="s3v4",
                 # It names us in the store's access log, and spares botocore composing one for each request.
                 user_agent="anaphora-s3-archive",
-                s3={"addressing_style": connection.addressing_style},  # type: ignore[arg-type]
+                # Signed over TLS as well: what arrives is then compared with the SHA-256 in any case.
+                s3={  # type: ignore[arg-type]
+                    "addressing_style": connection.addressing_style,
+                    "payload_signing_enabled": True,
+                },
                 request_checksum_calculation="when_required",
                 response_checksum_validation="when_required",
                 connect_timeout=connection.connect_timeout,
@@ -177,13 +202,18 @@ class ArchiveStorage(S3Storage):  # type: ignore[misc]
             client: S3Client = self.connection.meta.client
             return client
 
+    def prepare(self) -> None:
+        """Make what all threads share, before they do: it takes longer than many uploads. Raises DeliveryError."""
+        with self._explained():
+            _ = self._put_small
+
     @property
     def connection(self) -> Any:
         """This thread's boto3 resource, which django-storages makes and works with; guarded like the client."""
         made_before = getattr(self._connections, "connection", None) is not None
         resource = super().connection
         if not made_before:
-            tame(resource.meta.client, allow_private=self.to.allow_private, pinned=bool(self.to.ca_bundle))
+            wire.tame(resource.meta.client, allow_private=self.to.allow_private, pinned=bool(self.to.ca_bundle))
         return resource
 
     def put(self, upload: Upload, body: BinaryIO) -> Receipt:
@@ -194,19 +224,19 @@ class ArchiveStorage(S3Storage):  # type: ignore[misc]
         """
         retain_until = self._retain_until()
         parameters = self._parameters(upload, retain_until)
-        condition = Condition.MET if self.to.conditional_writes else Condition.NOT_MADE
         with self._explained():
-            try:
-                answer = self._put_object(body, parameters)
-            except self.client.exceptions.ClientError as error:
-                if error.response["ResponseMetadata"]["HTTPStatusCode"] == 412:
-                    return self._receipt_of_earlier(upload)
-                if not (self.to.conditional_writes and _refuses_condition(error)):
-                    raise
-                # The store knows no such condition. The key still names one content, so nothing can mix.
-                condition = Condition.REFUSED
-                del parameters["IfNoneMatch"]
-                answer = self._put_object(body, parameters)
+            while True:
+                try:
+                    answer = self._put_object(upload, body, parameters)
+                    break
+                except self.client.exceptions.ClientError as error:
+                    if error.response["ResponseMetadata"]["HTTPStatusCode"] == 412:
+                        return self._receipt_of_earlier(upload)
+                    if not (refused := _refused(error, parameters)):
+                        raise
+                    # Without the condition the key still names one content, so nothing can mix; without the SHA-256
+                    # the MD5 is still verified.
+                    parameters = {name: value for name, value in parameters.items() if name not in refused}
         etag = answer.get("ETag", "").strip('"')
         if not etag:
             raise DeliveryError("not_s3", f"Status {answer['ResponseMetadata']['HTTPStatusCode']} without an ETag")
@@ -214,12 +244,20 @@ class ArchiveStorage(S3Storage):  # type: ignore[misc]
             object_key=upload.key,
             size=upload.size,
             sha256=upload.sha256,
-            integrity=_integrity(upload, etag, answer.get("ChecksumSHA256", ""), accepted=True),
-            condition=condition,
+            integrity=_integrity(
+                upload.sha256, upload.md5, etag=etag, checksum=answer.get("ChecksumSHA256", ""), accepted=True
+            ),
+            condition=self._condition(parameters),
+            sha256_refused=self.to.sha256_header and "ChecksumSHA256" not in parameters,
             version_id=answer.get("VersionId", ""),
             etag=etag,
             retain_until=retain_until,
         )
+
+    def _condition(self, parameters: dict[str, Any]) -> Condition:
+        if not self.to.conditional_writes:
+            return Condition.NOT_MADE
+        return Condition.MET if "IfNoneMatch" in parameters else Condition.REFUSED
 
     def address(self, key: str) -> SplitResult:
         """Return where a request for `key` goes, by its URL without the query; the bucket may be part of the host."""
@@ -229,8 +267,7 @@ class ArchiveStorage(S3Storage):  # type: ignore[misc]
 
     def read(self, key: str) -> bytes:
         """Return a small object's bytes. Needs s3:GetObject. Raises DeliveryError."""
-        with self._explained(), contextlib.closing(self._get(key)) as body:
-            return body.read()
+        return b"".join(self.stream(key))
 
     def look(self, key: str, version_id: str = "") -> Stored | None:
         """Return what the store says of an object, None if it has none of that key. Needs s3:GetObject.
@@ -251,18 +288,60 @@ class ArchiveStorage(S3Storage):  # type: ignore[misc]
                 raise
         checksum = answer.get("ChecksumSHA256", "")
         sha256 = base64.b64decode(checksum).hex() if checksum and "-" not in checksum else ""
-        return Stored(answer["ContentLength"], answer.get("ETag", "").strip('"'), sha256)
+        return Stored(
+            size=answer["ContentLength"],
+            etag=answer.get("ETag", "").strip('"'),
+            sha256=sha256,
+            modified_at=answer["LastModified"],
+            version_id=answer.get("VersionId", ""),
+            content_type=answer.get("ContentType", ""),
+            metadata=answer.get("Metadata", {}),
+            retain_until=answer.get("ObjectLockRetainUntilDate"),
+        )
+
+    def keys(self, prefix: str) -> Iterator[list[str]]:
+        """Yield the keys that begin with `prefix`, in their order, up to a thousand at a time.
+
+        Needs s3:ListBucket. Raises DeliveryError.
+        """
+        with self._explained():
+            pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.to.bucket_name, Prefix=prefix)
+            for each in pages:
+                yield [found["Key"] for found in each.get("Contents", [])]
 
     def digest(self, key: str, version_id: str = "") -> str:
         """Return the hexadecimal SHA-256 of all that an object holds. Needs s3:GetObject. Raises DeliveryError."""
         found = hashlib.sha256()
-        with self._explained(), contextlib.closing(self._get(key, version_id)) as body:
-            while chunk := body.read(1024 * 1024):
-                found.update(chunk)
+        for chunk in self.stream(key, version_id):
+            found.update(chunk)
         return found.hexdigest()
 
-    def _get(self, key: str, version_id: str = "") -> "StreamingBody":
-        return self.client.get_object(**self._object(key, version_id))["Body"]
+    def stream(
+        self, key: str, version_id: str = "", *, between: tuple[int, int] | None = None, etag: str = ""
+    ) -> Iterator[bytes]:
+        """Yield an object's bytes in chunks of a megabyte at most. Needs s3:GetObject. Raises DeliveryError.
+
+        `between` is a half-open range of them. With `etag`, an object that has another one is an error.
+        """
+        part: Any = {"Range": f"bytes={between[0]}-{between[1] - 1}"} if between else {}
+        with self._explained():
+            answer = self.client.get_object(**self._object(key, version_id), **part)
+            with contextlib.closing(answer["Body"]) as body:
+                found = answer.get("ETag", "").strip('"')
+                # Compared here: not every store compares it on being asked to.
+                if etag and found != etag:
+                    raise DeliveryError("digest_mismatch", f"The ETag is {found}, the receipt says {etag}")
+                while chunk := body.read(1024 * 1024):
+                    yield chunk
+
+    def presigned(self, key: str, version_id: str, *, content_type: str, disposition: str) -> str:
+        """Return an address from which anybody gets the object for a minute, under these headers."""
+        parameters = self._object(key, version_id) | {
+            "ResponseContentType": content_type,
+            "ResponseContentDisposition": disposition,
+        }
+        with self._explained():
+            return str(self.client.generate_presigned_url("get_object", parameters, ExpiresIn=PRESIGNED_SECONDS))
 
     def _object(self, key: str, version_id: str = "") -> dict[str, Any]:
         named = {"Bucket": self.to.bucket_name, "Key": key}
@@ -282,7 +361,7 @@ class ArchiveStorage(S3Storage):  # type: ignore[misc]
             try:
                 answer: dict[str, Any] = getattr(self.client, operation)(Bucket=self.to.bucket_name, **parameters)
             except self.client.exceptions.ClientError as error:
-                if error.response["Error"]["Code"] in _NOT_CONFIGURED:
+                if error.response.get("Error", {}).get("Code") in _NOT_CONFIGURED:
                     return None
                 raise
             return answer
@@ -290,13 +369,18 @@ class ArchiveStorage(S3Storage):  # type: ignore[misc]
     def _save(self, name: str, content: Any) -> str:
         raise TypeError("An archive is written with put(), which returns the receipt")
 
-    def _put_object(self, body: BinaryIO, parameters: dict[str, Any]) -> Any:
+    def _put_object(self, upload: Upload, body: BinaryIO, parameters: dict[str, Any]) -> Any:
         body.seek(0)
-        return self.client.put_object(Body=body, **parameters)
+        if upload.size < wire.ASK_FIRST_BYTES:
+            return self._put_small(sha256=upload.sha256, Body=body.read(), **parameters)
+        return self.client.put_object(Bucket=self.to.bucket_name, Body=wire.known(body, upload.sha256), **parameters)
+
+    @cached_property
+    def _put_small(self) -> PutObject:
+        return small_put(self.client, self.to.bucket_name)
 
     def _parameters(self, upload: Upload, retain_until: datetime | None) -> dict[str, Any]:
         parameters: dict[str, Any] = {
-            "Bucket": self.to.bucket_name,
             "Key": upload.key,
             "ContentLength": upload.size,
             "ContentMD5": _base64(upload.md5),
@@ -353,7 +437,9 @@ class ArchiveStorage(S3Storage):  # type: ignore[misc]
             object_key=upload.key,
             size=upload.size,
             sha256=upload.sha256,
-            integrity=_integrity(upload, etag, answer.get("ChecksumSHA256", ""), accepted=False),
+            integrity=_integrity(
+                upload.sha256, upload.md5, etag=etag, checksum=answer.get("ChecksumSHA256", ""), accepted=False
+            ),
             condition=Condition.EXISTED,
             version_id=answer.get("VersionId", ""),
             etag=etag,
@@ -361,11 +447,25 @@ class ArchiveStorage(S3Storage):  # type: ignore[misc]
         )
 
     def _create_session(self) -> boto3.Session:
-        return boto3.Session(
-            aws_access_key_id=self.access_key,
-            aws_secret_access_key=self.secret_key,
-            botocore_session=_isolated_session(),
+        to = self.to
+        if to.machine_role:
+            source = session.machine_role()
+        else:
+            source = session.own_keys(to.access_key_id, str(to.secret_access_key))
+        if to.role_arn:
+            source = session.assumed_role(source, to.role_arn, to.external_id, self._sts)
+        return boto3.Session(botocore_session=source)
+
+    def _sts(self, source: BotocoreSession) -> Any:
+        client = session.sts(
+            source,
+            region=self.to.region,
+            endpoint_url=self.to.endpoint_url,
+            verify=self.verify,
+            timeouts=(self.to.connect_timeout, self.to.read_timeout),
         )
+        wire.tame(client, allow_private=self.to.allow_private, pinned=bool(self.to.ca_bundle))
+        return client
 
     def _trusted(self) -> str:
         """Return the path of the certificates to trust. Always a path: else AWS_CA_BUNDLE would choose."""
@@ -403,34 +503,28 @@ _NOT_CONFIGURED = {
 }
 
 
-def _isolated_session() -> BotocoreSession:
-    """Return a botocore session that reads no AWS variable and no file of ~/.aws.
-
-    Without this, AWS_PROFILE, AWS_ENDPOINT_URL, AWS_CA_BUNDLE, AWS_SESSION_TOKEN and some thirty more would
-    take part in requests of an interface that has its own keys. Proxy variables still count: they belong to
-    the machine's network, not to an account.
-    """
-    session = BotocoreSession(
-        session_vars={
-            name: (None, None, default, conversion)
-            for name, (_, _, default, conversion) in BotocoreSession.SESSION_VARIABLES.items()
-        }
-    )
-    session.set_config_variable("config_file", os.devnull)
-    session.set_config_variable("credentials_file", os.devnull)
-    return session
+_CHECKSUM = frozenset({"ChecksumSHA256", "ChecksumAlgorithm"})
 
 
-def _refuses_condition(error: Any) -> bool:
+def _refused(error: Any, parameters: Mapping[str, Any]) -> frozenset[str]:
+    """Return which of the parameters that can be done without a store objects to; empty if it is none of them."""
     explained = explain(error)
-    status = error.response["ResponseMetadata"]["HTTPStatusCode"]
-    return explained is not None and (explained.diagnosis.code == "condition_unsupported" or status == 501)
+    code = explained.diagnosis.code if explained else ""
+    not_implemented = error.response["ResponseMetadata"]["HTTPStatusCode"] == 501
+    about_checksum = code == "checksum_unsupported" or (not_implemented and "IfNoneMatch" not in parameters)
+    # By the same words Cloudflare R2 (the first) and Google (the second) refuse a checksum's header.
+    about_checksum |= error.response.get("Error", {}).get("Code") in {"Unauthorized", "SignatureDoesNotMatch"}
+    if about_checksum:
+        return _CHECKSUM if "ChecksumSHA256" in parameters else frozenset()
+    about_condition = code == "condition_unsupported" or not_implemented
+    return frozenset({"IfNoneMatch"}) if about_condition and "IfNoneMatch" in parameters else frozenset()
 
 
-def _integrity(upload: Upload, etag: str, sha256: str, *, accepted: bool) -> Integrity:
-    if sha256 and sha256 == _base64(upload.sha256):
+def _integrity(sha256: str, md5: str, *, etag: str, checksum: str, accepted: bool) -> Integrity:
+    """Return how far a store's answer, its `checksum` in Base64, confirms what came in."""
+    if checksum and checksum == _base64(sha256):
         return Integrity.SHA256
-    if etag == upload.md5:
+    if etag == md5:
         return Integrity.ETAG
     return Integrity.MD5 if accepted else Integrity.NONE
 

@@ -2,18 +2,29 @@
 
 import logging
 from functools import partial
+from time import monotonic
+from typing import Any
 
 from celery import shared_task
+from celery.signals import worker_shutting_down
+from django.utils import timezone
 from kombu.exceptions import OperationalError
 
-from delivery_s3 import archiver, deliveries
+from delivery_s3 import archiver, catalogue, deliveries, policies
+from delivery_s3.models import ArchivePolicy
 
 logger = logging.getLogger(__name__)
 
 
-TURN_SECONDS = 20
-"""How long one task goes on claiming. Then it queues up again behind the other interfaces, so that none of them is
-held up by a long backlog or a slow store; and a worker that is told to stop needn't wait for a backlog's end."""
+TURN_SECONDS = 10
+"""How long one task goes on claiming. Then it gives back what it hasn't begun and queues up again behind the other
+interfaces, so that none of them is held up by a long backlog or a slow store."""
+
+
+@worker_shutting_down.connect
+def end_turns(**kwargs: Any) -> None:
+    """Let a worker that is told to end (SIGTERM) do so as soon as the uploads under way are through."""
+    archiver.stop()
 
 
 @shared_task(name="delivery_s3.deliver_due")
@@ -28,8 +39,31 @@ def deliver_due(interface_id: int) -> None:
 @shared_task(name="delivery_s3.sweep")
 def sweep() -> None:
     """Find what no message announced: retries, ended pauses, and what dead workers or lost messages left."""
+    deliveries.forget_other_clocks()
+    policies.run_scheduled(timezone.now())
     for interface_id in deliveries.interfaces_with_due_work():
         _send(interface_id)
+
+
+@shared_task(name="delivery_s3.backfill")
+def backfill(policy_id: int) -> None:
+    """Make a policy's missing deliveries, for one turn at a time, and have them delivered behind fresh ones."""
+    policy = ArchivePolicy.objects.filter(pk=policy_id).first()
+    if policy is None:
+        return
+    end = monotonic() + TURN_SECONDS
+    for _ in policies.create_missing(policy):
+        request_delivery(policy.interface_id)
+        if monotonic() > end:
+            backfill.delay(policy_id)
+            return
+
+
+@shared_task(name="delivery_s3.write_catalogues")
+def write_catalogues() -> None:
+    """Write the catalogues of the days that are over; go on at once if that was not all."""
+    if catalogue.write_due(timezone.now(), TURN_SECONDS):
+        write_catalogues.delay()
 
 
 def request_delivery(interface_id: int) -> None:

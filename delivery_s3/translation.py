@@ -21,6 +21,7 @@ S3_CODES: Mapping[str, str] = {
     "NotSignedUp": "account_problem",
     "UserSuspended": "account_problem",
     "InvalidAccessKeyId": "invalid_access_key",
+    "InvalidClientTokenId": "invalid_access_key",
     "SignatureDoesNotMatch": "wrong_secret",
     "InvalidSecurity": "invalid_access_key",
     "ExpiredToken": "expired_token",
@@ -62,7 +63,7 @@ S3_CODES: Mapping[str, str] = {
     "InsufficientCapacity": "quota_exceeded",
     "EntityTooLarge": "too_large",
     "KeyTooLongError": "settings_invalid",
-    "MetadataTooLarge": "request_refused",
+    "MetadataTooLarge": "metadata_too_large",
     "SlowDown": "throttled",
     "ServiceUnavailable": "throttled",
     "Busy": "throttled",
@@ -192,7 +193,8 @@ def explain(error: Exception, *, asked_for: str = "", now: datetime | None = Non
         return inner
     names = [cls.__name__ for cls in type(error).__mro__]
     if "ClientError" in names:
-        return _explain_answer(getattr(error, "response", {}), asked_for, now or datetime.now(UTC))
+        operation = getattr(error, "operation_name", "")
+        return _explain_answer(getattr(error, "response", {}), operation, asked_for, now or datetime.now(UTC))
     code = next((EXCEPTIONS[name] for name in names if name in EXCEPTIONS), None)
     if code is None:
         # The only plain ValueError on this path is botocore's, for an endpoint that isn't an address.
@@ -200,13 +202,15 @@ def explain(error: Exception, *, asked_for: str = "", now: datetime | None = Non
     return DeliveryError(_refined(code, error), _line(error))
 
 
-def _explain_answer(response: Mapping[str, Any], asked_for: str, now: datetime) -> DeliveryError:
+def _explain_answer(response: Mapping[str, Any], operation: str, asked_for: str, now: datetime) -> DeliveryError:
     error = response.get("Error", {})
     metadata = response.get("ResponseMetadata", {})
     s3_code, message = str(error.get("Code") or ""), str(error.get("Message") or "")
     status = int(metadata.get("HTTPStatusCode", 0))
     headers = metadata.get("HTTPHeaders", {})
     code = _code_of_answer(s3_code, status, message)
+    if operation == "AssumeRole" and code in _ROLE_REFUSED:
+        code = "role_denied"
     if code == "request_refused" and not message and asked_for:
         code = asked_for
     detail = f"HTTP status {status}" if s3_code in {"", str(status)} else f"{status} {s3_code}"
@@ -253,6 +257,8 @@ def _code_of_answer(s3_code: str, status: int, message: str) -> str:
 
 
 _BY_A_WRONG_CLOCK = frozenset({"access_denied", "wrong_secret", "expired_token", "unknown"})
+# The token service's words for a role that isn't there or doesn't trust whoever asks.
+_ROLE_REFUSED = frozenset({"access_denied", "explicit_deny", "not_s3", "unknown", "request_refused"})
 _DENIED = frozenset({"AccessDenied"})
 _REFUSED = frozenset({"InvalidRequest", "InvalidArgument", "NotImplemented"})
 _TELLING_WORDS = [

@@ -1,11 +1,13 @@
 """The one place that reaches into botocore: what a client connects to, whom it trusts, where it stays, what it asks.
 
-botocore has no public way to say any of these. Should a new release move what is used here, `tame()` raises, so
-that no client ever works unguarded, and the tests of this module say what has moved.
+botocore has no public way to say any of these. Should a new release move what the guard needs, `tame()` raises, so
+that no client ever works unguarded; should it move what only makes a request cheaper, requests stay right and become
+slower. The tests of this module say what has moved.
 """
 
+import contextlib
 from functools import partial
-from typing import Any
+from typing import Any, BinaryIO
 from urllib.parse import urlsplit
 
 from delivery_s3 import guard, tls
@@ -13,6 +15,17 @@ from delivery_s3.diagnosis import DeliveryError
 
 ASK_FIRST_BYTES = 1024 * 1024
 """From this size on, `Expect: 100-continue` lets a store refuse a file before it is sent."""
+
+
+def known(file: BinaryIO, sha256: str) -> BinaryIO:
+    """Return `file`, as a body whose SHA-256, in hexadecimal, a signature needs not compute.
+
+    A store compares what arrives with the digest that was signed, so that one taken long before the request, when the
+    report came in, is not only cheaper but says more.
+    """
+    with contextlib.suppress(AttributeError):
+        file.known_sha256 = sha256  # type: ignore[attr-defined]
+    return file
 
 
 def tame(client: Any, *, allow_private: bool, pinned: bool) -> None:
@@ -29,7 +42,8 @@ def tame(client: Any, *, allow_private: bool, pinned: bool) -> None:
         tls.pin(session._manager.connection_pool_kw["ssl_context"])
     client.meta.events.register("before-call.s3", _stay)
     client.meta.events.register_last("before-call.s3", _send_at_once)
-    client.meta.events.register("before-send.s3", partial(_check_proxied, session._proxy_config, allow_private))
+    client.meta.events.register("before-send", partial(_check_proxied, session._proxy_config, allow_private))
+    _sign_what_is_known(client)
 
 
 def _guarded(pool: Any, allow_private: bool) -> type:  # noqa: FBT001
@@ -83,3 +97,20 @@ def _send_at_once(params: Any, **kwargs: Any) -> None:
     """Don't ask a store whether it would take a small file: asking costs a round trip, more than the file does."""
     if int(params["headers"].get("Content-Length", 0)) < ASK_FIRST_BYTES:
         params["headers"].pop("Expect", None)
+
+
+def _sign_what_is_known(client: Any) -> None:
+    """Let signatures take a body's SHA-256 from `body()` instead of computing it."""
+    signer: Any = getattr(client, "_request_signer", None)
+    make = getattr(signer, "get_auth_instance", None)
+    if make is None:
+        return
+
+    def make_knowing(*args: Any, **kwargs: Any) -> Any:
+        auth = make(*args, **kwargs)
+        compute = getattr(auth, "payload", None)
+        if compute is not None:
+            auth.payload = lambda request: getattr(request.body, "known_sha256", "") or compute(request)
+        return auth
+
+    signer.get_auth_instance = make_knowing

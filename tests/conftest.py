@@ -7,7 +7,7 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ from delivery_s3 import archiver
 from delivery_s3.models import S3Interface
 from delivery_s3.storage import Connection
 from tests import servers
+from tests.browsing import CHROMIUM, browser, page  # noqa: F401  # fixtures for all
 from tests.factories import make_connection, make_interface
 from tests.servers import S3Server
 
@@ -30,15 +31,28 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parent.parent
 
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-
-
 def _namespaces() -> bool:
     command = ["unshare", "--net", "--mount", "--map-root-user", "ip", "link", "set", "lo", "up"]
     return (
         bool(shutil.which("unshare") and shutil.which("ip"))
         and not subprocess.run(command, capture_output=True, check=False).returncode
     )
+
+
+def in_namespace(module: str, *arguments: str) -> str:
+    """Run a module of the tests in network and mount namespaces of its own; return what it printed."""
+    command = ["unshare", "--net", "--mount", "--map-root-user", sys.executable, "-m", module, *arguments]
+    result = subprocess.run(
+        command,
+        cwd=ROOT,
+        env=os.environ | {"DJANGO_SETTINGS_MODULE": "tests.settings"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    return result.stdout
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -51,6 +65,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         "ceph": bool(os.environ.get("CEPH_ENV")),
         "browser": ci or CHROMIUM is not None,
         "namespace": ci or _namespaces(),
+        "systemd": ci or shutil.which("systemd-analyze") is not None,
     }
     left_out = [
         item for item in items if any(not have and item.get_closest_marker(mark) for mark, have in there.items())
@@ -179,9 +194,17 @@ def worker_environment() -> dict[str, str]:
 
 
 @pytest.fixture
-def start_celery(transactional_db: None, tmp_path: Path) -> Iterator[Callable[..., Path]]:
+def celery_processes() -> list[subprocess.Popen[bytes]]:
+    """What `start_celery` has started, in that order."""
+    return []
+
+
+@pytest.fixture
+def start_celery(
+    transactional_db: None, tmp_path: Path, celery_processes: list[subprocess.Popen[bytes]]
+) -> Iterator[Callable[..., Path]]:
     """Return a function that starts a real Celery worker, or beat, on this test's database and returns its log."""
-    running: list[subprocess.Popen[bytes]] = []
+    running = celery_processes
     roles = {"worker": ["worker", "--concurrency", "2"], "beat": ["beat", "--pidfile="]}
 
     def start(role: str = "worker", **environment: str) -> Path:
@@ -201,5 +224,6 @@ def start_celery(transactional_db: None, tmp_path: Path) -> Iterator[Callable[..
 
     yield start
     for process in running:
-        os.killpg(process.pid, signal.SIGKILL)  # what it holds is of no interest any more
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # what it holds is of no interest any more
         process.wait()

@@ -198,7 +198,10 @@ class Fault(StrEnum):
 
     NONE = "none"
     DELAY = "delay"
+    STALL = "stall"
     REFUSE_CONDITION = "refuse condition"
+    REFUSE_CHECKSUM = "refuse checksum"
+    REFUSE_BOTH = "refuse condition and checksum"
     ANSWER_500 = "500"
     ANSWER_503 = "503"
     ANSWER_503_WAIT = "503 with Retry-After"
@@ -223,11 +226,27 @@ class _Front(http.server.BaseHTTPRequestHandler):
 
     connect: Callable[[], http.client.HTTPConnection]
     decide: Callable[[str, str], Fault]
+    ended: Callable[[str, str, int], None]
     protocol_version = "HTTP/1.1"
     timeout = 20
+    under_way = False
+    upstream = -1
 
     def pass_on(self) -> None:
         fault = type(self).decide(self.command, self.path)
+        self.under_way, self.upstream = True, -1
+        try:
+            self.suffer(fault)
+        finally:
+            self.end()
+
+    def end(self) -> None:
+        """Note that the request is over, before its client can learn of that and try again."""
+        if self.under_way:
+            self.under_way = False
+            type(self).ended(self.command, self.path, self.upstream)
+
+    def suffer(self, fault: Fault) -> None:
         length = int(self.headers.get("Content-Length", 0))
         if fault in {Fault.RESET, Fault.CUT_REQUEST}:
             self.rfile.read(length // 2 if fault is Fault.CUT_REQUEST else 0)
@@ -238,12 +257,21 @@ class _Front(http.server.BaseHTTPRequestHandler):
             self.answer(*_ANSWERS[fault], b"")
         elif fault is Fault.REFUSE_CONDITION and self.headers.get("If-None-Match"):
             self.answer(501, {"Content-Type": "application/xml"}, _REFUSAL)
+        elif fault is Fault.REFUSE_CHECKSUM and self.headers.get("x-amz-checksum-sha256"):
+            self.answer(401, {"Content-Type": "application/xml"}, b"<Error><Code>Unauthorized</Code></Error>")
+        elif fault is Fault.REFUSE_BOTH and (
+            self.headers.get("If-None-Match") or self.headers.get("x-amz-checksum-sha256")
+        ):
+            self.answer(501, {"Content-Type": "application/xml"}, b"<Error><Code>NotImplemented</Code></Error>")
         else:
-            time.sleep(0.3 if fault is Fault.DELAY else 0)
+            time.sleep({Fault.DELAY: 0.3, Fault.STALL: 3}.get(fault, 0))
+            self.upstream = 0
             status, headers, body = self.fetch(content)
+            self.upstream = status
             if fault is Fault.LOSE_ANSWER:
                 self.hang_up()
             elif fault is Fault.CUT_ANSWER:
+                self.end()
                 self.wfile.write(b"HTTP/1.1 200 OK\r\nETa")
                 self.hang_up()
             else:
@@ -260,11 +288,13 @@ class _Front(http.server.BaseHTTPRequestHandler):
 
     def hang_up(self) -> None:
         """Break the connection off with a reset."""
+        self.end()
         self.close_connection = True
         self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.connection.close()
 
     def answer(self, status: int, headers: dict[str, str], content: bytes) -> None:
+        self.end()
         self.send_response_only(status)
         for name, value in headers.items():
             if name.lower() not in {"content-length", "transfer-encoding", "connection"}:
@@ -284,16 +314,22 @@ class _Front(http.server.BaseHTTPRequestHandler):
         with suppress(OSError, ValueError):
             super().finish()
 
-    do_PUT = do_GET = do_HEAD = do_DELETE = pass_on  # noqa: N815
+    do_PUT = do_GET = do_HEAD = do_POST = do_DELETE = pass_on  # noqa: N815
 
     def log_message(self, *args: object) -> None:
         pass
 
 
 @contextmanager
-def in_front_of(server: S3Server, decide: Callable[[str, str], Fault]) -> Iterator[str]:
+def in_front_of(
+    server: S3Server,
+    decide: Callable[[str, str], Fault],
+    ended: Callable[[str, str, int], None] = lambda method, path, status: None,
+) -> Iterator[str]:
     """A server that passes requests on to a real one, but for the faults that `decide(method, path)` wants.
 
+    `ended(method, path, status)` is called when a request is answered or its connection gone, with what the real server
+    answered: 0 where that broke off, -1 where it wasn't asked.
     The signature covers the host's name as the client wrote it, which is passed on as it is.
     """
     target = urlsplit(server.endpoint)
@@ -304,7 +340,11 @@ def in_front_of(server: S3Server, decide: Callable[[str, str], Fault]) -> Iterat
         trusted = ssl.create_default_context(cadata=server.ca_bundle)
         return http.client.HTTPSConnection(target.netloc, context=trusted)
 
-    front = type("Front", (_Front,), {"connect": staticmethod(connect), "decide": staticmethod(decide)})
+    front = type(
+        "Front",
+        (_Front,),
+        {"connect": staticmethod(connect), "decide": staticmethod(decide), "ended": staticmethod(ended)},
+    )
     with _threaded(front) as port:
         yield f"http://127.0.0.1:{port}"
 

@@ -7,6 +7,9 @@ os.environ.setdefault("SECRET_KEY", "only for tests")
 os.environ.setdefault("FERNET_KEYS", "the newest key of the tests,an older key of the tests")
 # The worker that a test starts finds its parent's folder and queue here.
 os.environ.setdefault("DATA_DIR", tempfile.mkdtemp(prefix="anaphora-test-"))
+# Most tests care for bytes, not for what they are, and not for how full the machine's disk is.
+os.environ.setdefault("INGEST_OTHER_TYPES", "*")
+os.environ.setdefault("MIN_FREE_MB", "0")
 os.environ.setdefault("ANAPHORA_TEST_QUEUE", f"anaphora-test-{os.getpid()}")
 
 from anaphora.settings import *  # noqa: F403

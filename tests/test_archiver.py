@@ -21,7 +21,7 @@ from delivery_s3.storage import ArchiveStorage
 from tests import servers
 from tests.conftest import Bucket
 from tests.factories import NOON, make_interface, make_policy, make_report
-from tests.servers import S3Server
+from tests.servers import Fault, S3Server
 
 pytestmark = pytest.mark.django_db
 
@@ -186,8 +186,38 @@ class TestFailures:
             archiver._storages[interface.pk] = _hurried(interface)
             deliver_due(interface.pk)
         delivery = Delivery.objects.get()
-        assert (delivery.state, delivery.diagnosis, delivery.attempts) == (State.PENDING, "read_timeout", 1)
+        assert (delivery.state, delivery.diagnosis, delivery.attempts) == (State.PENDING, "read_timeout", 0)
+        interface.refresh_from_db()
+        assert interface.paused_until is not None
+        assert interface.paused_until <= timezone.now() + timedelta(seconds=archiver.PROBE_SECONDS)
+
+    def test_what_breaks_while_others_get_through_is_the_report_s_own_trouble(self, bucket: Bucket) -> None:
+        make_reset = servers.in_front_of(
+            bucket.server, lambda method, path: Fault.RESET if "T090000Z" in path else Fault.NONE
+        )
+        with make_reset as endpoint:
+            interface = make_interface(bucket.server, bucket.name, endpoint_url=endpoint)
+            make_policy(interface)
+            broken = make_report(rendered_at=NOON - timedelta(hours=3))
+            for _ in range(5):
+                make_report()
+            assert deliver_due(interface.pk).delivered == 5
+        delivery = Delivery.objects.get(report=broken)
+        assert (delivery.state, delivery.diagnosis, delivery.attempts) == (State.PENDING, "connection_lost", 1)
         assert delivery.due_at > timezone.now() - timedelta(seconds=1)
+        interface.refresh_from_db()
+        assert interface.paused_until is None
+
+    def test_an_outage_is_nobody_s_own_trouble(self, bucket: Bucket) -> None:
+        with servers.in_front_of(bucket.server, lambda method, path: Fault.ANSWER_500) as endpoint:
+            interface = make_interface(bucket.server, bucket.name, endpoint_url=endpoint)
+            make_policy(interface)
+            for _ in range(20):
+                make_report()
+            deliver_due(interface.pk)
+        assert set(Delivery.objects.values_list("state", "attempts")) == {(State.PENDING, 0)}
+        interface.refresh_from_db()
+        assert interface.diagnosis == "server_error"
 
     def test_an_unreadable_secret_pauses_the_interface_with_its_diagnosis(self, interface: S3Interface) -> None:
         from cryptography.fernet import Fernet
@@ -317,6 +347,43 @@ class TestTurns:
         assert Delivery.objects.get().state == State.PENDING
         assert not deliver_due(interface.pk, seconds=60).unfinished
 
+    def test_at_the_end_of_a_turn_what_has_not_begun_is_given_back(self, bucket: Bucket) -> None:
+        with servers.in_front_of(bucket.server, lambda method, path: Fault.DELAY) as endpoint:
+            interface = make_interface(bucket.server, bucket.name, endpoint_url=endpoint)
+            make_policy(interface)
+            for _ in range(40):
+                make_report()
+            started = time.monotonic()
+            drained = deliver_due(interface.pk, seconds=0.3)
+        assert time.monotonic() - started < 3
+        assert drained.unfinished
+        assert 0 < drained.delivered < 40
+        assert not Delivery.objects.filter(state=State.SENDING).exists()
+        assert not Delivery.objects.exclude(attempts=0).exists()
+
+    def test_an_upload_that_outlasts_its_turn_holds_up_no_others(
+        self, bucket: Bucket, settings: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        settings.DELIVERY_CONCURRENCY = 2
+        monkeypatch.setattr(archiver, "OUTLASTING_SECONDS", 0.2)
+        monkeypatch.setattr(archiver, "SETTLE_SECONDS", 0.3)
+        slow = "T110000Z"  # the large one's, in its key
+        with servers.in_front_of(
+            bucket.server, lambda method, path: Fault.STALL if slow in path else Fault.NONE
+        ) as endpoint:
+            interface = make_interface(bucket.server, bucket.name, endpoint_url=endpoint)
+            make_policy(interface)
+            large = make_report(rendered_at=NOON - timedelta(hours=1))
+            for _ in range(5):
+                make_report()
+            # They come due while the large one is under way, and its run's time is over.
+            Delivery.objects.exclude(report=large).update(due_at=timezone.now() + timedelta(seconds=1))
+            drained = deliver_due(interface.pk, seconds=0.3)
+        assert drained.delivered == 6
+        assert drained.unfinished
+        in_order = Delivery.objects.order_by("delivered_at").values_list("report", flat=True)
+        assert list(in_order)[-1] == large.pk
+
     def test_a_backlog_calls_for_help_once(self, interface: S3Interface) -> None:
         make_policy(interface)
         calls: list[int] = []
@@ -354,10 +421,10 @@ class TestTurns:
         settings.DELIVERY_CONCURRENCY = 2
         send, released = archiver._send, threading.Event()
 
-        def send_slowly(interface: S3Interface, storage: Any, delivery: Delivery, halt: threading.Event) -> Any:
+        def send_slowly(interface: S3Interface, storage: Any, delivery: Delivery, *rest: Any) -> Any:
             if delivery.report_id == large.pk:
                 assert released.wait(30), "the small ones waited for the large one"
-            return send(interface, storage, delivery, halt)
+            return send(interface, storage, delivery, *rest)
 
         settle = archiver._settle
 
@@ -457,6 +524,81 @@ class TestOperating:
         report = make_report()
         make_report()
         assert deliveries.oldest_pending([interface.pk]) == {interface.pk: report.ingested_at}
+
+
+class TestClock:
+    """The clock of the machine steps by hours, forth and back."""
+
+    def test_back_nothing_waits_for_as_long_as_the_clock_was_wrong(self, interface: S3Interface) -> None:
+        make_policy(interface)
+        reports = [make_report() for _ in range(3)]
+        later = timezone.now() + timedelta(hours=5)
+        Delivery.objects.filter(report=reports[0]).update(due_at=later)
+        Delivery.objects.filter(report=reports[1]).update(
+            state=State.SENDING, lease=uuid.uuid4(), leased_until=later + timedelta(minutes=5)
+        )
+        S3Interface.objects.update(paused_until=later, announced_at=later)
+        assert interfaces_with_due_work() == []
+        deliveries.forget_other_clocks()
+        assert interfaces_with_due_work() == [interface.pk]
+        assert deliveries.announce(interface.pk)
+        assert deliver_due(interface.pk).delivered == 3
+
+    def test_waits_of_a_right_clock_are_left_alone(self, interface: S3Interface, settings: Any) -> None:
+        make_policy(interface)
+        make_report()
+        soon = timezone.now() + timedelta(seconds=settings.DELIVERY_RETRY_SECONDS)
+        Delivery.objects.update(due_at=soon)
+        S3Interface.objects.update(paused_until=soon)
+        deliveries.forget_other_clocks()
+        assert Delivery.objects.get().due_at == soon
+        interface.refresh_from_db()
+        assert interface.paused_until == soon
+
+    def test_forth_in_the_middle_of_an_upload_a_second_claimer_doubles_nothing(
+        self, interface: S3Interface, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        make_policy(interface)
+        make_report(b"content")
+        put, now = ArchiveStorage.put, timezone.now
+
+        def put_while_the_clock_steps(self: ArchiveStorage, *args: Any) -> Any:
+            monkeypatch.setattr(ArchiveStorage, "put", put)
+            receipt = put(self, *args)
+            monkeypatch.setattr(timezone, "now", lambda: now() + timedelta(hours=5))
+            lease = uuid.uuid4()
+            second.extend(archiver._claim(interface, lease, 1))
+            return receipt
+
+        second: list[Delivery] = []
+        monkeypatch.setattr(ArchiveStorage, "put", put_while_the_clock_steps)
+        monkeypatch.setattr(archiver, "Pool", _Inline)
+        deliver_due(interface.pk)
+        assert len(second) == 1
+        Delivery.objects.update(leased_until=now())
+        deliver_due(interface.pk)
+        assert Delivery.objects.get().state == State.DELIVERED
+        assert len(bucket.keys()) == 1
+
+
+class _Inline:
+    """Does each job at once, in the thread of whoever submits it."""
+
+    def __init__(self, most: int) -> None:
+        pass
+
+    def __enter__(self) -> "_Inline":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        pass
+
+    def submit(self, jobs: Any) -> None:
+        for job in jobs:
+            job()
+
+    def adapt(self) -> None:
+        pass
 
 
 def test_waits_double_up_to_a_bound() -> None:

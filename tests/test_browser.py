@@ -1,57 +1,20 @@
 """The configuration page in a real browser, against real servers."""
 
-import os
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from django.contrib.auth.models import User
-from playwright.sync_api import Browser, Page, expect, sync_playwright
-from pytest_django.live_server_helper import LiveServer
+from playwright.sync_api import Page, Route, expect
 
+from anaphora.reports.models import Report
 from delivery_s3.models import S3Interface
 from tests import servers
-from tests.conftest import CHROMIUM, Bucket
-from tests.factories import make_interface
+from tests.browsing import violations
+from tests.conftest import Bucket
+from tests.factories import make_interface, make_report
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
-
-PATIENCE = 15_000  # milliseconds
-expect.set_options(timeout=PATIENCE)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    # Playwright keeps an event loop in this thread, in which Django would refuse to touch the database.
-    os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "true"
-    quiet = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=[*quiet, "--disable-sync"])
-        yield chromium
-        chromium.close()
-    del os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"]
-
-
-@pytest.fixture(params=["light"])
-def page(request: Any, browser: Browser, live_server: LiveServer, transactional_db: None) -> Iterator[Page]:
-    """A page whose user is logged in as an administrator; an error in its scripts fails the test."""
-    User.objects.create_superuser("admin", password="password of the test")
-    context = browser.new_context(base_url=live_server.url, color_scheme=request.param)
-    context.set_default_timeout(PATIENCE)
-    opened = context.new_page()
-    errors: list[str] = []
-    opened.on("pageerror", lambda error: errors.append(str(error)))
-    opened.goto("/admin/login/")
-    opened.fill("#id_username", "admin")
-    opened.fill("#id_password", "password of the test")
-    opened.keyboard.press("Enter")
-    opened.wait_for_url("**/admin/")
-    yield opened
-    context.close()
-    assert errors == []
 
 
 def fill_in(page: Page, **values: str) -> None:
@@ -186,17 +149,38 @@ def test_the_page_has_no_serious_accessibility_violation(page: Page, bucket: Buc
                 page.click("#run-test")
                 expect(page.locator("#run-test")).to_be_enabled()
                 expect(page.locator(".verdict h3")).to_be_visible()
-                assert _violations(page) == []
+                assert violations(page) == []
         with suppress(Exception):
             page.click("#grants summary", timeout=500)
-        assert _violations(page) == [], address
+        assert violations(page) == [], address
 
 
-def _violations(page: Page) -> list[str]:
-    found: list[dict[str, Any]] = Axe().run(page).response["violations"]
-    return [
-        f"{each['id']}: {node['html'][:160]}"
-        for each in found
-        if each["impact"] in {"serious", "critical"}
-        for node in each["nodes"]
-    ]
+def test_files_chosen_before_the_page_is_ready_count(page: Page, tmp_path: Path) -> None:
+    (tmp_path / "sales 2026-03-02.pdf").write_bytes(b"%PDF-1.7 a")
+    held: list[Route] = []
+    page.route("**/upload.js", lambda route: held.append(route))
+    page.goto("/admin/reports/report/upload/", wait_until="commit")
+    page.set_input_files("#files", tmp_path / "sales 2026-03-02.pdf")
+    page.wait_for_timeout(300)
+    for route in held:
+        route.continue_()
+    expect(page.locator("#upload-summary")).to_contain_text("1 file")
+
+
+def test_several_files_are_uploaded_with_what_their_names_tell(page: Page, tmp_path: Path) -> None:
+    make_report(dashboard="weekly-sales")
+    chosen = {"weekly-sales 2026-03-02T0600Z.pdf": b"%PDF-1.7 a", "empty.pdf": b"", "other.csv": b"a,b\n1,2\n"}
+    for name, content in chosen.items():
+        (tmp_path / name).write_bytes(content)
+    page.goto("/admin/reports/report/")
+    page.get_by_role("link", name="Upload reports").click()
+    page.set_input_files("#files", [tmp_path / name for name in chosen])
+    expect(page.locator("#upload-summary")).to_contain_text("3 files")
+    page.get_by_label("Dashboard of other.csv").fill("stock")
+    page.get_by_role("button", name="Upload").click()
+    expect(page.locator("#upload-summary")).to_contain_text("2 of 3 taken in")
+    expect(page.locator(".upload-problem")).to_contain_text("empty")
+    assert Axe().run(page).response["violations"] == []
+    report = Report.objects.get(filename="weekly-sales 2026-03-02T0600Z.pdf")
+    assert (report.dashboard.slug, report.rendered_at.isoformat()) == ("weekly-sales", "2026-03-02T06:00:00+00:00")
+    assert Report.objects.get(filename="other.csv").dashboard.slug == "stock"

@@ -1,3 +1,4 @@
+import datetime
 import threading
 import time
 from collections.abc import Callable
@@ -6,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from delivery_s3 import connection_test, interfaces
+from delivery_s3 import connection_test, interfaces, shortcut
 from delivery_s3.connection_test import ConnectionTest, TestReport
 from delivery_s3.diagnosis import DeliveryError
 from delivery_s3.models import S3Interface
@@ -15,7 +16,7 @@ from delivery_s3.storage import Connection, Secret
 from tests import servers
 from tests.conftest import Bucket
 from tests.factories import make_connection
-from tests.servers import S3Server
+from tests.servers import Fault, S3Server
 
 REQUIRED = [title for title, _, optional in STEPS if not optional]
 
@@ -160,13 +161,16 @@ class TestCauses:
         assert report.capabilities["condition"] == "refused"
         assert step(report, "Condition").outcome is Outcome.ADVICE
 
+    def test_a_store_that_takes_no_sha256_header(self, connection: Connection, bucket: Bucket) -> None:
+        with servers.in_front_of(bucket.server, lambda method, path: Fault.REFUSE_CHECKSUM) as endpoint:
+            report = run(make_connection_like(connection, endpoint_url=endpoint))
+        assert report.passed
+        assert report.capabilities["sha256"] == "refused"
+        assert "condition" in report.capabilities
+
     def test_a_clock_that_is_wrong(self, connection: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
-        import datetime
-
-        import botocore.auth
-
         shifted = datetime.datetime.now(datetime.UTC) - datetime.timedelta(hours=2)
-        monkeypatch.setattr(botocore.auth, "get_current_datetime", lambda *args, **kwargs: shifted)
+        monkeypatch.setattr(shortcut, "_date", lambda: shifted.strftime("%Y%m%dT%H%M%SZ"))
         assert failing(run(connection))[0] in {"clock_skew", "access_denied"}
 
     def test_what_a_proxy_does_is_left_to_it(self, connection: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -404,11 +408,7 @@ class TestCeph:
         assert failing(run(classed)) == ("storage_class_unsupported", "storage_class")
 
     def test_a_clock_that_is_wrong_is_measured(self, connection: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
-        import datetime
-
-        import botocore.auth
-
         shifted = datetime.datetime.now(datetime.UTC) - datetime.timedelta(hours=2)
-        monkeypatch.setattr(botocore.auth, "get_current_datetime", lambda *args, **kwargs: shifted)
+        monkeypatch.setattr(shortcut, "_date", lambda: shifted.strftime("%Y%m%dT%H%M%SZ"))
         report = run(connection)
         assert failing(report) == ("clock_skew", "")

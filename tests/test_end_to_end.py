@@ -1,6 +1,7 @@
 """The main job, with everything real: admin pages, a rendered file, a Celery worker, a broker and an S3 server."""
 
 import io
+import subprocess
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -13,13 +14,16 @@ from celery import current_app
 from django.conf import settings as django_settings
 from django.core.management import call_command
 from django.db import connection as database
+from django.db import transaction
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
 from anaphora.demo.dashboards import SAMPLES
+from anaphora.reports.models import Dashboard
 from delivery_s3 import tasks
 from delivery_s3.models import Delivery, S3Interface, State
+from tests import servers
 from tests.conftest import Bucket
 from tests.factories import make_interface, make_policy, make_report
 
@@ -155,6 +159,64 @@ def test_two_workers_share_the_work_and_double_nothing(
     start_celery("beat", DELIVERY_SWEEP_SECONDS="1")
     wait_until(everything_is_delivered, log, 60)
     assert len(bucket.keys()) == 100
+
+
+def test_a_worker_that_is_told_to_end_finishes_or_gives_back_what_it_holds(
+    bucket: Bucket, start_celery: Callable[..., Path], celery_processes: list[subprocess.Popen[bytes]]
+) -> None:
+    with servers.in_front_of(bucket.server, lambda method, path: servers.Fault.DELAY) as endpoint:
+        make_policy(make_interface(bucket.server, bucket.name, endpoint_url=endpoint))
+        for _ in range(150):
+            make_report()
+        log = start_celery("worker", DELIVERY_CONCURRENCY="2")
+        wait_until(lambda: Delivery.objects.filter(state=State.DELIVERED).exists(), log, 60)
+        celery_processes[0].terminate()
+        celery_processes[0].wait(timeout=15)
+        assert Delivery.objects.filter(state=State.PENDING, attempts=0, diagnosis="").exists()
+        assert not Delivery.objects.filter(state=State.SENDING).exists()
+        delivered = Delivery.objects.filter(state=State.DELIVERED).count()
+        assert len(bucket.keys()) == delivered
+
+
+def test_a_slow_interface_does_not_hold_up_another(
+    interface: S3Interface, bucket: Bucket, start_celery: Callable[..., Path]
+) -> None:
+    with servers.in_front_of(bucket.server, lambda method, path: servers.Fault.DELAY) as endpoint:
+        slow = make_interface(bucket.server, bucket.name, endpoint_url=endpoint, key_prefix="second/")
+        make_policy(slow).dashboards.add(Dashboard.objects.create(slug="slow"))
+        make_policy(interface).dashboards.add(Dashboard.objects.create(slug="sales"))
+        for _ in range(300):
+            make_report(dashboard="slow")
+        log = start_celery("worker", DELIVERY_CONCURRENCY="1")
+        of_slow = Delivery.objects.filter(interface=slow, state=State.DELIVERED)
+        wait_until(of_slow.exists, log, 60)
+        started = time.monotonic()
+        make_report(dashboard="sales")
+        of_other = Delivery.objects.filter(interface=interface, state=State.DELIVERED)
+        wait_until(of_other.exists, log, 60)
+        assert time.monotonic() - started < 2 * tasks.TURN_SECONDS
+        assert of_slow.count() < 300
+
+
+def test_a_database_that_is_locked_for_long_loses_nothing(
+    interface: S3Interface, bucket: Bucket, start_celery: Callable[..., Path]
+) -> None:
+    """Longer than SQLite waits for its lock, so that what comes to deliver or to look for work ends with an error."""
+    make_policy(interface)
+    for _ in range(20):
+        make_report()
+    with transaction.atomic():
+        if database.vendor == "postgresql":
+            with database.cursor() as cursor:
+                cursor.execute("LOCK TABLE delivery_s3_delivery IN ACCESS EXCLUSIVE MODE")
+        else:
+            S3Interface.objects.update(announced_at=None)
+        log = start_celery()
+        start_celery("beat", DELIVERY_SWEEP_SECONDS="1")
+        time.sleep(33)
+        assert bucket.keys() == []
+    wait_until(everything_is_delivered, log, 60)
+    assert len(bucket.keys()) == 20
 
 
 def test_a_broker_that_is_away_does_not_lose_a_report(

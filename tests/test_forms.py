@@ -28,12 +28,21 @@ def test_the_six_fields_are_enough() -> None:
     assert errors() == {}
 
 
+def test_the_machine_s_role_needs_no_keys() -> None:
+    assert errors(credentials="machine", access_key_id="", secret_access_key="") == {}
+    assert set(errors(access_key_id="", secret_access_key="")) == {"access_key_id", "secret_access_key"}
+    assert errors(role_arn="arn:aws:iam::123456789012:role/teams/archive", external_id="partner-7") == {}
+
+
 @pytest.mark.parametrize(
     ("changes", "field", "words"),
     [
         ({"access_key_id": "KEY WITH BLANK"}, "access_key_id", "blank"),
         ({"secret_access_key": "SEC\nRET"}, "secret_access_key", "line break"),
         ({"secret_access_key": ""}, "secret_access_key", "required"),
+        ({"role_arn": "archive"}, "role_arn", "arn:aws:iam"),
+        ({"external_id": "partner"}, "external_id", "Role to assume"),
+        ({"role_arn": "arn:aws:iam::1:role/a", "external_id": "x"}, "external_id", "at least 2"),
         ({"bucket_name": "s3://reports"}, "bucket_name", "without s3://"),
         ({"bucket_name": "a"}, "bucket_name", "3 to 63"),
         ({"bucket_name": "Reports"}, "bucket_name", "small letters"),

@@ -11,7 +11,7 @@ from django.conf import settings
 from django.db import transaction
 
 from anaphora.reports import ingest as module
-from anaphora.reports.ingest import IngestError, ingest
+from anaphora.reports.ingest import IngestError, Reason, ingest
 from anaphora.reports.models import Dashboard, Report
 from anaphora.reports.signals import report_ingested
 from delivery_s3.models import Delivery, S3Interface
@@ -39,7 +39,7 @@ def nothing_is_left_behind() -> bool:
 
 
 def test_a_report_keeps_its_bytes_digests_and_instant() -> None:
-    content = os.urandom(3_000_000)
+    content = b"%PDF-1.7" + os.urandom(3_000_000)
     eastern = timezone(timedelta(hours=-5))
     result = take(content, rendered_at=datetime(2026, 3, 1, 9, 30, 15, 999_999, tzinfo=eastern))
     report = Report.objects.get()
@@ -126,10 +126,11 @@ def test_bad_input_is_named_and_leaves_nothing(changes: dict[str, Any], field: s
 
 
 def test_a_file_over_the_limit_is_refused_and_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert module.MAX_SIZE == 5 * 1024**3
-    monkeypatch.setattr(module, "MAX_SIZE", 1000)
-    with pytest.raises(IngestError, match="5 GiB"):
+    assert settings.INGEST_MAX_BYTES == 5 * 1024**3
+    monkeypatch.setattr(settings, "INGEST_MAX_BYTES", 1000)
+    with pytest.raises(IngestError, match="1,000 bytes") as caught:
         take(b"x" * 1001)
+    assert caught.value.reason is Reason.TOO_LARGE
     assert nothing_is_left_behind()
     assert take(b"x" * 1000).created
 
@@ -188,5 +189,30 @@ def test_names_are_kept_without_their_folder(given: str, kept: str) -> None:
 @pytest.mark.parametrize(
     ("name", "suffix"), [("a.PDF", ".pdf"), ("a.tar.gz", ".gz"), ("a", ""), ("a.p df", ""), ("a." + "x" * 11, "")]
 )
-def test_only_a_plain_ending_is_taken_over(name: str, suffix: str) -> None:
-    assert make_report(filename=name).suffix == suffix
+def test_only_a_plain_ending_of_an_unknown_content_is_taken_over(name: str, suffix: str) -> None:
+    content = b"%PDF-1.7" if name.endswith("PDF") else b"\x00\x01"
+    assert make_report(content, filename=name).suffix == suffix
+
+
+def test_what_is_none_of_the_kinds_is_refused_unless_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(settings, "INGEST_OTHER_TYPES", [])
+    with pytest.raises(IngestError, match="INGEST_OTHER_TYPES") as caught:
+        take(b"\x00\x01\x02", filename="a.pdf")
+    assert caught.value.reason is Reason.UNSUPPORTED
+    assert nothing_is_left_behind()
+    monkeypatch.setattr(settings, "INGEST_OTHER_TYPES", ["text/plain"])
+    assert take(b"words", filename="a.txt").report.content_type == "text/plain"
+
+
+def test_a_file_is_taken_as_what_it_is() -> None:
+    report = take(b"\x89PNG\r\n\x1a\n and so on", filename="sales.pdf").report
+    assert (report.content_type, report.suffix, report.filename) == ("image/png", ".png", "sales.pdf")
+
+
+def test_a_disk_that_is_nearly_full_is_kept_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(settings, "MIN_FREE_MB", 10**9)
+    with pytest.raises(IngestError, match="MIN_FREE_MB") as caught:
+        take()
+    assert caught.value.reason is Reason.NO_SPACE
+    assert caught.value.reason.passes
+    assert nothing_is_left_behind()

@@ -1,5 +1,6 @@
 import re
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, timedelta, timezone
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -40,19 +41,80 @@ def test_no_dashboard_can_share_the_folder_of_the_connection_test() -> None:
     assert key == "a/connection.test/20260301T000000Z_0123456789abcdef.txt"
 
 
+def metadata_of(**changes: Any) -> dict[str, str]:
+    values: dict[str, Any] = {
+        "report_id": "00000000-0000-4000-8000-000000000001",
+        "dashboard": "sales",
+        "title": "Sales",
+        "rendered_at": datetime(2026, 3, 1, tzinfo=UTC),
+        "ingested_at": datetime(2026, 3, 1, 0, 1, 2, 34, tzinfo=UTC),
+        "sha256": SHA256,
+        "md5": SHA256[:32],
+        "filename": "a.pdf",
+    }
+    return keys.object_metadata(**(values | changes))
+
+
+KEY = "a/sales/2026/03/01/20260301T000000Z_0123456789abcdef.pdf"
+
+
+def test_what_is_written_is_what_is_read() -> None:
+    found = keys.described(prefix="a/", key=KEY, metadata=metadata_of(filename="ü €.pdf", title="Umsätze"))
+    assert (found.filename, found.title, found.dashboard, found.sha256) == ("ü €.pdf", "Umsätze", "sales", SHA256)
+    assert found.ingested_at == datetime(2026, 3, 1, 0, 1, 2, 34, tzinfo=UTC)
+    assert keys.parts_of("a/", KEY) == ("sales", found.rendered_at)
+    assert "title" not in metadata_of(title="ü" * 200), "too long to be kept"
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"format-version": None}, "no metadata of ours"),
+        ({"format-version": "2"}, "format version is 2"),
+        ({"md5": None}, "lack md5"),
+        ({"report-id": "x"}, "can't be read"),
+        ({"rendered-at": "2026-03-01T00:00:00"}, "no time zone"),
+        ({"rendered-at": "2026-03-02T00:00:00Z"}, "another key"),
+        ({"dashboard": "stock"}, "another key"),
+        ({"sha256": "ab"}, "no digests"),
+        ({"sha256": "f" * 64}, "another key"),
+        ({"filename": "%0A"}, "no file"),
+        ({"filename": ""}, "no file"),
+        ({"filename": "%FF"}, "can't be read"),
+    ],
+)
+def test_what_cannot_be_made_out_says_why(changes: dict[str, str | None], why: str) -> None:
+    changed: dict[str, str | None] = {**metadata_of(), **changes}
+    metadata = {name: value for name, value in changed.items() if value is not None}
+    with pytest.raises(keys.Unclear, match=why):
+        keys.described(prefix="a/", key=KEY, metadata=metadata)
+
+
+def test_keys_tell_what_they_are_of() -> None:
+    catalogue = keys.catalogue_key(prefix="a/", dashboard="sales", day=date(2026, 3, 1))
+    test = keys.connection_test_key(prefix="a/", tested_at=datetime(2026, 3, 1, tzinfo=UTC), sha256=SHA256)
+    assert [keys.kind_of("a/", key) for key in (KEY, catalogue, test)] == ["report", "catalogue", "test"]
+    for other in ("a/holiday.jpg", "sales/2026/03/01/20260301T000000Z_0123456789abcdef.pdf", "a/", ""):
+        assert keys.kind_of("a/", other) == ""
+    with pytest.raises(ValueError, match="holiday"):
+        keys.parts_of("a/", "a/holiday.jpg")
+
+
 @given(filename=st.text(min_size=1, max_size=80).filter(lambda name: name.isprintable()))
 def test_metadata_and_disposition_survive_any_file_name(filename: str) -> None:
-    from urllib.parse import unquote
+    from urllib.parse import quote, unquote
 
-    metadata = keys.object_metadata(
-        report_id="x", dashboard="sales", rendered_at=datetime(2026, 3, 1, tzinfo=UTC), sha256=SHA256, filename=filename
-    )
+    metadata = metadata_of(filename=filename)
     assert all(value.isascii() and value.isprintable() for value in metadata.values())
     assert unquote(metadata["filename"]) == filename
     disposition = keys.content_disposition(filename)
     assert disposition.isascii()
     assert disposition.isprintable()
-    assert unquote(disposition.rpartition("UTF-8''")[2]) == filename
+    named = unquote(disposition.rpartition("UTF-8''")[2])
+    assert named == filename or (
+        filename.startswith(named[:20]) and len(quote(filename, safe="")) > keys.MAX_NAME_BYTES
+    )
+    assert len(disposition) < 600
     assert disposition.count('"') == 2
 
 

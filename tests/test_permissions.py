@@ -36,5 +36,12 @@ def test_lock_and_encryption_key_need_more() -> None:
     assert b2_write.text.endswith("writeFiles,writeFileRetentions")
 
 
+def test_a_role_to_assume_must_be_allowed_to_be() -> None:
+    first = grants(bucket="finance", prefix="", role_arn="arn:aws:iam::1:role/archive")[0]
+    assert json.loads(first.text)["Statement"] == [
+        {"Effect": "Allow", "Action": "sts:AssumeRole", "Resource": "arn:aws:iam::1:role/archive"}
+    ]
+
+
 def test_a_bucket_that_is_not_named_yet_has_a_place() -> None:
     assert "arn:aws:s3:::BUCKET/*" in grants(bucket="", prefix="")[0].text

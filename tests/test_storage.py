@@ -6,18 +6,20 @@ import io
 import logging
 import os
 import tempfile
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from delivery_s3 import shortcut
 from delivery_s3.diagnosis import DeliveryError
-from delivery_s3.storage import ArchiveStorage, Connection, Integrity, Receipt, Secret, Upload
+from delivery_s3.storage import ArchiveStorage, Condition, Connection, Integrity, Receipt, Secret, Upload
 from tests import servers
 from tests.conftest import Bucket
 from tests.factories import make_connection
-from tests.servers import S3Server
+from tests.servers import Fault, S3Server
 
 
 def make_upload(content: bytes, key: str = "sales/report.pdf", **changes: Any) -> Upload:
@@ -188,6 +190,20 @@ def test_nothing_of_the_machine_s_aws_configuration_takes_part(
     assert (credentials.access_key, credentials.token) == (connection.access_key_id, None)
 
 
+def sent_by(storage: ArchiveStorage) -> list[Any]:
+    """A list that fills with the requests that a storage sends; the sample that is never sent isn't among them."""
+    session: Any = storage.client._endpoint.http_session  # type: ignore[attr-defined]
+    requests: list[Any] = []
+    send = session.send
+
+    def see(request: Any) -> Any:
+        requests.append(request)
+        return send(request)
+
+    session.send = see
+    return requests
+
+
 def test_the_request_asks_for_all_that_the_interface_says(connection: Connection) -> None:
     full = dataclasses.replace(
         connection,
@@ -198,14 +214,10 @@ def test_the_request_asks_for_all_that_the_interface_says(connection: Connection
         retention_days=2,
     )
     storage = ArchiveStorage(full)
-    sent: dict[str, Any] = {}
-
-    def see(params: dict[str, Any], **kwargs: Any) -> None:
-        sent.update(params["headers"])
-
-    storage.client.meta.events.register("before-call.s3.PutObject", see)
+    requests = sent_by(storage)
     with contextlib.suppress(DeliveryError):  # few stores can do all of this; what matters is what they are asked
         storage.put(make_upload(b"content"), io.BytesIO(b"content"))
+    sent = requests[0].headers
     assert sent["x-amz-server-side-encryption"] == "aws:kms"
     assert sent["x-amz-server-side-encryption-aws-kms-key-id"] == "key-1"
     assert sent["x-amz-storage-class"] == "STANDARD_IA"
@@ -218,11 +230,110 @@ def test_the_request_asks_for_all_that_the_interface_says(connection: Connection
 
 def test_one_request_and_one_client_for_a_put(connection: Connection) -> None:
     storage = ArchiveStorage(connection)
-    requests = []
-    storage.client.meta.events.register("before-send.s3", lambda request, **kwargs: requests.append(request.method))
+    requests = sent_by(storage)
     storage.put(make_upload(b"content"), io.BytesIO(b"content"))
-    assert requests == ["PUT"]
+    assert [request.method for request in requests] == ["PUT"]
     assert storage.client is storage.client
+
+
+@pytest.mark.parametrize(
+    ("fault", "conditional", "refused"),
+    [(Fault.REFUSE_CONDITION, False, False), (Fault.REFUSE_CHECKSUM, True, True), (Fault.REFUSE_BOTH, False, True)],
+)
+def test_a_store_that_refuses_what_can_be_done_without_gets_the_upload_without(
+    bucket: Bucket, connection: Connection, fault: Fault, *, conditional: bool, refused: bool
+) -> None:
+    with servers.in_front_of(bucket.server, lambda method, path: fault) as endpoint:
+        receipt = put(dataclasses.replace(connection, endpoint_url=endpoint, ca_bundle=""), key="new/report.pdf")
+    assert bucket.read("new/report.pdf") == b"content"
+    assert (receipt.condition is Condition.MET) is conditional
+    assert receipt.sha256_refused is refused
+    assert receipt.integrity is not Integrity.NONE
+
+
+class TestShortcut:
+    """The PUT of a small file goes a way of its own, and only as long as that is botocore's."""
+
+    def test_a_botocore_that_has_changed_falls_back_to_its_own_way(
+        self, bucket: Bucket, connection: Connection, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        monkeypatch.delitem(shortcut._HEADERS, "ContentMD5")  # as if botocore sent one more
+        storage = ArchiveStorage(connection)
+        receipt = storage.put(make_upload(b"content"), io.BytesIO(b"content"))
+        assert "takes longer" in caplog.text or "take longer" in caplog.text
+        assert receipt.integrity in {Integrity.SHA256, Integrity.ETAG}
+        assert bucket.read("sales/report.pdf") == b"content"
+        wrong = make_upload(b"content", key="new/report.pdf")
+        assert code_of(lambda: storage.put(wrong, io.BytesIO(b"changed"))) == "digest_mismatch"
+
+    def test_internals_that_are_gone_cost_time_only(
+        self, bucket: Bucket, connection: Connection, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def gone(*args: object) -> None:
+            raise AttributeError("_endpoint")
+
+        monkeypatch.setattr(shortcut, "_caught", gone)
+        put(connection)
+        assert bucket.read("sales/report.pdf") == b"content"
+
+    def test_the_sample_is_never_sent(self, connection: Connection) -> None:
+        storage = ArchiveStorage(connection)
+        requests = sent_by(storage)
+        _ = storage._put_small
+        assert requests == []
+
+    def test_a_large_file_may_be_on_its_way_while_the_sample_is_taken(
+        self, bucket: Bucket, connection: Connection
+    ) -> None:
+        storage = ArchiveStorage(connection)
+        content = os.urandom(1_100_000)
+        others: list[Receipt] = []
+
+        def put_another(params: dict[str, Any], **kwargs: Any) -> None:
+            if params["Key"] == shortcut._SAMPLE["Key"]:
+                upload = make_upload(content, key="new/large.pdf")
+                thread = threading.Thread(target=lambda: others.append(storage.put(upload, io.BytesIO(content))))
+                thread.start()
+                thread.join()
+
+        storage.client.meta.events.register("before-parameter-build.s3.PutObject", put_another)
+        storage.put(make_upload(b"content"), io.BytesIO(b"content"))
+        assert [receipt.object_key for receipt in others] == ["new/large.pdf"]
+        assert bucket.read("new/large.pdf") == content
+        assert isinstance(storage._put_small, shortcut._SmallPut)
+
+    def test_names_of_all_kinds_are_signed_as_the_store_reads_them(
+        self, bucket: Bucket, connection: Connection
+    ) -> None:
+        for key in (
+            "sales/2026/a b+c=d~e.pdf",
+            "sales/2026/%41&x;y,z@.pdf",
+            "sales/2026/ü€😀.pdf",
+            "sales/2026/'(!)*.pdf",
+        ):
+            put(connection, key=key)
+            assert bucket.read(key) == b"content"
+
+    def test_a_large_file_s_digest_is_not_computed_again(
+        self, bucket: Bucket, connection: Connection, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        content = os.urandom(3_000_000)
+        (tmp_path / "large").write_bytes(content)
+        storage = ArchiveStorage(connection)
+        requests = sent_by(storage)
+        upload = make_upload(content)
+        body_reads: list[int] = []
+
+        def digest(data: bytes = b"") -> Any:
+            body_reads.append(len(data))
+            return hashlib.sha256(data)
+
+        with (tmp_path / "large").open("rb") as body:
+            monkeypatch.setattr("botocore.auth.sha256", digest)
+            storage.put(upload, body)
+        assert requests[0].headers["X-Amz-Content-SHA256"].decode() == upload.sha256
+        assert max(body_reads) < 10_000
+        assert bucket.read("sales/report.pdf") == content
 
 
 def test_what_django_storages_makes_for_other_threads_is_guarded_too(bucket: Bucket, connection: Connection) -> None:

@@ -99,6 +99,7 @@ def _environment() -> dict[str, str]:
     for name in ("DATABASE_URL", "CELERY_BROKER_URL", "ALLOWED_HOSTS", "DEBUG"):
         os.environ.pop(name, None)
     os.environ |= {name: values[name] for name in ("SECRET_KEY", "FERNET_KEYS", "DATA_DIR")}
+    os.environ |= {"INBOX_DIR": str(FOLDER / "inbox"), "MIN_FREE_MB": "0"}
     os.environ |= {"ENV_FILE": str(file), "DELIVERY_SWEEP_SECONDS": "5", "DJANGO_SETTINGS_MODULE": "anaphora.settings"}
     return values
 
@@ -224,9 +225,11 @@ def _print_receipts() -> None:
 def _print_welcome(credentials: dict[str, str], web: int) -> None:
     print(  # noqa: T201
         f"\nOpen   http://127.0.0.1:{web}/admin/   as {ADMINISTRATOR}   with the password "
-        f"{credentials['DEMO_PASSWORD']}\n\n"
+        f"{credentials['DEMO_PASSWORD']},\n"
+        f"and    http://127.0.0.1:{web}/timeline/   for what a dashboard looked like then.\n\n"
         "Archive a file of your own from another terminal:\n"
-        "  ENV_FILE=var/demo/env .venv/bin/python manage.py ingest FILE.pdf --dashboard my-dashboard\n\n"
+        "  ENV_FILE=var/demo/env .venv/bin/python manage.py ingest FILE.pdf --dashboard my-dashboard\n"
+        "or put it into the inbox: var/demo/inbox/my-dashboard/FILE.pdf\n\n"
         "Ctrl-C stops everything.",
         flush=True,
     )

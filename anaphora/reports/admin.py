@@ -1,18 +1,23 @@
 """The administrator's pages of dashboards and reports, and the marks that all pages share."""
 
 from typing import Any, TypeVar
+from uuid import UUID
 
-from django.contrib import admin
+from django import forms
+from django.contrib import admin, messages
 from django.contrib.admin.views.main import ChangeList
+from django.core.exceptions import PermissionDenied
 from django.db.models import Count, Max, Model, QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse, HttpResponseBase, HttpResponseRedirect
 from django.template.defaultfilters import filesizeformat
-from django.urls import reverse
+from django.urls import URLPattern, path, reverse
+from django.utils import timezone
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
+from anaphora.reports import content, tokens, upload
 from anaphora.reports.archives import Whereabouts, whereabouts
-from anaphora.reports.models import Dashboard, Report
+from anaphora.reports.models import ApiToken, Dashboard, Report, Scope
 
 T = TypeVar("T", bound=Model)
 
@@ -52,7 +57,8 @@ class EvidenceAdmin(admin.ModelAdmin[T]):
 class DashboardAdmin(admin.ModelAdmin[Dashboard]):
     """What reports depict."""
 
-    list_display = ["slug", "title", "report_count", "latest"]
+    list_display = ["slug", "title", "report_count", "latest", "keep_local_days"]
+    list_editable = ["keep_local_days"]
     search_fields = ["slug", "title"]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Dashboard]:
@@ -100,13 +106,46 @@ class ReportAdmin(EvidenceAdmin[Report]):
     search_help_text = "File name, SHA-256 or dashboard."
     fieldsets = [
         (None, {"fields": ["dashboard_link", "rendered_at", "filename", "archived_in"]}),
-        ("File", {"fields": ["exact_size", "content_type", "sha256", "md5", "local_copy"]}),
+        ("File", {"fields": ["open_link", "exact_size", "content_type", "sha256", "md5", "local_copy"]}),
         ("Record", {"fields": ["id", "ingested_at"]}),
     ]
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
         """Use the list that knows where its reports went."""
         return _ReportList
+
+    def get_urls(self) -> list[URLPattern]:
+        """Add the addresses of a report's file and of the upload."""
+        view = self.admin_site.admin_view(self.content_view)
+        guess = self.admin_site.admin_view(upload.guess)
+        return [
+            path("<uuid:pk>/content/", view, name="reports_report_content"),
+            path("upload/", self.admin_site.admin_view(self.upload_view), name="reports_report_upload"),
+            path("upload/guess/", guess, name="reports_report_upload_guess"),
+            *super().get_urls(),
+        ]
+
+    def upload_view(self, request: HttpRequest) -> HttpResponse:
+        """Take files in, one by one."""
+        return upload.page(request, self.admin_site.each_context(request) | {"opts": self.opts})
+
+    def content_view(self, request: HttpRequest, pk: UUID) -> HttpResponseBase:
+        """Answer with the file: the local copy, else from where it is stored."""
+        report = self.get_object(request, str(pk))
+        if report is None or not self.has_view_permission(request, report):
+            raise PermissionDenied
+        try:
+            return content.response(report, request)
+        except content.Unavailable as error:
+            messages.error(request, str(error))
+            return HttpResponseRedirect(reverse("admin:reports_report_change", args=[pk]))
+
+    @admin.display(description="file")
+    def open_link(self, report: Report) -> SafeString:
+        """Lead to the file."""
+        return format_html(
+            '<a href="{}">Open {}</a>', reverse("admin:reports_report_content", args=[report.pk]), report.filename
+        )
 
     @admin.display(description="dashboard")
     def dashboard_link(self, report: Report) -> SafeString:
@@ -159,3 +198,65 @@ def _marks(places: list[Whereabouts]) -> SafeString:
         '<a href="{}">{}</a>',
         ((place.url, mark(place.state, f"{place.destination}: {place.state}", title=place.detail)) for place in places),
     )
+
+
+class ApiTokenForm(forms.ModelForm[ApiToken]):
+    """A new token's name, scopes and expiry."""
+
+    scopes = forms.MultipleChoiceField(choices=Scope.choices, widget=forms.CheckboxSelectMultiple)
+
+    class Meta:
+        model = ApiToken
+        fields = ["name", "scopes", "expires_at"]
+
+
+@admin.register(ApiToken)
+class ApiTokenAdmin(admin.ModelAdmin[ApiToken]):
+    """Tokens of the API. A token is shown once, when it is made, and can only be revoked after."""
+
+    form = ApiTokenForm
+    list_display = ["name", "beginning", "scope_names", "condition", "last_used_at", "expires_at"]
+    search_fields = ["name", "beginning"]
+    actions = ["revoke"]
+
+    def has_change_permission(self, request: HttpRequest, obj: ApiToken | None = None) -> bool:
+        """Nobody changes one that exists; whoever may change tokens revokes them."""
+        return obj is None and super().has_change_permission(request, obj)
+
+    def get_readonly_fields(self, request: HttpRequest, obj: ApiToken | None = None) -> list[str]:
+        """All of one that exists."""
+        return ["name", "beginning", "scope_names", "expires_at", "last_used_at", "revoked_at"] if obj else []
+
+    def get_fields(self, request: HttpRequest, obj: ApiToken | None = None) -> Any:
+        """Ask for little; show what is known."""
+        return self.get_readonly_fields(request, obj) or ["name", "scopes", "expires_at"]
+
+    def save_model(self, request: HttpRequest, obj: ApiToken, form: Any, change: bool) -> None:  # noqa: FBT001
+        """Make the token and show it, this once."""
+        made, plain = tokens.create(obj.name, [Scope(scope) for scope in obj.scopes], obj.expires_at)
+        obj.pk, obj.beginning = made.pk, made.beginning
+        warning = "Copy the token now; it is not shown again:"
+        messages.warning(request, format_html('{} <code class="secret">{}</code>', warning, plain))
+
+    @admin.display(description="scopes")
+    def scope_names(self, token: ApiToken) -> str:
+        """Name the scopes."""
+        return ", ".join(Scope(scope).label for scope in token.scopes)
+
+    @admin.display(description="condition")
+    def condition(self, token: ApiToken) -> SafeString:
+        """Show whether it still opens anything."""
+        if token.revoked_at:
+            return mark("failed", "revoked")
+        if token.expires_at and token.expires_at <= timezone.now():
+            return mark("never", "expired")
+        return mark("delivered", "valid")
+
+    @admin.action(description="Revoke the chosen tokens", permissions=["change"])
+    def revoke(self, request: HttpRequest, queryset: QuerySet[ApiToken]) -> None:
+        """Make them worthless."""
+        chosen = list(queryset.filter(revoked_at__isnull=True))
+        tokens.revoke(chosen)
+        for token in chosen:
+            self.log_change(request, token, "Revoked.")
+        self.message_user(request, f"{len(chosen)} tokens are revoked." if chosen else "None of these was valid.")

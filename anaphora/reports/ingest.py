@@ -7,33 +7,50 @@ behind: no row, no file.
 
 import errno
 import hashlib
-import mimetypes
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from enum import StrEnum
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import BinaryIO
 
+from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
 
+from anaphora.reports import content_types
 from anaphora.reports.models import Dashboard, Report
 from anaphora.reports.signals import report_ingested
 
-MAX_SIZE = 5 * 1024**3
-"""Bytes. What one PutObject may carry (Amazon S3 User Guide, "Uploading objects")."""
-
 _CHUNK = 1024 * 1024
+
+
+class Reason(StrEnum):
+    """Why a report can't be taken in."""
+
+    INVALID = "invalid"
+    TOO_LARGE = "too large"
+    UNSUPPORTED = "unsupported"
+    NO_SPACE = "no space"
+    STORE = "store"
+
+    @property
+    def passes(self) -> bool:
+        """Whether the same report may be taken in later: the trouble is ours, not the report's."""
+        return self in {Reason.NO_SPACE, Reason.STORE}
 
 
 class IngestError(Exception):
     """A report can't be taken in. `field` is the input at fault, the message says what is wrong and what to do."""
 
-    def __init__(self, field: str, message: str) -> None:
+    def __init__(self, field: str, message: str, reason: Reason = Reason.INVALID) -> None:
         super().__init__(message)
-        self.field = field
+        self.field, self.reason = field, reason
 
 
 @dataclass(frozen=True)
@@ -62,12 +79,54 @@ def ingest(*, source: BinaryIO, filename: str, dashboard: str, rendered_at: date
     Raises IngestError, and then nothing has changed.
     """
     report = Report(filename=_plain_name(filename), rendered_at=_instant(rendered_at))
-    report.content_type = mimetypes.guess_type(report.filename)[0] or "application/octet-stream"
     report.dashboard = Dashboard(slug=_checked_slug(dashboard))
+    check_space()
+    head = _read(source, content_types.HEAD)
+    report.content_type = _accepted_type(head, report.filename)
     with _new_file(report.local_path) as target:
-        digests = _copy(source, target)
+        digests = _copy(head, source, target)
         report.size, report.sha256, report.md5 = digests.size, digests.sha256, digests.md5
         return _record(report)
+
+
+def check_space(coming: int = 0) -> None:
+    """Raise IngestError unless the local disk keeps MIN_FREE_MB free, with so many bytes more on it."""
+    try:
+        free = shutil.disk_usage(settings.DATA_DIR).free
+    except OSError as error:
+        raise _local_store_error(error) from error
+    if free - coming < settings.MIN_FREE_MB * 10**6:
+        raise IngestError(
+            "file",
+            f"The local disk is nearly full: {free // 10**6} MB are free under DATA_DIR, and {settings.MIN_FREE_MB} MB "
+            "stay free (MIN_FREE_MB). Make room there, then send the file again.",
+            Reason.NO_SPACE,
+        )
+
+
+def check_size(size: int) -> None:
+    """Raise IngestError for a file of more than INGEST_MAX_BYTES."""
+    if size > settings.INGEST_MAX_BYTES:
+        raise IngestError(
+            "file",
+            f"The file is larger than {settings.INGEST_MAX_BYTES:,} bytes (INGEST_MAX_BYTES).",
+            Reason.TOO_LARGE,
+        )
+
+
+def _accepted_type(head: bytes, filename: str) -> str:
+    if not head:
+        raise IngestError("file", "The file is empty: the rendering may have failed; render it again.")
+    found = content_types.content_type(head, filename)
+    others = settings.INGEST_OTHER_TYPES
+    if found in content_types.KINDS or found in others or "*" in others:
+        return found
+    kinds = ", ".join(sorted({kind.endings[0][1:].upper() for kind in content_types.KINDS.values()}))
+    raise IngestError(
+        "file",
+        f"The content is {found}, none of {kinds}. If it is to be archived, name its type in INGEST_OTHER_TYPES.",
+        Reason.UNSUPPORTED,
+    )
 
 
 def _record(report: Report) -> Ingested:
@@ -143,20 +202,17 @@ def _new_file(path: Path) -> Iterator[BinaryIO]:
         raise
 
 
-def _copy(source: BinaryIO, target: BinaryIO) -> _Digests:
+def _copy(head: bytes, source: BinaryIO, target: BinaryIO) -> _Digests:
     size, sha256, md5 = 0, hashlib.sha256(), hashlib.md5(usedforsecurity=False)
-    while chunk := _read(source):
+    for chunk in chain([head], iter(partial(_read, source, _CHUNK), b"")):
         size += len(chunk)
-        if size > MAX_SIZE:
-            raise IngestError("file", "The file is larger than 5 GiB, the most that one upload to S3 may carry.")
+        check_size(size)
         sha256.update(chunk)
         md5.update(chunk)
         try:
             target.write(chunk)
         except OSError as error:
             raise _local_store_error(error) from error
-    if size == 0:
-        raise IngestError("file", "The file is empty: the rendering may have failed; render it again.")
     try:
         target.flush()
         os.fsync(target.fileno())
@@ -166,9 +222,13 @@ def _copy(source: BinaryIO, target: BinaryIO) -> _Digests:
     return _Digests(size, sha256.hexdigest(), md5.hexdigest())
 
 
-def _read(source: BinaryIO) -> bytes:
+def _read(source: BinaryIO, number: int) -> bytes:
+    """Read up to so many bytes; fewer only at the end, whatever the source does."""
     try:
-        return source.read(_CHUNK)
+        found = source.read(number)
+        while found and len(found) < number and (more := source.read(number - len(found))):
+            found += more
+        return found
     except OSError as error:
         raise IngestError("file", f"The file can't be read: {error.strerror or error}.") from error
 
@@ -189,5 +249,7 @@ def _sync_folder(folder: Path) -> None:
 
 def _local_store_error(error: OSError) -> IngestError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return IngestError("file", "The local disk is full: free some space under DATA_DIR, then send the file again.")
-    return IngestError("file", f"The local store can't be written: {error.strerror}. Check the folder DATA_DIR.")
+        message = "The local disk is full: free some space under DATA_DIR, then send the file again."
+        return IngestError("file", message, Reason.NO_SPACE)
+    message = f"The local store can't be written: {error.strerror}. Check the folder DATA_DIR."
+    return IngestError("file", message, Reason.STORE)

@@ -8,6 +8,9 @@ from django.conf import settings
 from django.core.files.storage import FileSystemStorage
 from django.core.validators import validate_slug
 from django.db import models
+from django.utils import timezone
+
+from anaphora.reports import content_types
 
 
 def local_store() -> FileSystemStorage:
@@ -26,11 +29,53 @@ class Dashboard(models.Model):
     )
     title = models.CharField(max_length=200, blank=True, help_text="What people call it. Empty: the slug.")
 
+    keep_local_days = models.PositiveIntegerField(
+        "keep local copies",
+        null=True,
+        blank=True,
+        help_text="Days, counted from the delivery; then what is safely archived is removed here. Empty: for ever.",
+    )
+
     class Meta:
         ordering = ["slug"]
 
     def __str__(self) -> str:
         return self.title or self.slug
+
+
+class Scope(models.TextChoices):
+    """What a token of the API lets its bearer do."""
+
+    INGEST = "ingest", "take reports in"
+    READ = "read", "read reports"
+
+
+class ApiToken(models.Model):
+    """A key to the API. Only a hash of it is kept, so it is shown once; see `tokens`."""
+
+    name = models.CharField(max_length=100, help_text="Who uses it, such as the renderer's name.")
+    digest = models.CharField(max_length=64, unique=True, editable=False)
+    beginning = models.CharField(max_length=16, editable=False)
+    scopes = models.JSONField(default=list)
+    expires_at = models.DateTimeField(null=True, blank=True, help_text="Empty: never.")
+    created_at = models.DateTimeField(auto_now_add=True)
+    last_used_at = models.DateTimeField(null=True, blank=True, editable=False)
+    revoked_at = models.DateTimeField(null=True, blank=True, editable=False)
+
+    class Meta:
+        verbose_name = "API token"
+        ordering = ["name", "-created_at"]
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.beginning}…)"
+
+
+class Preview(models.TextChoices):
+    """Whether there is a small picture of a report."""
+
+    WAITING = "waiting", "to be made"
+    MADE = "made", "made"
+    NONE = "none", "none can be made"
 
 
 class Report(models.Model):
@@ -49,22 +94,37 @@ class Report(models.Model):
     sha256 = models.CharField("SHA-256", max_length=64, help_text="Hexadecimal.")
     md5 = models.CharField("MD5", max_length=32, help_text="Hexadecimal.")
     file = models.FileField("local copy", storage=local_store, max_length=255, blank=True)
-    ingested_at = models.DateTimeField(auto_now_add=True)
+    ingested_at = models.DateTimeField(default=timezone.now)
+    pages = models.PositiveIntegerField(default=0, editable=False, help_text="As drawn; 0: not drawn yet.")
+    preview = models.CharField(max_length=10, choices=Preview.choices, default=Preview.WAITING, editable=False)
 
     class Meta:
         ordering = ["-rendered_at", "dashboard"]
         constraints = [
             models.UniqueConstraint(fields=["dashboard", "rendered_at", "sha256"], name="report_is_unique"),
         ]
-        indexes = [models.Index(fields=["-rendered_at"], name="report_by_time")]
+        indexes = [
+            models.Index(fields=["-rendered_at"], name="report_by_time"),
+            models.Index(fields=["dashboard", "content_type", "-rendered_at"], name="report_by_format"),
+            models.Index(
+                fields=["ingested_at"],
+                condition=models.Q(preview="waiting", content_type__in=sorted(content_types.DRAWN)),
+                name="report_to_preview",
+            ),
+        ]
 
     def __str__(self) -> str:
         return f"{self.dashboard.slug} {self.rendered_at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
 
     @property
+    def drawable(self) -> bool:
+        """Whether there is a small picture of it, or may be one."""
+        return self.content_type in content_types.DRAWN and self.preview != Preview.NONE
+
+    @property
     def local_path(self) -> Path:
         """Where the local copy lies, or would lie were it still there."""
-        return Path(local_store().path(self.file.name or self.local_name))
+        return Path(self.file.storage.path(self.file.name or self.local_name))
 
     @property
     def local_name(self) -> str:
@@ -73,6 +133,5 @@ class Report(models.Model):
 
     @property
     def suffix(self) -> str:
-        """The file name's ending in lower case, such as `.pdf`; empty where it has none that is plain."""
-        suffix = Path(self.filename).suffix.lower()
-        return suffix if suffix[1:].isascii() and suffix[1:].isalnum() and len(suffix) <= 11 else ""
+        """What names of this file end with, such as `.pdf`: by its content, whatever the file name says."""
+        return content_types.ending(self.content_type, self.filename)

@@ -1,7 +1,8 @@
 #!/bin/bash
 # A real Ceph S3 gateway for the tests: one monitor, one in-memory object store, one gateway, all on 127.0.0.1.
 #
-#   ceph.sh start FOLDER [PORT]   http on PORT (7480), https on PORT+1; writes FOLDER/env for CEPH_ENV
+#   ceph.sh start FOLDER [PORT]   http on PORT (7480), https on PORT+1, http with the token
+#                                 service (AssumeRole) on PORT+2; writes FOLDER/env for CEPH_ENV
 #   ceph.sh stop FOLDER
 #
 # Needs Debian's radosgw, ceph-mon, ceph-osd and ceph-common, and root to install them only.
@@ -10,10 +11,10 @@ export LC_ALL=C
 
 stop() {
   local folder=$1 daemon
-  for daemon in rgw osd mon; do
+  for daemon in sts rgw osd mon; do
     [ -f "$folder/$daemon.pid" ] && kill "$(cat "$folder/$daemon.pid")" 2>/dev/null || true
   done
-  for daemon in rgw osd mon; do
+  for daemon in sts rgw osd mon; do
     [ -f "$folder/$daemon.pid" ] || continue
     for _ in $(seq 100); do kill -0 "$(cat "$folder/$daemon.pid")" 2>/dev/null || break; sleep 0.1; done
     kill -9 "$(cat "$folder/$daemon.pid")" 2>/dev/null || true
@@ -98,11 +99,23 @@ CONF
   nohup radosgw -c "$conf" -n client.rgw -f >"$folder/rgw.out" 2>&1 &
   echo $! >"$folder/rgw.pid"
   wait_for "The gateway" curl -sf -o /dev/null "http://127.0.0.1:$port/"
+  # One more gateway with the token service: it makes the first one's answer to a wrong secret another.
+  nohup radosgw -c "$conf" -n client.rgw -f --rgw-frontends "beast endpoint=127.0.0.1:$((port + 2))" \
+    --rgw-s3-auth-use-sts true --rgw-sts-key the-key-of-tests --admin-socket "$folder/sts.asok" \
+    --log-file "$folder/sts.log" >"$folder/sts.out" 2>&1 &
+  echo $! >"$folder/sts.pid"
+  wait_for "The gateway with the token service" curl -sf -o /dev/null "http://127.0.0.1:$((port + 2))/"
   for name in owner writer; do
     radosgw-admin -c "$conf" -n client.rgw user create --uid=$name --display-name=$name \
       --access-key="CEPH${name^^}000000001" --secret-key="ceph-secret-of-the-$name-0000000000000001" \
       >/dev/null 2>>"$folder/boot.log"
   done
+  radosgw-admin -c "$conf" -n client.rgw role create --role-name=archive --assume-role-policy-doc='{"Version":"2012-10-17",
+    "Statement":[{"Effect":"Allow","Principal":{"AWS":["arn:aws:iam:::user/writer"]},"Action":["sts:AssumeRole"]}]}' \
+    >/dev/null 2>>"$folder/boot.log"
+  radosgw-admin -c "$conf" -n client.rgw role-policy put --role-name=archive --policy-name=write --policy-doc='{"Version":
+    "2012-10-17","Statement":[{"Effect":"Allow","Action":["s3:PutObject"],"Resource":"arn:aws:s3:::*"}]}' \
+    >/dev/null 2>>"$folder/boot.log"
   cat >"$folder/env" <<ENV
 S3_ENDPOINT=http://127.0.0.1:$port
 S3_ENDPOINT_TLS=https://127.0.0.1:$((port + 1))
@@ -113,6 +126,8 @@ S3_SECRET_KEY=ceph-secret-of-the-owner-0000000000000001
 W_AK=CEPHWRITER000000001
 W_SK=ceph-secret-of-the-writer-0000000000000001
 W_ARN=arn:aws:iam:::user/writer
+S3_ENDPOINT_STS=http://127.0.0.1:$((port + 2))
+ROLE_ARN=arn:aws:iam:::role/archive
 CEPH_CONF=$conf
 ENV
   echo "Ceph RGW answers on http://127.0.0.1:$port and https://127.0.0.1:$((port + 1)); CEPH_ENV=$folder/env"

@@ -6,7 +6,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from delivery_s3 import archiver
+from delivery_s3 import archiver, deliveries
 from delivery_s3.diagnosis import CATALOGUE
 from delivery_s3.models import S3Interface
 
@@ -14,7 +14,7 @@ from delivery_s3.models import S3Interface
 class Command(BaseCommand):
     """An operator who calls this wants a try now, so an interface's pause doesn't count.
 
-    On SIGTERM it finishes what it holds and ends.
+    On SIGTERM it finishes what is being uploaded, gives the rest back and ends.
     """
 
     help = (
@@ -30,6 +30,7 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         """Drain the interfaces one after the other."""
         complete = True
+        deliveries.forget_other_clocks()
         before = signal.signal(signal.SIGTERM, lambda *_: archiver.stop())
         try:
             for interface in _interfaces(options["interface"]):

@@ -1,0 +1,37 @@
+"""When a file was rendered, as its name says it."""
+
+import re
+from datetime import UTC, datetime, timedelta, timezone
+from zoneinfo import ZoneInfo
+
+_DAY = r"(?P<year>\d{4})-?(?P<month>\d\d)-?(?P<day>\d\d)"
+_TIME = r"(?P<hour>\d\d)[-.:h]?(?P<minute>\d\d)(?:[-.:m]?(?P<second>\d\d)s?)?"
+_ZONE = r"(?P<zone>Z|UTC|[+-]\d\d:?\d\d)?"
+_MOMENT = re.compile(rf"(?<!\d){_DAY}(?:[T_ -]{_TIME}\s?{_ZONE})?(?!\d)")
+
+
+def moment_in(filename: str, zone: ZoneInfo) -> datetime | None:
+    """Return the instant that a file's name tells, None if it tells none.
+
+    Taken are a day, 2026-03-01 or 20260301, and after T, _, blank or hyphen a time, 0600, 06-00-00 or 06.00.00, with
+    Z, UTC or an offset such as +0100, or without, then in `zone`. A day alone means its midnight in `zone`. The first
+    that is in the calendar counts. A time that a clock shows twice, in autumn, is the first of the two.
+    """
+    position = 0
+    while found := _MOMENT.search(filename, position):
+        position = found.start() + 1
+        parts = {name: int(found[name] or 0) for name in ("year", "month", "day", "hour", "minute", "second")}
+        try:
+            return datetime(**parts, tzinfo=_zone(found["zone"], zone)).astimezone(UTC)
+        except (ValueError, OverflowError):
+            continue
+    return None
+
+
+def _zone(text: str | None, zone: ZoneInfo) -> ZoneInfo | timezone:
+    if not text:
+        return zone
+    if text in {"Z", "UTC"}:
+        return UTC
+    offset = timedelta(hours=int(text[1:3]), minutes=int(text[-2:]))
+    return timezone(-offset if text[0] == "-" else offset)

@@ -1,0 +1,121 @@
+// Upload: files dropped or chosen become rows; each is sent by a request of its own, one after the other, with progress.
+"use strict";
+
+document.addEventListener("DOMContentLoaded", () => {
+  const form = document.getElementById("upload");
+  if (!form) return;
+  const input = document.getElementById("files");
+  const drop = document.getElementById("drop");
+  const list = form.querySelector(".upload-list");
+  const body = list.querySelector("tbody");
+  const summary = document.getElementById("upload-summary");
+  const token = form.querySelector("[name=csrfmiddlewaretoken]").value;
+  const rows = [];
+
+  function cell(row, ...content) {
+    const made = row.insertCell();
+    made.append(...content);
+    return made;
+  }
+
+  function field(type, label, value) {
+    const made = document.createElement("input");
+    made.type = type;
+    made.value = value;
+    made.required = true;
+    made.setAttribute("aria-label", label);
+    return made;
+  }
+
+  async function add(files) {
+    const chosen = [...files];
+    if (!chosen.length) return;
+    const asked = chosen.map((file) => ({ name: file.name, modified: file.lastModified / 1000 }));
+    const answer = await fetch(form.dataset.guess, {
+      method: "POST",
+      headers: { "X-CSRFToken": token, "Content-Type": "application/json" },
+      body: JSON.stringify(asked),
+    });
+    const guesses = answer.ok ? (await answer.json()).guesses : [];
+    chosen.forEach((file, index) => {
+      const guess = guesses[index] || { dashboard: "", rendered_at: "" };
+      const row = body.insertRow();
+      cell(row, file.name);
+      const dashboard = field("text", `Dashboard of ${file.name}`, guess.dashboard);
+      dashboard.setAttribute("list", "dashboards");
+      cell(row, dashboard);
+      const moment = field("datetime-local", `Time of ${file.name}`, guess.rendered_at);
+      moment.step = 1;
+      cell(row, moment);
+      rows.push({ file, dashboard, moment, state: cell(row, "ready"), done: false });
+    });
+    list.hidden = false;
+    summary.textContent = `${rows.length} files. Check dashboards and times, then upload.`;
+  }
+
+  function send(row) {
+    return new Promise((resolve) => {
+      const bar = document.createElement("progress");
+      bar.max = 1;
+      bar.value = 0;
+      bar.setAttribute("aria-label", `Progress of ${row.file.name}`);
+      row.state.replaceChildren(bar);
+      const data = new FormData();
+      data.append("csrfmiddlewaretoken", token);
+      data.append("dashboard", row.dashboard.value);
+      data.append("rendered_at", row.moment.value);
+      data.append("file", row.file);
+      const request = new XMLHttpRequest();
+      request.responseType = "json";
+      request.upload.onprogress = (event) => {
+        bar.value = event.lengthComputable ? event.loaded / event.total : 0;
+      };
+      request.onloadend = () => {
+        const answer = request.response || {};
+        if (request.status === 200) {
+          const link = document.createElement("a");
+          link.href = answer.url;
+          link.textContent = answer.created ? "taken in" : "was there already";
+          row.state.replaceChildren(link);
+          row.done = true;
+          row.dashboard.disabled = row.moment.disabled = true;
+        } else {
+          const note = document.createElement("span");
+          note.className = "upload-problem";
+          note.textContent = answer.problem || `not taken in (status ${request.status || "none"}); try again`;
+          row.state.replaceChildren(note);
+          const fault = { dashboard: row.dashboard, rendered_at: row.moment }[answer.field];
+          if (fault) fault.focus();
+        }
+        resolve();
+      };
+      request.open("POST", window.location.pathname);
+      request.send(data);
+    });
+  }
+
+  form.addEventListener("submit", async (event) => {
+    event.preventDefault();
+    const button = form.querySelector("[type=submit]");
+    button.disabled = true;
+    for (const row of rows.filter((each) => !each.done)) {
+      await send(row);
+      summary.textContent = `${rows.filter((each) => each.done).length} of ${rows.length} taken in.`;
+    }
+    button.disabled = false;
+  });
+
+  const take = () => {
+    add(input.files);
+    input.value = "";
+  };
+  input.addEventListener("change", take);
+  if (input.files.length) take(); /* They were chosen before this script ran. */
+  for (const name of ["dragover", "dragleave", "drop"]) {
+    drop.addEventListener(name, (event) => {
+      event.preventDefault();
+      drop.classList.toggle("over", name === "dragover");
+      if (name === "drop") add(event.dataTransfer.files);
+    });
+  }
+});

@@ -1,0 +1,66 @@
+"""A CSV report as rows to show: what people see of it, not what programs make of it."""
+
+import csv
+import io
+from dataclasses import dataclass
+
+from anaphora.reports import content
+from anaphora.reports.models import Report
+
+ROWS = 500
+COLUMNS = 60
+_BYTES = 2 * 1024**2
+
+
+@dataclass(frozen=True)
+class Table:
+    """The upper left part of a CSV file. `complete` says whether that is all of it."""
+
+    head: list[str]
+    rows: list[list[str]]
+    complete: bool
+
+
+def table(report: Report) -> Table:
+    """Read a CSV report, in UTF-8 or else Windows' Western European code. Raises content.Unavailable."""
+    with content.opened(report) as source:
+        data = source.read(_BYTES + 1)
+    try:
+        text = data[:_BYTES].decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        cut = error.start >= _BYTES - 4  # in the middle of a character
+        text = data[: error.start].decode("utf-8-sig") if cut else data[:_BYTES].decode("cp1252", "replace")
+    try:
+        dialect: type[csv.Dialect] | str = csv.Sniffer().sniff(text[:10_000], ",;\t|")
+    except csv.Error:
+        dialect = "excel"
+    complete = len(data) <= _BYTES
+    rows: list[list[str]] = []
+    try:
+        for row in csv.reader(io.StringIO(text, newline=""), dialect):
+            if len(rows) > ROWS:
+                complete = False
+                break
+            complete = complete and len(row) <= COLUMNS
+            rows.append(row[:COLUMNS])
+    except csv.Error:  # such as a field of more than 128 KB
+        complete = False
+    width = max(map(len, rows), default=0)
+    rows = [row + [""] * (width - len(row)) for row in rows]
+    return Table(rows[0] if rows else [], rows[1:], complete)
+
+
+def marked(one: Table, other: Table) -> list[list[list[tuple[str, bool]]]]:
+    """Return the rows of both, heads first; each cell with whether the other has something else there."""
+    rows = [[each.head, *each.rows] for each in (one, other)]
+
+    def at(side: int, row: int, column: int) -> str | None:
+        return rows[side][row][column] if row < len(rows[side]) and column < len(rows[side][row]) else None
+
+    return [
+        [
+            [(cell, at(1 - side, row, column) != cell) for column, cell in enumerate(cells)]
+            for row, cells in enumerate(rows[side])
+        ]
+        for side in (0, 1)
+    ]

@@ -1,0 +1,43 @@
+"""What a Django developer would otherwise write: one Celery task per report, with the stock `S3Storage.save()`.
+
+The storage object is made once per process, which is kind to it: many would make one per task.
+"""
+
+import os
+from functools import cache
+from typing import Any
+
+from django.core.files.base import File
+from django.utils import timezone
+
+from anaphora.celery import app
+
+QUEUE = os.environ["ANAPHORA_TEST_QUEUE"] + "-stock"
+
+
+@cache
+def _storage() -> Any:
+    from storages.backends.s3 import S3Storage
+
+    return S3Storage(
+        access_key="KEY",
+        secret_key="SECRET",
+        bucket_name="bucket",
+        endpoint_url=os.environ["BENCH_ENDPOINT"],
+        region_name="us-east-1",
+        addressing_style="path",
+        signature_version="s3v4",
+    )
+
+
+@app.task(name="benchmarks.stock.save", queue=QUEUE)
+def save(delivery_id: int) -> None:
+    """Upload one report and write down that it was."""
+    from delivery_s3.models import Delivery, State
+
+    delivery = Delivery.objects.select_related("report").get(pk=delivery_id)
+    with delivery.report.local_path.open("rb") as body:
+        name = _storage().save(f"reports/{delivery.report.sha256}.pdf", File(body))
+    Delivery.objects.filter(pk=delivery_id).update(
+        state=State.DELIVERED, object_key=name, size=delivery.report.size, delivered_at=timezone.now()
+    )

@@ -1,0 +1,58 @@
+"""A real browser: the fixtures that tests of pages share, and what they ask of a page."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from django.contrib.auth.models import User
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+from pytest_django.live_server_helper import LiveServer
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+PATIENCE = 15_000  # milliseconds
+expect.set_options(timeout=PATIENCE)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    # Playwright keeps an event loop in this thread, in which Django would refuse to touch the database.
+    os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "true"
+    quiet = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=[*quiet, "--disable-sync"])
+        yield chromium
+        chromium.close()
+    del os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"]
+
+
+@pytest.fixture(params=["light"])
+def page(request: Any, browser: Browser, live_server: LiveServer, transactional_db: None) -> Iterator[Page]:
+    """A page whose user is logged in as an administrator; an error in its scripts fails the test."""
+    User.objects.create_superuser("admin", password="password of the test")
+    context = browser.new_context(base_url=live_server.url, color_scheme=request.param)
+    context.set_default_timeout(PATIENCE)
+    opened = context.new_page()
+    errors: list[str] = []
+    opened.on("pageerror", lambda error: errors.append(str(error)))
+    opened.goto("/admin/login/")
+    opened.fill("#id_username", "admin")
+    opened.fill("#id_password", "password of the test")
+    opened.keyboard.press("Enter")
+    opened.wait_for_url("**/admin/")
+    yield opened
+    context.close()
+    assert errors == []
+
+
+def violations(page: Page) -> list[str]:
+    """Return what is hard to use for people with disabilities: axe-core's serious and critical findings."""
+    found: list[dict[str, Any]] = Axe().run(page).response["violations"]
+    return [
+        f"{each['id']}: {node['html'][:160]}"
+        for each in found
+        if each["impact"] in {"serious", "critical"}
+        for node in each["nodes"]
+    ]

@@ -1,0 +1,36 @@
+"""The commands that the documentation gives, to be run as they stand there."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.conftest import ROOT
+
+Recipe = tuple[str, str]
+"""Language and code."""
+
+
+def read(page: str) -> dict[str, Recipe]:
+    """Return the recipes of a page of docs/, by name."""
+    blocks = re.findall(
+        r"^```(\w+) recipe=([\w-]+)\n(.*?)^```", (ROOT / "docs" / page).read_text(), re.MULTILINE | re.DOTALL
+    )
+    return {name: (language, code) for language, name, code in blocks}
+
+
+def run(recipe: Recipe, folder: Path, environment: dict[str, str]) -> str:
+    """Run one in a folder; return what it prints. What pip has installed is found before what the machine has."""
+    language, code = recipe
+    command = ["bash", "-euo", "pipefail", "-c", code] if language == "sh" else [sys.executable, "-c", code]
+    result = subprocess.run(
+        command,
+        cwd=folder,
+        env=environment | {"PATH": f"{Path(sys.executable).parent}:{environment['PATH']}"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    return result.stdout

@@ -1,0 +1,264 @@
+"""The index comes back from the bucket, and catalogues make a listing unnecessary."""
+
+import io
+import json
+from collections.abc import Callable
+from contextlib import closing
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.utils import timezone
+
+from anaphora.reports.models import Dashboard, Report
+from delivery_s3 import archiver, catalogue, rebuild, tasks
+from delivery_s3.models import Delivery, S3Interface
+from tests import servers
+from tests.conftest import Bucket
+from tests.factories import make_interface, make_policy, make_report
+from tests.samples import NAMES
+from tests.servers import Fault, S3Server
+
+pytestmark = pytest.mark.django_db
+
+REPORT = [field.name for field in Report._meta.fields if field.name not in {"preview", "pages"}]
+RECEIPT = ["report_id", "interface_id", "state", "object_key", "version_id", "etag", "sha256", "size", "integrity"]
+
+
+def rows() -> tuple[Any, ...]:
+    return (
+        list(Dashboard.objects.order_by("slug").values_list("slug", "title")),
+        [dict(row, dashboard="") for row in Report.objects.order_by("pk").values(*REPORT)],
+        list(Delivery.objects.order_by("report_id").values_list(*RECEIPT)),
+    )
+
+
+def listed(bucket: Bucket) -> list[str]:
+    return bucket.keys()
+
+
+def forget() -> None:
+    """Lose what the index holds, but for the interface."""
+    Delivery.objects.all()._raw_delete("default")
+    Report.objects.all().delete()
+    Dashboard.objects.all().delete()
+
+
+def run(name: str, **options: Any) -> str:
+    out = io.StringIO()
+    call_command("rebuild_index", name, stdout=out, stderr=io.StringIO(), **options)
+    return out.getvalue()
+
+
+@pytest.fixture
+def bucket(s3: S3Server, moto: S3Server, make_bucket: Callable[..., Bucket]) -> Bucket:
+    """On a server that keeps metadata: rclone's buckets are folders, which have none."""
+    return make_bucket(moto if s3.kind == "rclone" else s3)
+
+
+@pytest.fixture
+def archive(interface: S3Interface) -> S3Interface:
+    """Reports of all kinds of names in a bucket, of two dashboards, one with a title."""
+    make_policy(interface)
+    Dashboard.objects.create(slug="sales", title="Umsätze & more")
+    for number, name in enumerate(NAMES):
+        make_report(
+            f"%PDF-1.7 {number}".encode(),
+            filename=name.format("pdf"),
+            dashboard="sales" if number % 3 else "stock",
+            rendered_at=datetime(2026, 3, 1, tzinfo=UTC) + timedelta(hours=7 * number),
+        )
+    assert archiver.deliver_due(interface.pk).complete
+    return interface
+
+
+def test_everything_is_as_before(archive: S3Interface) -> None:
+    before = rows()
+    forget()
+    assert f"{len(NAMES)} restored, 0 known, 0 catalogues and tests, 0 unclear" in run(archive.name)
+    assert rows() == before
+    for row in Delivery.objects.all():
+        assert row.delivered_at is not None
+        assert abs(row.delivered_at - timezone.now()) < timedelta(minutes=10)
+
+
+def test_again_changes_nothing_and_asks_for_nothing(archive: S3Interface, bucket: Bucket) -> None:
+    before = rows()
+    seen: list[str] = []
+
+    def watch(method: str, path: str) -> Fault:
+        seen.append(method)
+        return Fault.NONE
+
+    with servers.in_front_of(bucket.server, watch) as endpoint:
+        S3Interface.objects.update(endpoint_url=endpoint, ca_bundle="")
+        assert f"0 restored, {len(NAMES)} known" in run(archive.name)
+    assert rows() == before
+    assert seen == ["GET"], "one page of the listing"
+
+
+def test_broken_off_it_goes_on(archive: S3Interface, bucket: Bucket) -> None:
+    before = rows()
+    forget()
+    asked = 0
+
+    def fail_later(method: str, path: str) -> Fault:
+        nonlocal asked
+        asked += method == "HEAD"
+        return Fault.ANSWER_500 if asked > 5 else Fault.NONE
+
+    with servers.in_front_of(bucket.server, fail_later) as endpoint:
+        S3Interface.objects.update(endpoint_url=endpoint, ca_bundle="")
+        with pytest.raises(CommandError, match=r"s3:GetObject.*run it again"):
+            run(archive.name)
+    S3Interface.objects.update(endpoint_url=bucket.server.endpoint, ca_bundle=bucket.server.ca_bundle)
+    run(archive.name)
+    assert rows() == before
+
+
+def test_part_of_it_is_restored_where_part_is_there(archive: S3Interface) -> None:
+    before = rows()
+    gone = Delivery.objects.filter(report__dashboard__slug="stock")
+    reports = list(gone.values_list("report_id", flat=True))
+    gone._raw_delete("default")
+    Report.objects.filter(pk__in=reports).delete()
+    found = json.loads(run(archive.name, json=True))
+    assert found == {"seen": len(NAMES), "restored": len(reports), "known": len(NAMES) - len(reports), "others": 0}
+    assert rows() == before
+
+
+def test_what_it_cannot_make_out_it_lists(archive: S3Interface, bucket: Bucket) -> None:
+    key = Delivery.objects.order_by("pk")[0].object_key
+    metadata = bucket.client.head_object(Bucket=bucket.name, Key=key)["Metadata"]
+    put: dict[str, Any] = {"Bucket": bucket.name, "Body": b"%PDF-1.7 x", "ContentType": "application/pdf"}
+    bucket.client.put_object(**put, Key="holiday.jpg")
+    bucket.client.put_object(**put, Key="sales/2026/03/01/20260301T120000Z_0123456789abcdef.pdf")
+    bucket.client.put_object(**put, Key="sales/2026/03/01/20260301T990000Z_0123456789abcdef.pdf")
+    twin = key.replace("20260301", "20270301").replace("/2026/", "/2027/")
+    later = metadata | {"rendered-at": metadata["rendered-at"].replace("2026-03-01", "2027-03-01")}
+    bucket.client.put_object(**put, Key=twin, Metadata=later)
+    before = rows()
+    forget()
+    lines = run(archive.name).splitlines()
+    told = dict(line.split("  ", 1) for line in lines[:-1])
+    assert told == {
+        "holiday.jpg": "No key of a report.",
+        "sales/2026/03/01/20260301T120000Z_0123456789abcdef.pdf": "It has no metadata of ours.",
+        "sales/2026/03/01/20260301T990000Z_0123456789abcdef.pdf": "It has no metadata of ours.",
+        twin: f"Another report has its id, {metadata['report-id']}.",
+    }
+    assert rows() == before
+
+
+def test_a_report_that_came_in_anew_gets_the_receipt(archive: S3Interface) -> None:
+    row = Delivery.objects.select_related("report__dashboard").order_by("pk")[1]
+    key, content = row.object_key, row.report.local_path.read_bytes()
+    values = {"dashboard": row.report.dashboard.slug, "rendered_at": row.report.rendered_at}
+    forget()
+    again = make_report(content, filename="again.pdf", **values)
+    Delivery.objects.filter(report=again)._raw_delete("default")
+    run(archive.name)
+    assert Delivery.objects.get(report=again).object_key == key
+
+
+def test_a_key_that_may_only_write_is_told_what_it_takes(interface: S3Interface) -> None:
+    S3Interface.objects.update(bucket_name="there-is-none")
+    with pytest.raises(CommandError, match="Rebuilding needs s3:ListBucket"):
+        run(interface.name)
+    with pytest.raises(CommandError, match="no interface of the name"):
+        run("another")
+
+
+def test_locked_versions_come_back_with_their_retention(moto: S3Server, make_bucket: Callable[..., Bucket]) -> None:
+    bucket = make_bucket(moto, ObjectLockEnabledForBucket=True)
+    interface = make_interface(moto, bucket.name, object_lock_mode="GOVERNANCE", retention_days=3)
+    make_policy(interface)
+    make_report()
+    assert archiver.deliver_due(interface.pk).complete
+    before = Delivery.objects.values("version_id", "retain_until", "integrity").get()
+    assert before["version_id"]
+    assert before["retain_until"]
+    forget()
+    run(interface.name)
+    assert Delivery.objects.values("version_id", "retain_until", "integrity").get() == before
+
+
+class TestCatalogue:
+    """One object for each dashboard and day, once the day is over."""
+
+    def at(self, day: str, hour: int = 2) -> datetime:
+        return datetime.combine(date.fromisoformat(day), datetime.min.time(), tzinfo=UTC) + timedelta(hours=hour)
+
+    def test_it_lists_what_was_stored_that_day(self, archive: S3Interface, bucket: Bucket) -> None:
+        Delivery.objects.filter(report__dashboard__slug="stock").update(delivered_at=self.at("2026-03-02", 23))
+        Delivery.objects.filter(report__dashboard__slug="sales").update(delivered_at=self.at("2026-03-05", 0))
+        assert not catalogue.write_due(self.at("2026-03-06", 2), 60)
+        written = [key for key in listed(bucket) if key.endswith(".jsonl")]
+        assert written == ["sales/catalogue/2026-03-05.jsonl", "stock/catalogue/2026-03-02.jsonl"]
+        lines = [json.loads(line) for line in bucket.read(written[1]).decode().splitlines()]
+        assert [line["key"] for line in lines] == [key for key in listed(bucket) if key.startswith("stock/2026")]
+        for line in lines:
+            report = Report.objects.get(pk=line["report_id"])
+            assert datetime.fromisoformat(line["rendered_at"]) == report.rendered_at
+            assert (line["sha256"], line["size"]) == (report.sha256, report.size)
+            assert (line["content_type"], line["filename"]) == (report.content_type, report.filename)
+        head = bucket.client.head_object(Bucket=bucket.name, Key=written[0])
+        assert head["ContentType"] == catalogue.CONTENT_TYPE
+        assert S3Interface.objects.get().catalogued_until == date(2026, 3, 5)
+
+    def test_a_day_is_written_once_it_is_over_and_not_again(self, archive: S3Interface, bucket: Bucket) -> None:
+        Delivery.objects.update(delivered_at=self.at("2026-03-02", 12))
+        for now in (self.at("2026-03-02", 20), self.at("2026-03-03", 0)):
+            catalogue.write_due(now, 60)
+            assert not [key for key in listed(bucket) if key.endswith(".jsonl")]
+        catalogue.write_due(self.at("2026-03-03", 2), 60)
+        first = {key: bucket.read(key) for key in listed(bucket) if key.endswith(".jsonl")}
+        assert len(first) == 2
+        S3Interface.objects.update(catalogued_until=None)
+        catalogue.write_due(self.at("2026-03-04", 2), 60)  # as if another process had been as quick
+        assert {key: bucket.read(key) for key in listed(bucket) if key.endswith(".jsonl")} == first
+
+    def test_a_turn_ends_and_the_next_goes_on(self, archive: S3Interface, bucket: Bucket) -> None:
+        for number, row in enumerate(Delivery.objects.all()):
+            Delivery.objects.filter(pk=row.pk).update(delivered_at=self.at("2026-03-02", 24 * number))
+        turns = 1
+        while catalogue.write_due(self.at("2026-05-01"), -1):
+            turns += 1
+        assert turns > len(NAMES)
+        assert len([key for key in listed(bucket) if key.endswith(".jsonl")]) == len(NAMES)
+
+    def test_it_can_be_switched_off_and_refusals_are_tried_again(
+        self, archive: S3Interface, bucket: Bucket, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        Delivery.objects.update(delivered_at=self.at("2026-03-02", 12))
+        S3Interface.objects.update(catalogue=False)
+        tasks.write_catalogues()
+        assert S3Interface.objects.get().catalogued_until is None
+        S3Interface.objects.update(catalogue=True, bucket_name="there-is-none")
+        tasks.write_catalogues()
+        assert S3Interface.objects.get().catalogued_until is None
+        assert "No catalogue to" in caplog.text
+
+    def test_what_is_stored_under_its_key_stays(
+        self, archive: S3Interface, bucket: Bucket, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        Delivery.objects.update(delivered_at=self.at("2026-03-02", 12))
+        key = "sales/catalogue/2026-03-02.jsonl"
+        bucket.client.put_object(Bucket=bucket.name, Key=key, Body=b"earlier\n")
+        catalogue.write_due(self.at("2026-03-03"), 60)
+        assert bucket.read(key) == b"earlier\n"
+        assert "is another one" in caplog.text
+
+    def test_a_rebuilt_index_knows_how_far_they_reach(self, archive: S3Interface, bucket: Bucket) -> None:
+        Delivery.objects.update(delivered_at=self.at("2026-03-02", 12))
+        catalogue.write_due(self.at("2026-03-03"), 60)
+        S3Interface.objects.update(catalogued_until=None)
+        forget()
+        assert "2 catalogues and tests, 0 unclear" in run(archive.name)
+        assert S3Interface.objects.get().catalogued_until == date(2026, 3, 2)
+
+
+def test_the_step_names_the_last_key(archive: S3Interface, bucket: Bucket) -> None:
+    with closing(rebuild.rebuild(archive)) as steps:  # type: ignore[type-var]
+        assert next(steps).last_key == listed(bucket)[-1]
