@@ -15,6 +15,7 @@ from time import monotonic
 from django.conf import settings
 from django.db.models import Min, Q
 
+from anaphora.reports.moments import iso
 from delivery_s3 import archiver
 from delivery_s3.diagnosis import DeliveryError
 from delivery_s3.keys import FORMAT_VERSION, catalogue_key
@@ -88,7 +89,7 @@ def lines(interface: S3Interface, dashboard: str, day: date) -> Iterator[bytes]:
     for row in rows.select_related("report").order_by("object_key").iterator(1000):
         facts = {
             "key": row.object_key,
-            "rendered_at": row.report.rendered_at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "rendered_at": iso(row.report.rendered_at),
             "sha256": row.sha256,
             "size": row.size,
             "content_type": row.report.content_type,

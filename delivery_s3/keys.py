@@ -11,6 +11,8 @@ from datetime import UTC, date, datetime
 from urllib.parse import quote, unquote
 from uuid import UUID
 
+from anaphora.reports.moments import iso, read_stamp, stamp
+
 FORMAT_VERSION = "1"
 """Of keys and metadata together; a reader of the bucket goes by it."""
 
@@ -54,12 +56,12 @@ def object_key(*, prefix: str, dashboard: str, rendered_at: datetime, sha256: st
     """
     instant = rendered_at.astimezone(UTC)
     day = f"{instant.year:04}/{instant:%m/%d}"
-    return f"{prefix}{dashboard}/{day}/{_stamp(instant)}_{sha256[:16]}{suffix}"
+    return f"{prefix}{dashboard}/{day}/{stamp(instant)}_{sha256[:16]}{suffix}"
 
 
 def connection_test_key(*, prefix: str, tested_at: datetime, sha256: str) -> str:
     """Return the key of a connection test's file. A folder that no dashboard's slug can name keeps it apart."""
-    return f"{prefix}connection.test/{_stamp(tested_at.astimezone(UTC))}_{sha256[:16]}.txt"
+    return f"{prefix}connection.test/{stamp(tested_at)}_{sha256[:16]}.txt"
 
 
 def catalogue_key(*, prefix: str, dashboard: str, day: date) -> str:
@@ -83,8 +85,8 @@ def object_metadata(
         "format-version": FORMAT_VERSION,
         "report-id": report_id,
         "dashboard": dashboard,
-        "rendered-at": _iso(rendered_at.replace(microsecond=0)),
-        "ingested-at": _iso(ingested_at),
+        "rendered-at": iso(rendered_at.replace(microsecond=0)),
+        "ingested-at": iso(ingested_at),
         "sha256": sha256,
         "md5": md5,
         "filename": quote(filename, safe=""),
@@ -125,7 +127,7 @@ def parts_of(prefix: str, key: str) -> tuple[str, datetime]:
     found = _OF_A_REPORT.fullmatch(key.removeprefix(prefix))
     if found is None:
         raise ValueError(key)
-    return found["dashboard"], datetime.strptime(found["stamp"], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+    return found["dashboard"], read_stamp(found["stamp"])
 
 
 def described(*, prefix: str, key: str, metadata: Mapping[str, str]) -> Described:
@@ -176,18 +178,8 @@ def content_disposition(filename: str) -> str:
     return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(filename, safe='')}"
 
 
-def _iso(moment: datetime) -> str:
-    instant = moment.astimezone(UTC)
-    fraction = f".{instant.microsecond:06}" if instant.microsecond else ""
-    return f"{instant.year:04}-{instant:%m-%dT%H:%M:%S}{fraction}Z"
-
-
 def _instant(text: str) -> datetime:
     found = datetime.fromisoformat(text)
     if found.tzinfo is None:
         raise ValueError(f"{text} has no time zone")
     return found.astimezone(UTC)
-
-
-def _stamp(instant: datetime) -> str:
-    return f"{instant.year:04}{instant:%m%dT%H%M%SZ}"

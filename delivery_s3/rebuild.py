@@ -36,7 +36,6 @@ class Progress:
     """Catalogues and files of connection tests."""
     unclear: list[tuple[str, str]] = field(default_factory=list)
     """Of the last step: keys that can't be made out, each with the reason."""
-    last_key: str = ""
     catalogued_until: date | None = None
 
 
@@ -59,7 +58,6 @@ def rebuild(interface: S3Interface) -> Iterator[Progress]:
             progress.unclear = []
             _restore(interface, storage, keys, pool, progress)
             progress.seen += len(keys)
-            progress.last_key = keys[-1] if keys else progress.last_key
             yield progress
     if progress.catalogued_until and not interface.catalogued_until:
         S3Interface.objects.filter(pk=interface.pk).update(catalogued_until=progress.catalogued_until)

@@ -9,6 +9,7 @@ from django.contrib.auth.models import Permission, User
 from django.test import Client
 from django.urls import reverse
 
+from anaphora.reports import presentation
 from anaphora.reports.models import Report
 from delivery_s3 import archiver, interfaces
 from delivery_s3.models import Delivery, S3Interface, State
@@ -285,6 +286,9 @@ class TestReportsAndDeliveries:
         assert f'href="{report_page}"' in admin_client.get(delivery_page).content.decode()
         assert delivered.object_key in text_of(admin_client.get(delivery_page))
         assert "bytes" in text_of(admin_client.get(delivery_page))
+        assert f'href="{presentation.address(delivered.report.dashboard, delivered.report.rendered_at)}"' in (
+            admin_client.get(report_page).content.decode()
+        )
 
     def test_a_report_that_no_policy_covers_says_so(self, admin_client: Client) -> None:
         report = make_report()

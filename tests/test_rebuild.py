@@ -3,7 +3,6 @@
 import io
 import json
 from collections.abc import Callable
-from contextlib import closing
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
@@ -12,7 +11,7 @@ from django.core.management import CommandError, call_command
 from django.utils import timezone
 
 from anaphora.reports.models import Dashboard, Report
-from delivery_s3 import archiver, catalogue, rebuild, tasks
+from delivery_s3 import archiver, catalogue, tasks
 from delivery_s3.models import Delivery, S3Interface
 from tests import servers
 from tests.conftest import Bucket
@@ -257,8 +256,3 @@ class TestCatalogue:
         forget()
         assert "2 catalogues and tests, 0 unclear" in run(archive.name)
         assert S3Interface.objects.get().catalogued_until == date(2026, 3, 2)
-
-
-def test_the_step_names_the_last_key(archive: S3Interface, bucket: Bucket) -> None:
-    with closing(rebuild.rebuild(archive)) as steps:  # type: ignore[type-var]
-        assert next(steps).last_key == listed(bucket)[-1]

@@ -152,12 +152,21 @@ class TestApi:
         assert rest["cursor"] is None
         seen = [each["rendered_at"] for each in first["reports"] + rest["reports"]]
         assert seen == sorted(seen, reverse=True)
-        within = get("/reports?dashboard=sales&from=2026-03-02&to=2026-03-02").json()["reports"]
-        assert within == []
-        within = get("/reports?dashboard=sales&from=2026-03-02T00:00&to=2026-03-02").json()["reports"]
-        assert [each["id"] for each in within] == [str(reports[1].pk)]
+        for span in ("from=2026-03-02&to=2026-03-02", "from=2026-03-02T06:00Z&to=2026-03-02T06:00Z"):
+            within = get(f"/reports?dashboard=sales&{span}").json()["reports"]
+            assert [each["id"] for each in within] == [str(reports[1].pk)]
         assert get("/reports?cursor=x").json()["field"] == "cursor"
         assert get("/reports?from=x").json()["field"] == "from"
+        assert get("/reports?from=0001-01-01&to=9999-12-30").json() == first
+
+    def test_pages_of_years_that_have_three_digits(self, get: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("anaphora.reports.api.PAGE", 1)
+        for day in (1, 2):
+            make_report(rendered_at=datetime(999, 3, day, tzinfo=UTC))
+        cursor = get("/reports").json()["cursor"]
+        assert [each["rendered_at"] for each in get(f"/reports?cursor={cursor}").json()["reports"]] == [
+            "0999-03-01T00:00:00Z"
+        ]
 
     def test_the_file_with_its_digest_as_etag(self, get: Any, reports: list[Report]) -> None:
         path = f"/reports/{reports[0].pk}/content"

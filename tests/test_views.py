@@ -427,7 +427,7 @@ def addresses(everything: dict[str, Any]) -> list[str]:
         "delivery_s3/archivepolicy": everything["policy"].pk,
     }
     values = {
-        r"^timeline/(?P<slug>[-\w]+)/(?P<stamp>\d{8}T\d{6}Z)/$": "timeline/confidential-slug/20260302T000000Z/",
+        r"^timeline/(?P<slug>[-\w]+)/(?P<instant>\d{8}T\d{6}Z)/$": "timeline/confidential-slug/20260302T000000Z/",
         "<uuid:pk>": report.pk,
         "<int:pk>": everything["delivery"].pk,
         "<slug:slug>": "confidential-slug",

@@ -15,7 +15,7 @@ from django.utils import timezone
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
-from anaphora.reports import content, tokens, upload
+from anaphora.reports import content, presentation, tokens, upload
 from anaphora.reports.archives import Whereabouts, whereabouts
 from anaphora.reports.models import ApiToken, Dashboard, Report, Scope
 
@@ -105,7 +105,7 @@ class ReportAdmin(EvidenceAdmin[Report]):
     search_fields = ["filename", "sha256", "dashboard__slug", "dashboard__title"]
     search_help_text = "File name, SHA-256 or dashboard."
     fieldsets = [
-        (None, {"fields": ["dashboard_link", "rendered_at", "filename", "archived_in"]}),
+        (None, {"fields": ["dashboard_link", "rendered_at", "filename", "timeline_link", "archived_in"]}),
         ("File", {"fields": ["open_link", "exact_size", "content_type", "sha256", "md5", "local_copy"]}),
         ("Record", {"fields": ["id", "ingested_at"]}),
     ]
@@ -146,6 +146,12 @@ class ReportAdmin(EvidenceAdmin[Report]):
         return format_html(
             '<a href="{}">Open {}</a>', reverse("admin:reports_report_content", args=[report.pk]), report.filename
         )
+
+    @admin.display(description="timeline")
+    def timeline_link(self, report: Report) -> SafeString:
+        """Lead to the dashboard as it was then."""
+        address = presentation.address(report.dashboard, report.rendered_at)
+        return format_html('<a href="{}">What {} looked like then</a>', address, report.dashboard)
 
     @admin.display(description="dashboard")
     def dashboard_link(self, report: Report) -> SafeString:

@@ -3,7 +3,7 @@
 Every error is a problem in words (RFC 9457) that names the field at fault.
 """
 
-from datetime import UTC, datetime
+from datetime import datetime
 from http import HTTPStatus
 from typing import Any, BinaryIO, cast
 from uuid import UUID
@@ -27,6 +27,7 @@ from anaphora.reports import content, timeline, tokens
 from anaphora.reports.archives import Whereabouts, whereabouts
 from anaphora.reports.ingest import IngestError, Reason, check_size, check_space, ingest
 from anaphora.reports.models import ApiToken, Dashboard, Report, Scope
+from anaphora.reports.moments import read_stamp, stamp
 
 
 class Problem(Schema):
@@ -96,7 +97,7 @@ class ReportIn(Schema):
 
 
 class ReportQuery(Schema):
-    """What to list: `from` and `to` are ISO 8601, in TIME_ZONE where they name none; a date is its end."""
+    """What to list: `from` and `to` are ISO 8601, in TIME_ZONE where they name none; dates are whole days."""
 
     dashboard: str = ""
     from_: str = Field("", alias="from")
@@ -219,7 +220,7 @@ def list_reports(request: HttpRequest, query: Query[ReportQuery]) -> dict[str, A
     if query.dashboard:
         reports = reports.filter(dashboard=_dashboard(query.dashboard))
     if query.from_:
-        reports = reports.filter(rendered_at__gte=_moment("from", query.from_))
+        reports = reports.filter(rendered_at__gte=_moment("from", query.from_, begins=True))
     if query.to:
         reports = reports.filter(rendered_at__lte=_moment("to", query.to))
     if query.cursor:
@@ -230,7 +231,7 @@ def list_reports(request: HttpRequest, query: Query[ReportQuery]) -> dict[str, A
     places = whereabouts([report.pk for report in found[:PAGE]])
     return {
         "reports": [_shown(report, places[report.pk]) for report in found[:PAGE]],
-        "cursor": f"{more.rendered_at:%Y%m%dT%H%M%S}Z_{more.pk}" if more else None,
+        "cursor": f"{stamp(more.rendered_at)}_{more.pk}" if more else None,
     }
 
 
@@ -271,9 +272,9 @@ def _dashboard(slug: str) -> Dashboard:
     return found
 
 
-def _moment(field: str, text: str) -> datetime:
+def _moment(field: str, text: str, *, begins: bool = False) -> datetime:
     try:
-        return timeline.moment(text, ZoneInfo(settings.TIME_ZONE))
+        return timeline.moment(text, ZoneInfo(settings.TIME_ZONE), begins=begins)
     except timeline.BadMoment as error:
         raise IngestError(field, str(error)) from error
 
@@ -281,7 +282,7 @@ def _moment(field: str, text: str) -> datetime:
 def _read_cursor(cursor: str) -> tuple[datetime, UUID]:
     moment, _, key = cursor.partition("_")
     try:
-        return datetime.strptime(moment, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC), UUID(key)
+        return read_stamp(moment), UUID(key)
     except ValueError as error:
         raise IngestError("cursor", "This is not a cursor of an earlier answer.") from error
 

@@ -1,4 +1,4 @@
-"""When a file was rendered, as its name says it."""
+"""Instants as text: as keys, addresses and metadata have them, and as the names of files tell them."""
 
 import re
 from datetime import UTC, datetime, timedelta, timezone
@@ -8,6 +8,24 @@ _DAY = r"(?P<year>\d{4})-?(?P<month>\d\d)-?(?P<day>\d\d)"
 _TIME = r"(?P<hour>\d\d)[-.:h]?(?P<minute>\d\d)(?:[-.:m]?(?P<second>\d\d)s?)?"
 _ZONE = r"(?P<zone>Z|UTC|[+-]\d\d:?\d\d)?"
 _MOMENT = re.compile(rf"(?<!\d){_DAY}(?:[T_ -]{_TIME}\s?{_ZONE})?(?!\d)")
+
+
+def stamp(when: datetime) -> str:
+    """Return an instant to the second, in UTC and in order of time: `20260301T060000Z`."""
+    instant = when.astimezone(UTC)
+    return f"{instant.year:04}{instant:%m%dT%H%M%SZ}"
+
+
+def read_stamp(text: str) -> datetime:
+    """Read what `stamp` wrote. Raises ValueError."""
+    return datetime.strptime(text, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+
+
+def iso(when: datetime) -> str:
+    """Return an instant as ISO 8601 in UTC, with microseconds if there are any: `2026-03-01T06:00:00Z`."""
+    instant = when.astimezone(UTC)
+    fraction = f".{instant.microsecond:06}" if instant.microsecond else ""
+    return f"{instant.year:04}-{instant:%m-%dT%H:%M:%S}{fraction}Z"
 
 
 def moment_in(filename: str, zone: ZoneInfo) -> datetime | None:

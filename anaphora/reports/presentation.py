@@ -1,6 +1,6 @@
 """What the timeline's templates are told: addresses, labels, the calendar as a grid, what is shown in place."""
 
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 from typing import Any
 from urllib.parse import urlencode
 from zoneinfo import ZoneInfo
@@ -11,15 +11,10 @@ from django.urls import reverse
 from anaphora.reports import archives, content, pictures, tables, timeline
 from anaphora.reports.content_types import DRAWN
 from anaphora.reports.models import Dashboard, Preview, Report
+from anaphora.reports.moments import stamp
 
 MOST_PAGES = 50
 """Pages of a PDF that are shown in place."""
-
-
-def stamp(when: datetime) -> str:
-    """Return an instant as addresses have it."""
-    instant = when.astimezone(UTC)
-    return f"{instant.year:04}{instant:%m%dT%H%M%SZ}"
 
 
 def address(dashboard: Dashboard, when: datetime | None = None, kind: str = "") -> str:

@@ -117,11 +117,14 @@ def calendar(dashboard: Dashboard, year: int, zone: ZoneInfo) -> Calendar:
     )
 
 
-def moment(text: str, zone: ZoneInfo) -> datetime:
-    """Return the instant that a text means: ISO 8601, `zone` where it names none. Raises BadMoment."""
+def moment(text: str, zone: ZoneInfo, *, begins: bool = False) -> datetime:
+    """Return the instant that a text means: ISO 8601, `zone` where it names none. Raises BadMoment.
+
+    A date without a time means the end of that day, or, of what `begins` then, its beginning.
+    """
     try:
         if len(text) == len("2026-03-01"):
-            return end_of(date.fromisoformat(text), zone)
+            return (start_of if begins else end_of)(date.fromisoformat(text), zone)
         found = datetime.fromisoformat(text)
     except ValueError as error:
         raise BadMoment(
@@ -133,10 +136,17 @@ def moment(text: str, zone: ZoneInfo) -> datetime:
         raise BadMoment(f"{text!r} lies outside the calendar.") from error
 
 
-def end_of(day: date, zone: ZoneInfo) -> datetime:
-    """Return the last microsecond of a day, however long the day is there."""
+def start_of(day: date, zone: ZoneInfo) -> datetime:
+    """Return the first instant of a day. Raises BadMoment."""
     try:
-        following = datetime.combine(day + timedelta(days=1), time.min, tzinfo=zone)
-        return following.astimezone(UTC) - timedelta(microseconds=1)
+        return datetime.combine(day, time.min, tzinfo=zone).astimezone(UTC)
+    except OverflowError as error:
+        raise BadMoment(f"{day.isoformat()} lies outside the calendar.") from error
+
+
+def end_of(day: date, zone: ZoneInfo) -> datetime:
+    """Return the last microsecond of a day, however long the day is there. Raises BadMoment."""
+    try:
+        return start_of(day + timedelta(days=1), zone) - timedelta(microseconds=1)
     except OverflowError as error:
         raise BadMoment(f"{day.isoformat()} lies outside the calendar.") from error

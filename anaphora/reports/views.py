@@ -4,7 +4,7 @@ Doors: they check, call one function, and show the answer. Times are shown in th
 addresses hold them in UTC, so a link means the same to everybody.
 """
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -30,6 +30,7 @@ from kombu.exceptions import OperationalError
 
 from anaphora.reports import content, pictures, presentation, tasks, timeline
 from anaphora.reports.models import Dashboard, Preview, Report
+from anaphora.reports.moments import read_stamp, stamp
 
 CARDS = 24
 """Dashboards on the first page, those with the latest reports first."""
@@ -81,13 +82,13 @@ def dashboards(request: HttpRequest) -> HttpResponse:
 
 
 @viewer
-def then(request: HttpRequest, slug: str, stamp: str = "") -> HttpResponse:
+def then(request: HttpRequest, slug: str, instant: str = "") -> HttpResponse:
     """Show what a dashboard looked like at an instant; without one, what it looks like now.
 
     Of a dashboard with several formats, one is shown at a time; before, after and the film strip are of the same.
     """
     dashboard = get_object_or_404(Dashboard, slug=slug)
-    when = _instant(stamp) if stamp else timezone.now()
+    when = _instant(instant) if instant else timezone.now()
     kind = request.GET.get("type", "").replace("\0", "")
     found = timeline.as_of(dashboard, when, kind)
     if not kind and found.report and len(found.formats) > 1:
@@ -110,7 +111,7 @@ def then(request: HttpRequest, slug: str, stamp: str = "") -> HttpResponse:
         "then.html",
         title=str(dashboard),
         dashboard=dashboard,
-        when=when if stamp else None,
+        when=when if instant else None,
         asked=when,
         found=found,
         kind=kind,
@@ -119,7 +120,7 @@ def then(request: HttpRequest, slug: str, stamp: str = "") -> HttpResponse:
         formats=[
             {
                 "label": presentation.label(type_),
-                "address": presentation.address(dashboard, when if stamp else None, type_),
+                "address": presentation.address(dashboard, when if instant else None, type_),
                 "current": each == report,
             }
             for type_, each in found.formats.items()
@@ -146,7 +147,7 @@ def compare(request: HttpRequest, slug: str) -> HttpResponse:
         one, other = (timeline.moment(text, _zone(request)) if text else timezone.now() for text in asked)
     except timeline.BadMoment as error:
         return _page(request, "compare.html", problem=str(error), **context)
-    if asked != [presentation.stamp(one), presentation.stamp(other)]:
+    if asked != [stamp(one), stamp(other)]:
         return redirect(presentation.compare_address(dashboard, one, other, type=kind))
     reports = [timeline.as_of(dashboard, each, kind).report for each in (one, other)]
     if reports[0] is None or reports[1] is None:
@@ -256,9 +257,9 @@ def _named(text: str) -> Dashboard | None:
     return exact or (near[0] if len(near) == 1 else None)
 
 
-def _instant(stamp: str) -> datetime:
+def _instant(text: str) -> datetime:
     try:
-        found = datetime.strptime(stamp, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+        found = read_stamp(text)
     except ValueError as error:
         raise Http404 from error
     if not 1 < found.year < 9999:  # so that it is in the calendar in every time zone
