@@ -124,8 +124,10 @@ class _SmallPut:
 
     def __call__(self, *, sha256: str, **parameters: Any) -> Mapping[str, Any]:
         path = self._path + quote(parameters["Key"], safe="/~")
-        headers = self._headers(parameters, sha256, _date())
-        headers["Authorization"] = self._authorization(path, headers)
+        # Once: those of a role change from time to time, and token and key must be of the same.
+        credentials = self._credentials()
+        headers = self._headers(parameters, sha256, _date(), credentials)
+        headers["Authorization"] = self._authorization(path, headers, credentials)
         request = self._request("PUT", self._url + path, headers, parameters["Body"], stream_output=False)
         answer = self._session.send(request)
         if answer.status_code >= 300:
@@ -141,27 +143,28 @@ class _SmallPut:
         """Tell whether the sample becomes the same request here as there."""
         wanted = {name.lower(): _text(value) for name, value in theirs.headers.items()}
         signature = wanted.pop("authorization")
-        made = self._headers(_SAMPLE, _SAMPLE_SHA256, wanted["x-amz-date"])
+        credentials = self._credentials()
+        made = self._headers(_SAMPLE, _SAMPLE_SHA256, wanted["x-amz-date"], credentials)
         path = self._path + quote(_SAMPLE["Key"], safe="/~")
         return (
             self._url + path == theirs.url
             and {name.lower(): value for name, value in made.items()}
             == {name: value for name, value in wanted.items() if name not in _LEFT_OUT}
-            and self._authorization(path, made) == signature
+            and self._authorization(path, made, credentials) == signature
         )
 
-    def _headers(self, parameters: Mapping[str, Any], sha256: str, date: str) -> dict[str, str]:
+    def _headers(self, parameters: Mapping[str, Any], sha256: str, date: str, credentials: Any) -> dict[str, str]:
         headers = {"User-Agent": self._agent, "X-Amz-Content-SHA256": sha256, "X-Amz-Date": date}
         for name, value in parameters.items():
             if header := _HEADERS.get(name):
                 headers[header] = value.strftime("%Y-%m-%dT%H:%M:%SZ") if isinstance(value, datetime) else str(value)
         for name, value in parameters["Metadata"].items():
             headers[f"x-amz-meta-{name}"] = value
-        if token := self._credentials().token:
-            headers["X-Amz-Security-Token"] = token
+        if credentials.token:
+            headers["X-Amz-Security-Token"] = credentials.token
         return headers
 
-    def _authorization(self, path: str, headers: Mapping[str, str]) -> str:
+    def _authorization(self, path: str, headers: Mapping[str, str], credentials: Any) -> str:
         """Return the value of the header Authorization; AWS, "Signature Version 4", says how it is made."""
         signed = {name.lower(): " ".join(value.split()) for name, value in headers.items()} | {"host": self._host}
         del signed["user-agent"]  # which a proxy may change
@@ -172,14 +175,12 @@ class _SmallPut:
         date = signed["x-amz-date"]
         scope = f"{date[:8]}/{self._region}/s3/aws4_request"
         text = "\n".join(["AWS4-HMAC-SHA256", date, scope, hashlib.sha256(request.encode()).hexdigest()])
-        credentials = self._credentials()
         key = _signing_key(credentials.secret_key, date[:8], self._region)
         signature = hmac.digest(key, text.encode(), "sha256").hex()
         who = f"{credentials.access_key}/{scope}"
         return f"AWS4-HMAC-SHA256 Credential={who}, SignedHeaders={listed}, Signature={signature}"
 
     def _credentials(self) -> Any:
-        # Those of a role change from time to time.
         return self._client._request_signer._credentials.get_frozen_credentials()
 
     def _refusal(self, answer: Any) -> Exception:

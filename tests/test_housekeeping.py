@@ -1,7 +1,9 @@
 """Housekeeping never removes what isn't safely stored wherever it should be."""
 
 import io
+import os
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -180,9 +182,6 @@ def test_the_command_and_the_task(interface: S3Interface) -> None:
 
 
 def test_what_a_killed_web_server_left_of_an_upload_goes() -> None:
-    import os
-    from pathlib import Path
-
     old, fresh = (Path(django_settings.FILE_UPLOAD_TEMP_DIR) / name for name in ("old", "fresh"))
     for file in (old, fresh):
         file.write_bytes(b"x")
@@ -190,6 +189,11 @@ def test_what_a_killed_web_server_left_of_an_upload_goes() -> None:
     housekeeping.tidy(timezone.now())
     assert (old.exists(), fresh.exists()) == (False, True)
     fresh.unlink()
+
+
+def test_uploads_that_end_meanwhile_don_t_disturb_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Path, "iterdir", lambda folder: iter([folder / "gone"]))
+    housekeeping.tidy(timezone.now())
 
 
 FACT = st.tuples(

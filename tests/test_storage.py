@@ -3,6 +3,7 @@ import dataclasses
 import gc
 import hashlib
 import io
+import itertools
 import logging
 import os
 import tempfile
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.credentials import ReadOnlyCredentials
 
 from delivery_s3 import shortcut
 from delivery_s3.diagnosis import DeliveryError
@@ -301,6 +303,29 @@ class TestShortcut:
         assert [receipt.object_key for receipt in others] == ["new/large.pdf"]
         assert bucket.read("new/large.pdf") == content
         assert isinstance(storage._put_small, shortcut._SmallPut)
+
+    def test_key_and_token_of_a_request_are_of_the_same_credentials(
+        self, bucket: Bucket, connection: Connection, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        storage = ArchiveStorage(connection)
+        storage.prepare()
+        numbers = itertools.count()
+
+        class Changing:
+            """A role's credentials that are renewed each time somebody asks for them."""
+
+            def get_frozen_credentials(self) -> ReadOnlyCredentials:
+                number = next(numbers)
+                return ReadOnlyCredentials(f"KEY{number}", "secret", f"TOKEN{number}", "")
+
+        client: Any = storage.client
+        monkeypatch.setattr(client._request_signer, "_credentials", Changing())
+        requests = sent_by(storage)
+        with contextlib.suppress(DeliveryError):  # a store that looks will not know them
+            storage.put(make_upload(b"content"), io.BytesIO(b"content"))
+        sent = requests[0].headers
+        key = sent["Authorization"].partition("Credential=KEY")[2].partition("/")[0]
+        assert sent["X-Amz-Security-Token"] == f"TOKEN{key}"
 
     def test_names_of_all_kinds_are_signed_as_the_store_reads_them(
         self, bucket: Bucket, connection: Connection

@@ -7,6 +7,7 @@ the store.
 
 import logging
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -67,8 +68,9 @@ def _batches(dashboard: Dashboard, before: datetime) -> Iterator[list[Report]]:
 def _remove_interrupted_uploads(now: datetime) -> None:
     """Remove what web servers that were killed left of uploads; nobody uploads for a day."""
     for file in Path(settings.FILE_UPLOAD_TEMP_DIR).iterdir():
-        if file.stat().st_mtime < (now - timedelta(days=1)).timestamp():
-            file.unlink(missing_ok=True)
+        with suppress(FileNotFoundError):  # an upload, or what was fetched to be looked at, came to its end
+            if file.stat().st_mtime < (now - timedelta(days=1)).timestamp():
+                file.unlink()
 
 
 def _remove(report: Report) -> None:
