@@ -71,6 +71,11 @@ def cancel(chosen: list[Delivery]) -> int:
     return given_up.delete()[0]
 
 
+def has_receipts(interface_id: int) -> bool:
+    """Tell whether anything was delivered to an interface."""
+    return Delivery.objects.filter(interface=interface_id, state=State.DELIVERED).exists()
+
+
 def oldest_pending(interfaces: Collection[int]) -> dict[int, datetime]:
     """Return, for those interfaces that have something pending, when the oldest of it came in."""
     rows = Delivery.objects.filter(interface__in=interfaces, state__in=[State.PENDING, State.SENDING])

@@ -9,6 +9,7 @@ from django import forms
 from django.core.exceptions import ValidationError
 from django.utils.html import format_html
 
+from delivery_s3 import deliveries
 from delivery_s3.diagnosis import CATALOGUE
 from delivery_s3.fields import UnreadableSecret
 from delivery_s3.guard import is_internal
@@ -25,7 +26,10 @@ _REGION = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 
 
 class S3InterfaceForm(forms.ModelForm[S3Interface]):
-    """The secret never reaches the page: its field is always empty, and left empty it changes nothing."""
+    """The secret never reaches the page: its field is always empty, and left empty it changes nothing.
+
+    An interface that has receipts stays with its bucket: they say that their reports are there.
+    """
 
     secret_access_key = forms.CharField(
         required=False,
@@ -38,6 +42,12 @@ class S3InterfaceForm(forms.ModelForm[S3Interface]):
         help_text="Only needed for an http endpoint outside your own network.",
     )
 
+    same_store = forms.BooleanField(
+        required=False,
+        label="The same store at another address",
+        help_text="The reports archived so far are behind the new endpoint too.",
+    )
+
     class Meta:
         model = S3Interface
         fields = "__all__"  # noqa: DJ007  # what the admin class lists
@@ -47,6 +57,9 @@ class S3InterfaceForm(forms.ModelForm[S3Interface]):
         self.initial.pop("secret_access_key", None)
         # Whoever saved an http endpoint has confirmed it.
         self.initial.setdefault("allow_http", self.instance.endpoint_url.startswith("http://"))
+        self._has_receipts = self.instance.pk is not None and deliveries.has_receipts(self.instance.pk)
+        if "bucket_name" in self.fields:
+            self._stay_with_the_bucket()
         secret = self.fields.get("secret_access_key")
         if secret is not None and "credentials" in self.fields:
             own_keys = not self["credentials"].value()
@@ -55,6 +68,17 @@ class S3InterfaceForm(forms.ModelForm[S3Interface]):
             secret.required = own_keys and not stored and not isinstance(stored, UnreadableSecret)
             if self.instance.pk is not None:
                 secret.help_text = "Stored encrypted and never shown. Empty: stays as it is."
+
+    def _stay_with_the_bucket(self) -> None:
+        if not self._has_receipts:
+            self.fields["same_store"].widget = forms.HiddenInput()
+            return
+        bucket = self.fields["bucket_name"]
+        bucket.disabled = True
+        bucket.help_text = (
+            "Reports are archived here, so it stays. For another bucket, make another interface and a policy with it, "
+            "and backfill."
+        )
 
     def clean_access_key_id(self) -> str:
         """Refuse blanks, which come from pasting and which no store accepts."""
@@ -131,6 +155,9 @@ class S3InterfaceForm(forms.ModelForm[S3Interface]):
             and not self.data.get("secret_access_key")
         ):
             yield "secret_access_key", "A new access key ID needs the secret that was issued with it."
+        if self._has_receipts and "endpoint_url" in self.changed_data and not values.get("same_store"):
+            problem = "Reports are archived behind the present endpoint. Confirm below that the new one leads to them."
+            yield "endpoint_url", f"{problem} For another store, make another interface."
         if values.get("provider") == "aws" and not values.get("region"):
             yield "region", "AWS S3 needs the bucket's region, such as eu-central-1."
         if values.get("object_lock_mode") and not values.get("retention_days"):

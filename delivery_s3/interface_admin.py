@@ -61,6 +61,7 @@ class S3InterfaceAdmin(admin.ModelAdmin[S3Interface]):
                     "region",
                     "bucket_name",
                     "endpoint_url",
+                    "same_store",
                     "allow_http",
                     "enabled",
                 ]
@@ -227,7 +228,7 @@ class S3InterfaceAdmin(admin.ModelAdmin[S3Interface]):
         form = self._form(request, interface)
         if not form.is_valid():
             return render(request, "delivery_s3/test_form_errors.html", {"form": form}, status=422)
-        unchanged = interface is not None and not set(form.changed_data) - {"allow_http", "catalogue"}
+        unchanged = interface is not None and not set(form.changed_data) - {"allow_http", "same_store", "catalogue"}
         return self._stream(request, interfaces.start_test(form.instance), form.instance, saved=unchanged)
 
     def _stream(

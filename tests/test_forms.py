@@ -1,9 +1,11 @@
 from typing import Any
 
 import pytest
+from django.utils import timezone
 
 from delivery_s3.forms import S3InterfaceForm
-from delivery_s3.models import S3Interface
+from delivery_s3.models import Delivery, S3Interface, State
+from tests.factories import make_report
 
 pytestmark = pytest.mark.django_db
 
@@ -90,6 +92,40 @@ def test_a_new_access_key_id_needs_its_own_secret() -> None:
     interface = S3InterfaceForm(FILLED).save()
     assert list(errors(interface, access_key_id="OTHER", secret_access_key="")) == ["secret_access_key"]
     assert errors(interface, access_key_id="OTHER", secret_access_key="NEW") == {}
+
+
+class TestWithReceipts:
+    """What was delivered is where the receipts say; an edit must not make them say something else."""
+
+    @pytest.fixture
+    def interface(self) -> S3Interface:
+        interface: S3Interface = S3InterfaceForm(FILLED).save()
+        Delivery.objects.create(
+            report=make_report(),
+            interface=interface,
+            state=State.DELIVERED,
+            object_key="sales/x.pdf",
+            size=1,
+            delivered_at=timezone.now(),
+        )
+        return interface
+
+    def test_the_bucket_stays(self, interface: S3Interface) -> None:
+        form = S3InterfaceForm(FILLED | {"bucket_name": "another"}, instance=interface)
+        assert form.is_valid()
+        assert form.save().bucket_name == "reports"
+        assert "make another interface" in str(form)
+
+    def test_another_endpoint_is_taken_once_it_is_confirmed_to_be_the_same_store(self, interface: S3Interface) -> None:
+        moved = {"endpoint_url": "https://minio.example.com"}
+        assert "Confirm below" in errors(interface, **moved)["endpoint_url"]
+        assert errors(interface, **moved, same_store="on") == {}
+        assert errors(S3Interface.objects.get(), region="fra1") == {}
+
+    def test_without_receipts_nothing_is_asked(self, interface: S3Interface) -> None:
+        Delivery.objects.update(state=State.PENDING)
+        assert errors(interface, endpoint_url="https://minio.example.com", bucket_name="another") == {}
+        assert 'type="hidden" name="same_store"' in str(S3InterfaceForm(instance=interface))
 
 
 def test_a_slash_at_the_endpoint_s_end_and_blanks_around_a_key_are_taken_off() -> None:

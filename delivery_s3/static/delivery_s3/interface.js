@@ -66,18 +66,22 @@ document.addEventListener("DOMContentLoaded", () => {
       const known = preset.endpoint_pattern && region.value;
       endpoint.value = filledEndpoint = known ? preset.endpoint_pattern.replace("{region}", region.value) : "";
     }
-    showHttp();
+    showConfirmations();
   }
 
-  function showHttp() {
-    const row = document.querySelector(".form-row.field-allow_http");
-    if (row) row.hidden = !endpoint.value.trim().toLowerCase().startsWith("http://");
+  // After a refused save, the page comes back with what was typed and the confirmation that it needs.
+  const refused = document.querySelector(".form-row.field-endpoint_url.errors");
+
+  function showConfirmations() {
+    const [http, same] = ["allow_http", "same_store"].map((name) => document.querySelector(`.form-row.field-${name}`));
+    if (http) http.hidden = !endpoint.value.trim().toLowerCase().startsWith("http://");
+    if (same) same.hidden = endpoint.value.trim() === endpoint.defaultValue && !refused;
   }
 
   if (provider && provider.tagName === "SELECT") {
     provider.addEventListener("change", applyPreset);
     region.addEventListener("change", applyPreset);
-    endpoint.addEventListener("input", showHttp);
+    endpoint.addEventListener("input", showConfirmations);
     applyPreset();
   }
 
