@@ -355,7 +355,7 @@ class TestTurns:
                 make_report()
             started = time.monotonic()
             drained = deliver_due(interface.pk, seconds=0.3)
-        assert time.monotonic() - started < 3
+        assert time.monotonic() - started < 15
         assert drained.unfinished
         assert 0 < drained.delivered < 40
         assert not Delivery.objects.filter(state=State.SENDING).exists()

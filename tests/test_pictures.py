@@ -78,24 +78,24 @@ def test_pages_are_numbered_from_one() -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "name", "reason", "seconds"),
+    ("content", "name", "reason"),
     [
-        (hostile.png_bomb(), "bomb.png", "larger than is drawn", 5),
-        (hostile.encrypted_pdf(), "secret.pdf", "encrypted", 5),
-        (hostile.growing_pdf(), "growing.pdf", "within the bounds", 25),
-        (hostile.slow_pdf(), "slow.pdf", "within the bounds", 25),
-        (b"%PDF-1.7 nothing", "cut.pdf", "can't be read", 5),
-        (png()[:200], "cut.png", "can't be drawn", 5),
-        (hostile.pdf([b"<</Type/Catalog/Pages 2 0 R>>", b"<</Type/Pages/Kids[]/Count 0>>"]), "empty.pdf", "PDF", 5),
+        (hostile.png_bomb(), "bomb.png", "larger than is drawn"),
+        (hostile.encrypted_pdf(), "secret.pdf", "encrypted"),
+        (hostile.growing_pdf(), "growing.pdf", "within the bounds|longer than"),
+        (hostile.slow_pdf(), "slow.pdf", "within the bounds|longer than"),
+        (b"%PDF-1.7 nothing", "cut.pdf", "can't be read"),
+        (png()[:200], "cut.png", "can't be drawn"),
+        (hostile.pdf([b"<</Type/Catalog/Pages 2 0 R>>", b"<</Type/Pages/Kids[]/Count 0>>"]), "empty.pdf", "PDF"),
     ],
 )
-def test_a_hostile_file_costs_one_preview(content: bytes, name: str, reason: str, seconds: int) -> None:
+def test_a_hostile_file_costs_one_preview(content: bytes, name: str, reason: str) -> None:
     harmless = make_report(png(), filename="a.png")
     harm = make_report(content, filename=name)
     before = time.monotonic()
     with pytest.raises(pictures.NoPicture, match=reason):
         pictures.page(harm, 1)
-    assert time.monotonic() - before < seconds
+    assert time.monotonic() - before < 2 * pictures.TIMEOUT
     assert pictures.make_previews(60) is False
     assert fresh(harmless).preview == Preview.MADE
     assert fresh(harm).preview == Preview.NONE
