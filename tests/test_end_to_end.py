@@ -171,7 +171,7 @@ def test_a_worker_that_is_told_to_end_finishes_or_gives_back_what_it_holds(
         log = start_celery("worker", DELIVERY_CONCURRENCY="2")
         wait_until(lambda: Delivery.objects.filter(state=State.DELIVERED).exists(), log, 60)
         celery_processes[0].terminate()
-        celery_processes[0].wait(timeout=15)
+        celery_processes[0].wait(timeout=30)
         assert Delivery.objects.filter(state=State.PENDING, attempts=0, diagnosis="").exists()
         assert not Delivery.objects.filter(state=State.SENDING).exists()
         delivered = Delivery.objects.filter(state=State.DELIVERED).count()
