@@ -384,6 +384,22 @@ class TestTable:
         assert (len(found.rows), found.complete) == (rows, complete)
         assert head is None or found.head == head
 
+    @pytest.mark.parametrize(
+        ("content", "last"),
+        [
+            (b"a;b\n1,5;2,25\n", ["1,5", "2,25"]),
+            (b"Report of 1 March, 2026\na\tb\tc\n1\t2\t3\n4\t5\t6\n", ["4", "5", "6"]),
+            (b'a,b\n"x;y","z"\n1,2\n', ["1", "2"]),
+            (b'"a","b"\n' + b'"1","2"\n' * 400 + b'"said ""so""","3"\n', ['said "so"', "3"]),
+            (b"one\ntwo\n", ["two"]),
+        ],
+    )
+    def test_what_separates_fields_is_made_out(self, content: bytes, last: list[str]) -> None:
+        assert tables.table(make_report(content, filename="a.csv")).rows[-1] == last
+
+    def test_what_would_keep_a_guess_busy_for_seconds_is_read_at_once(self) -> None:
+        assert tables.table(make_report(b"a,b\n" + b'\n"' * 5000, filename="a.csv")).head[:2] == ["a", "b"]
+
 
 # Who sees what.
 

@@ -186,3 +186,6 @@ def test_the_upload_is_for_whoever_may_add_reports(client: Client, admin_client:
     for form, field in (({}, "file"), ({"file": SimpleUploadedFile("a.pdf", b"%PDF-")}, "rendered_at")):
         answer = admin_client.post(page, form)
         assert (answer.status_code, answer.json()["field"]) == (422, field)
+    for body in ("x", "{}", "[1]", '[{"name": "a"}]', '[{"name": "a", "modified": 1e99}]'):
+        answer = admin_client.post(guess, body, content_type="application/json")
+        assert answer.status_code == (200 if body == "{}" else 400), body

@@ -2,6 +2,8 @@
 
 import csv
 import io
+from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass
 
 from anaphora.reports import content
@@ -10,6 +12,8 @@ from anaphora.reports.models import Report
 ROWS = 500
 COLUMNS = 60
 _BYTES = 2 * 1024**2
+_SAMPLE = 10_000
+"""Characters that tell what separates fields."""
 
 
 @dataclass(frozen=True)
@@ -30,14 +34,10 @@ def table(report: Report) -> Table:
     except UnicodeDecodeError as error:
         cut = error.start >= _BYTES - 4  # in the middle of a character
         text = data[: error.start].decode("utf-8-sig") if cut else data[:_BYTES].decode("cp1252", "replace")
-    try:
-        dialect: type[csv.Dialect] | str = csv.Sniffer().sniff(text[:10_000], ",;\t|")
-    except csv.Error:
-        dialect = "excel"
     complete = len(data) <= _BYTES
     rows: list[list[str]] = []
     try:
-        for row in csv.reader(io.StringIO(text, newline=""), dialect):
+        for row in csv.reader(io.StringIO(text, newline=""), delimiter=_delimiter(text[:_SAMPLE])):
             if len(rows) > ROWS:
                 complete = False
                 break
@@ -48,6 +48,21 @@ def table(report: Report) -> Table:
     width = max(map(len, rows), default=0)
     rows = [row + [""] * (width - len(row)) for row in rows]
     return Table(rows[0] if rows else [], rows[1:], complete)
+
+
+def _delimiter(sample: str) -> str:
+    """Return what separates fields: the sign that gives most rows the same width, and the wider ones of equals.
+
+    csv.Sniffer also guesses how quotes are written, from what comes first, and garbles those that come later.
+    """
+
+    def score(sign: str) -> tuple[int, int]:
+        widths: Counter[int] = Counter()
+        with suppress(csv.Error):
+            widths.update(map(len, csv.reader(io.StringIO(sample, newline=""), delimiter=sign)))
+        return max(((number, width) for width, number in widths.items() if width > 1), default=(0, 0))
+
+    return max(",;\t|", key=score)
 
 
 def marked(one: Table, other: Table) -> list[list[list[tuple[str, bool]]]]:

@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 
 from django.conf import settings
 from django.core.exceptions import PermissionDenied
-from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseBadRequest, JsonResponse
 from django.shortcuts import render
 from django.urls import reverse
 from django.utils.text import slugify
@@ -35,8 +35,14 @@ def guess(request: HttpRequest) -> HttpResponse:
     slugs = list(Dashboard.objects.values_list("slug", flat=True))
     zone = ZoneInfo(settings.TIME_ZONE)
     guesses = []
-    for file in json.loads(request.body):
-        name, modified = str(file["name"]), datetime.fromtimestamp(float(file["modified"]), UTC)
+    try:
+        files = [
+            (str(file["name"]), datetime.fromtimestamp(float(file["modified"]), UTC))
+            for file in json.loads(request.body)
+        ]
+    except (ValueError, TypeError, LookupError, OverflowError, OSError):
+        return HttpResponseBadRequest("Send a list of objects, each with a name and when it was modified.")
+    for name, modified in files:
         moment = (moment_in(name, zone) or modified).astimezone(zone)
         guesses.append({"dashboard": _dashboard(name, slugs), "rendered_at": moment.strftime("%Y-%m-%dT%H:%M:%S")})
     return JsonResponse({"guesses": guesses})
