@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from anaphora.reports.models import Dashboard, Report
 from delivery_s3 import archiver, catalogue, tasks
-from delivery_s3.models import Delivery, S3Interface
+from delivery_s3.models import Delivery, S3Interface, State
 from tests import servers
 from tests.conftest import Bucket
 from tests.factories import make_interface, make_policy, make_report
@@ -159,6 +159,22 @@ def test_a_report_that_came_in_anew_gets_the_receipt(archive: S3Interface) -> No
     Delivery.objects.filter(report=again)._raw_delete("default")
     run(archive.name)
     assert Delivery.objects.get(report=again).object_key == key
+
+
+def test_objects_copied_to_another_bucket_become_receipts_of_another_interface(
+    archive: S3Interface, bucket: Bucket, make_bucket: Callable[..., Bucket]
+) -> None:
+    copies = make_bucket(bucket.server)
+    for key in listed(bucket):
+        copies.client.copy_object(Bucket=copies.name, Key=key, CopySource={"Bucket": bucket.name, "Key": key})
+    other = make_interface(bucket.server, copies.name)
+    assert f"{len(NAMES)} restored" in run(other.name)
+    assert Report.objects.count() == len(NAMES)
+    for report in Report.objects.all():
+        receipts = Delivery.objects.filter(report=report, state=State.DELIVERED)
+        assert len({(row.interface_id, row.object_key) for row in receipts}) == 2
+    archiver.deliver_due(other.pk)
+    assert copies.keys() == bucket.keys()
 
 
 def test_a_key_that_may_only_write_is_told_what_it_takes(interface: S3Interface) -> None:
