@@ -297,7 +297,10 @@ class S3InterfaceAdmin(admin.ModelAdmin[S3Interface]):
         return interface
 
     def _form(self, request: HttpRequest, interface: S3Interface | None) -> forms.ModelForm[S3Interface]:
-        return self.get_form(request, interface, change=interface is not None)(request.POST, instance=interface)
+        """Return what is in the form, to be tried and not saved: another endpoint needs no confirmation for that."""
+        tried = request.POST.copy()
+        tried["same_store"] = "on"
+        return self.get_form(request, interface, change=interface is not None)(tried, instance=interface)
 
 
 def _url(name: str, interface: S3Interface | None) -> str:

@@ -121,6 +121,8 @@ def test_an_endpoint_that_has_receipts_is_changed_with_a_confirmation(page: Page
     endpoint = page.input_value("#id_endpoint_url").replace("127.0.0.1", "localhost")
     fill_in(page, endpoint_url=endpoint)
     expect(confirmation).to_be_visible()
+    page.click("#run-test")
+    expect(page.locator(".verdict h3")).to_have_text("The test passed")
     page.click("[name=_continue]")
     expect(page.locator(".field-endpoint_url .errorlist")).to_contain_text("Confirm below")
     page.check("#id_same_store")
