@@ -240,6 +240,8 @@ def test_nothing_is_lost_doubled_or_corrupted_whatever_is_killed(
     for report in Report.objects.all():
         key = Delivery.objects.get(report=report).object_key
         assert bucket.read(key) == contents[report.pk], (seed, key)
+    for path in store.doubled:
+        print("\n".join([path, *store.log[path]]))  # noqa: T201
     assert store.doubled == [], (seed, "uploaded twice at the same time")
     for pk, key, charged in Delivery.objects.values_list("pk", "object_key", "attempts"):
         path = f"/{bucket.name}/{key}"
