@@ -19,16 +19,17 @@ import uuid
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from copy import copy
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
 from io import BufferedReader
-from time import monotonic
+from time import monotonic, sleep
 from typing import BinaryIO, cast
 
 from django.conf import settings
+from django.db import InterfaceError, OperationalError, transaction
 from django.db import connection as database
-from django.db import transaction
 from django.db.models import Q
 from django.utils import timezone
 
@@ -54,6 +55,9 @@ OUTLASTING_SECONDS = 3.0
 BACKOFF_BASE = 5
 """Seconds. The first retry waits for up to twice as long; each further one for up to twice as long as the last."""
 
+
+RECONNECT_SECONDS = 1.0
+"""How long to wait before the database is tried again."""
 
 PROBE_SECONDS = 60
 """The longest pause after a failure that may as well be one report's own: a fresh report tells, and shouldn't wait."""
@@ -212,13 +216,35 @@ class _Run:
         """Claim, upload and settle until there is nothing left to claim and nothing under way."""
         with Pool(settings.DELIVERY_CONCURRENCY) as pool:
             try:
-                while self._advance(pool):
+                while self._go_on(pool):
                     pool.adapt()
-                    self._renew()
             except BaseException:
                 self._turn.fail()  # what could no longer be recorded needs not be uploaded
                 raise
         return self._drained
+
+    def _go_on(self, pool: Pool) -> bool:
+        """Do the next step; return whether there is more to do.
+
+        Should the database's connection break, nothing new is begun, but what is being uploaded is still recorded, by
+        a new connection, for as long as the lease holds.
+        """
+        try:
+            more = self._advance(pool)
+            self._renew()
+        except (OperationalError, InterfaceError) as error:
+            over = monotonic() - self._renewed > settings.DELIVERY_LEASE_SECONDS
+            if over or not self._under_way or database.in_atomic_block:
+                raise
+            logger.warning(
+                "The database's connection broke; %d deliveries wait to be recorded: %s", self._under_way, error
+            )
+            self._turn.fail()
+            self._more, self._drained.unfinished = False, True
+            database.close()
+            sleep(RECONNECT_SECONDS)
+            return True
+        return more
 
     def _advance(self, pool: Pool) -> bool:
         """Claim if there is room, wait, settle what is done; return whether there is more to do."""
@@ -294,11 +320,13 @@ class _Run:
 
     def _settle(self) -> None:
         self._settled_at = monotonic()
-        finished = [self._done.popleft() for _ in range(len(self._done))]
+        finished = [self._done[number] for number in range(len(self._done))]
         if not finished:
             return
-        self._under_way -= len(finished)
         failure = _settle(self._lease, finished, self._drained)
+        for _ in finished:  # not before: should the database fail, they are still to be settled
+            self._done.popleft()
+        self._under_way -= len(finished)
         if failure:
             self._turn.fail()
             _pause(self._interface_id, failure)
@@ -474,34 +502,47 @@ def _settle(lease: uuid.UUID, settled: list[tuple[Delivery, Result]], drained: D
     Rows whose lease was lost meanwhile belong to somebody else and are left alone: if the upload succeeded,
     that somebody's attempt finds the object and makes out the receipt.
     """
-    failure = None
     got_through = any(isinstance(result, Receipt) for _, result in settled)
-    for delivery, result in settled:
-        delivery.lease = delivery.leased_until = None
-        if isinstance(result, Receipt):
-            _record_receipt(delivery, result)
-            drained.delivered += 1
-            continue
-        delivery.state = State.PENDING
-        if result is None:
-            drained.postponed += 1
-            continue
-        scope = result.diagnosis.scope
-        if scope is Scope.EITHER:
-            scope = Scope.REPORT if got_through else Scope.INTERFACE
-        _record_failure(delivery, result, scope)
-        logger.warning("Delivery %s of %s is %s: %s", delivery.pk, delivery.report, delivery.state, result)
-        drained.diagnoses[result.diagnosis.code, result.detail] += 1
-        if delivery.state == State.FAILED:
-            drained.failed += 1
-        else:
-            drained.postponed += 1
-        if scope is Scope.INTERFACE:
-            failure = result
-    written = _write([delivery for delivery, _ in settled], lease)
+    outcomes = [_outcome(delivery, result, got_through=got_through) for delivery, result in settled]
+    written = _write([each.delivery for each in outcomes], lease)
     if written < len(settled):
         logger.warning("%d outcomes came after their lease had run out", len(settled) - written)
+    failure = None
+    for each in outcomes:
+        drained.delivered += each.delivery.state == State.DELIVERED
+        drained.failed += each.delivery.state == State.FAILED
+        drained.postponed += each.delivery.state == State.PENDING
+        if each.failure:
+            logger.warning(
+                "Delivery %s of %s is %s: %s", each.delivery.pk, each.delivery.report, each.delivery.state, each.failure
+            )
+            drained.diagnoses[each.failure.diagnosis.code, each.failure.detail] += 1
+            failure = each.failure if each.of_interface else failure
     return failure
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    delivery: Delivery
+    failure: DeliveryError | None = None
+    of_interface: bool = False
+
+
+def _outcome(delivery: Delivery, result: Result, *, got_through: bool) -> _Outcome:
+    """Return what is to be written. Asked again, because it couldn't be, it returns the same."""
+    delivery.lease = delivery.leased_until = None
+    if isinstance(result, Receipt):
+        _record_receipt(delivery, result)
+        return _Outcome(delivery)
+    delivery.state = State.PENDING
+    if result is None:
+        return _Outcome(delivery)
+    scope = result.diagnosis.scope
+    if scope is Scope.EITHER:
+        scope = Scope.REPORT if got_through else Scope.INTERFACE
+    delivery = copy(delivery)  # on which the attempt is counted
+    _record_failure(delivery, result, scope)
+    return _Outcome(delivery, result, scope is Scope.INTERFACE)
 
 
 def _write(outcomes: list[Delivery], lease: uuid.UUID) -> int:

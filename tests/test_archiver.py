@@ -2,12 +2,14 @@ import os
 import threading
 import time
 import uuid
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 from django.conf import settings as django_settings
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, OperationalError, transaction
+from django.db import connection as database
 from django.db.models import ProtectedError
 from django.utils import timezone
 
@@ -336,6 +338,75 @@ class TestLeases:
         first, second, third = (archiver._claim(interface, uuid.uuid4(), archiver.BATCH) for _ in range(3))
         assert (len(first), len(second), len(third)) == (archiver.BATCH, 10, 0)
         assert not {each.pk for each in first} & {each.pk for each in second}
+
+
+@pytest.mark.django_db(transaction=True)
+class TestDatabase:
+    """Its connection breaks while reports are being uploaded."""
+
+    @pytest.fixture(autouse=True)
+    def quickly(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(archiver, "RECONNECT_SECONDS", 0.05)
+
+    def test_what_was_uploaded_is_recorded_once_it_is_back(
+        self, interface: S3Interface, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        make_policy(interface)
+        for _ in range(20):
+            make_report()
+        vanished = make_report()
+        vanished.local_path.unlink()
+        cut_while_writing(monkeypatch, times=2)
+        drained = deliver_due(interface.pk)
+        assert drained.unfinished
+        assert (drained.delivered, drained.failed) == (20, 1)
+        assert set(Delivery.objects.values_list("state", "attempts")) == {(State.DELIVERED, 0), (State.FAILED, 1)}
+        assert len(bucket.keys()) == 20
+        make_report()
+        assert deliver_due(interface.pk).complete
+
+    def test_it_is_not_waited_for_longer_than_the_lease(
+        self, interface: S3Interface, settings: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        make_policy(interface)
+        make_report()
+        settings.DELIVERY_LEASE_SECONDS = 1
+        cut_while_writing(monkeypatch, times=10_000)
+        with pytest.raises(OperationalError):
+            deliver_due(interface.pk)
+        database.close()
+        assert Delivery.objects.get().state == State.SENDING
+        monkeypatch.undo()
+        time.sleep(1)
+        assert deliver_due(interface.pk).delivered == 1
+
+    def test_without_anything_under_way_it_is_said_at_once(
+        self, interface: S3Interface, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        make_policy(interface)
+        make_report()
+
+        def broken(*args: object) -> None:
+            raise OperationalError("the connection is closed")
+
+        monkeypatch.setattr(archiver, "_claim", broken)
+        with pytest.raises(OperationalError):
+            deliver_due(interface.pk)
+
+
+def cut_while_writing(monkeypatch: pytest.MonkeyPatch, times: int) -> None:
+    """Break the database's connection so many times before outcomes are written; SQLite has none, but errors."""
+    write, left = archiver._write, iter(range(times))
+
+    def cut_and_write(*args: Any) -> int:
+        if next(left, None) is not None:
+            if database.vendor != "postgresql":
+                raise OperationalError("database is locked")
+            with database.cursor() as cursor, suppress(OperationalError):
+                cursor.execute("SELECT pg_terminate_backend(pg_backend_pid())")
+        return write(*args)
+
+    monkeypatch.setattr(archiver, "_write", cut_and_write)
 
 
 class TestTurns:
