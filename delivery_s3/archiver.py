@@ -55,7 +55,6 @@ OUTLASTING_SECONDS = 3.0
 BACKOFF_BASE = 5
 """Seconds. The first retry waits for up to twice as long; each further one for up to twice as long as the last."""
 
-
 RECONNECT_SECONDS = 1.0
 """How long to wait before the database is tried again."""
 

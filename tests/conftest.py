@@ -42,14 +42,13 @@ def _namespaces() -> bool:
 def in_namespace(module: str, *arguments: str) -> str:
     """Run a module of the tests in network and mount namespaces of its own; return what it printed."""
     command = ["unshare", "--net", "--mount", "--map-root-user", sys.executable, "-m", module, *arguments]
+    return printed_by(command, ROOT, os.environ | {"DJANGO_SETTINGS_MODULE": "tests.settings"})
+
+
+def printed_by(command: list[str], folder: Path, environment: dict[str, str]) -> str:
+    """Run a command, which must succeed, in a folder; return what it printed."""
     result = subprocess.run(
-        command,
-        cwd=ROOT,
-        env=os.environ | {"DJANGO_SETTINGS_MODULE": "tests.settings"},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120, check=False
     )
     assert result.returncode == 0, result.stdout + result.stderr
     return result.stdout

@@ -1,11 +1,10 @@
 """The commands that the documentation gives, to be run as they stand there."""
 
 import re
-import subprocess
 import sys
 from pathlib import Path
 
-from tests.conftest import ROOT
+from tests.conftest import ROOT, printed_by
 
 Recipe = tuple[str, str]
 """Language and code."""
@@ -23,14 +22,5 @@ def run(recipe: Recipe, folder: Path, environment: dict[str, str]) -> str:
     """Run one in a folder; return what it prints. What pip has installed is found before what the machine has."""
     language, code = recipe
     command = ["bash", "-euo", "pipefail", "-c", code] if language == "sh" else [sys.executable, "-c", code]
-    result = subprocess.run(
-        command,
-        cwd=folder,
-        env=environment | {"PATH": f"{Path(sys.executable).parent}:{environment['PATH']}"},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert result.returncode == 0, result.stdout + result.stderr
-    return result.stdout
+    path = f"{Path(sys.executable).parent}:{environment['PATH']}"
+    return printed_by(command, folder, environment | {"PATH": path})
