@@ -1,46 +1,77 @@
-# Every target sets up .venv by itself when it is missing or older than the requirements.
+# Every target sets up .venv by itself when it is missing or older than the requirements. Packages are installed by uv,
+# which is many times faster than pip; where uv cannot be had, or finds no package index, by pip.
 
 PYTHON ?= python3
 BIN := .venv/bin
+DEMO := .venv/installed-demo
 INSTALLED := .venv/installed
+# Processes that run tests at the same time.
+WORKERS ?= 2
+PYTEST := $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal
 # The share of lines and branches, in per cent, that the tests must reach.
 COVERAGE_FLOOR := 96
 
-.PHONY: help demo test torture screenshots lint bench
+.PHONY: help demo test test-heavy coverage torture screenshots lint bench
 
 help:
 	@echo "make demo   the whole product on this machine, with sample reports"
 	@echo "make test   the tests; with DATABASE_URL, CELERY_BROKER_URL, CEPH_ENV on those services"
+	@echo "make test-heavy  loads and fault runs of many seconds each"
+	@echo "make coverage  all tests, and that they reach every part of the code"
 	@echo "make torture  1,000 reports, five minutes of killed workers, lost messages and a faulty store"
 	@echo "make screenshots  the pictures of docs/, by the tests of the timeline"
-	@echo "make lint   style, types, migrations"
+	@echo "make lint   style, types, imports, migrations"
 	@echo "make bench  throughput beside other tools, CPU per upload, memory for 1 GiB, a claim among a million"
 
-$(INSTALLED): requirements.txt requirements-dev.txt
+# venv installs pip last: an environment without pip is incomplete, and is created again.
+$(BIN)/pip:
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed; name one with make PYTHON=...")'
 	$(PYTHON) -m venv --clear .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check --requirement requirements-dev.txt
-	touch $@
 
-demo: $(INSTALLED)
+# $(call install,FILE) installs what a requirements file names. uv reads no settings of pip, so it is given pip's index.
+define install
+	@index=$${UV_DEFAULT_INDEX:-$${UV_INDEX_URL:-$${PIP_INDEX_URL:-$$($(BIN)/pip config get global.index-url 2>/dev/null)}}}; \
+	if [ -n "$$index" ]; then export UV_DEFAULT_INDEX="$$index"; fi; \
+	if command -v uv >/dev/null || $(BIN)/pip install --quiet --disable-pip-version-check uv; then \
+	  PATH="$(CURDIR)/$(BIN):$$PATH" uv pip install --quiet --python $(BIN)/python --requirement $(1); \
+	else false; fi \
+	|| $(BIN)/pip install --quiet --disable-pip-version-check --requirement $(1)
+endef
+
+$(DEMO): requirements.txt requirements-demo.txt | $(BIN)/pip
+	$(call install,requirements-demo.txt)
+	@touch $@
+
+$(INSTALLED): requirements.txt requirements-demo.txt requirements-dev.txt | $(BIN)/pip
+	$(call install,requirements-dev.txt)
+	@touch $(DEMO) $@
+
+demo: $(DEMO)
 	@$(BIN)/python -m anaphora.demo
 
 test: $(INSTALLED)
+	$(PYTEST) $(PYTEST_ARGS)
+
+test-heavy: $(INSTALLED)
+	$(PYTEST) -m heavy $(PYTEST_ARGS)
+
+coverage: $(INSTALLED)
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest $(PYTEST_ARGS)
+	$(BIN)/coverage run -m pytest --numprocesses $(WORKERS) --dist worksteal -m "" $(PYTEST_ARGS)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --fail-under=$(COVERAGE_FLOOR)
 
 torture: $(INSTALLED)
-	TORTURE_REPORTS=1000 TORTURE_SECONDS=300 $(BIN)/python -m pytest -s tests/test_torture.py
+	TORTURE_REPORTS=1000 TORTURE_SECONDS=300 $(BIN)/python -m pytest -s -m heavy tests/system/test_torture.py
 
 screenshots: $(INSTALLED)
-	SCREENSHOTS=docs/images $(BIN)/python -m pytest -q tests/test_timeline_browser.py -k pictured
+	SCREENSHOTS=docs/images $(BIN)/python -m pytest -q tests/timeline/test_timeline_browser.py -k pictured
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
 	SECRET_KEY=lint FERNET_KEYS=lint $(BIN)/python manage.py makemigrations --check --dry-run
 
 bench: $(INSTALLED)

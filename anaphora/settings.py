@@ -7,6 +7,8 @@ heading for each. A value that is missing or wrong stops the start with one line
 import os
 import zoneinfo
 from collections.abc import Callable
+from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 from urllib.parse import urlsplit
@@ -114,6 +116,15 @@ def _folder(text: str) -> Path:
     return folder
 
 
+def _private_folder(text: str) -> Path:
+    folder = _folder(text)
+    # Reports, sessions and the broker's messages are nobody else's on this machine. Whether a folder of somebody else's
+    # can be used is for the check of the local store to say.
+    with suppress(OSError):
+        folder.chmod(0o700)
+    return folder
+
+
 def _database(text: str) -> dict[str, Any]:
     # The value may hold a password, so no message repeats it.
     if urlsplit(text).scheme not in {"sqlite", "postgres", "postgresql"}:
@@ -148,9 +159,11 @@ FERNET_KEYS = _read("FERNET_KEYS", _names, None)
 DEBUG = _read("DEBUG", _boolean, "false")
 ALLOWED_HOSTS = _read("ALLOWED_HOSTS", _names, "localhost,127.0.0.1,[::1]")
 CSRF_TRUSTED_ORIGINS = _read("CSRF_TRUSTED_ORIGINS", _names, "")
+HTTPS = _read("HTTPS", _boolean, "false")
+LOGIN_ATTEMPTS = _read("LOGIN_ATTEMPTS", _whole_number(1, 10_000), "10")
 TIME_ZONE = _read("TIME_ZONE", _time_zone, "UTC")
 LOG_LEVEL = _read("LOG_LEVEL", _log_level, "INFO")
-DATA_DIR = _read("DATA_DIR", _folder, "var")
+DATA_DIR = _read("DATA_DIR", _private_folder, "var")
 DATABASES = {"default": _read("DATABASE_URL", _database, f"sqlite:///{DATA_DIR / 'anaphora.sqlite3'}")}
 
 DELIVERY_CONCURRENCY = _read("DELIVERY_CONCURRENCY", _whole_number(1, 256), "8")
@@ -162,7 +175,7 @@ ALLOW_PRIVATE_ENDPOINTS = _read("ALLOW_PRIVATE_ENDPOINTS", _boolean, "true")
 
 # One PutObject may carry 5 GiB (Amazon S3 User Guide, "Uploading objects").
 INGEST_MAX_BYTES = _read("INGEST_MAX_BYTES", _whole_number(1, 5 * 1024**3), str(5 * 1024**3))
-INGEST_OTHER_TYPES = _read("INGEST_OTHER_TYPES", _names, "")
+INGEST_OTHER_TYPES = _read("INGEST_OTHER_TYPES", _names, "*")
 INBOX_DIR = _read("INBOX_DIR", lambda text: _folder(text) if text else None, "")
 INBOX_SECONDS = _read("INBOX_SECONDS", _whole_number(1, 86_400), "10")
 INBOX_SETTLE_SECONDS = _read("INBOX_SETTLE_SECONDS", _whole_number(1, 86_400), "5")
@@ -179,21 +192,25 @@ CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_PUBLISH_RETRY_POLICY = {"max_retries": 1, "interval_start": 0.2}
 CELERY_TIMEZONE = TIME_ZONE
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
-CELERY_BEAT_SCHEDULER = "django_celery_beat.schedulers:DatabaseScheduler"
+CELERY_BEAT_SCHEDULER = "anaphora.beat:Scheduler"
 CELERY_BEAT_SCHEDULE: dict[str, Any] = {
     "look for due deliveries": {
-        "task": "delivery_s3.sweep",
+        "task": "deliveries.sweep",
         "schedule": DELIVERY_SWEEP_SECONDS,
         "options": {"expires": DELIVERY_SWEEP_SECONDS},
     },
 }
-CELERY_BEAT_SCHEDULE["housekeeping"] = {"task": "reports.housekeeping", "schedule": 3600, "options": {"expires": 3600}}
-CELERY_BEAT_SCHEDULE["catalogues"] = {
-    "task": "delivery_s3.write_catalogues",
+CELERY_BEAT_SCHEDULE["housekeeping"] = {
+    "task": "deliveries.housekeeping",
     "schedule": 3600,
     "options": {"expires": 3600},
 }
-CELERY_BEAT_SCHEDULE["previews"] = {"task": "reports.make_previews", "schedule": 10, "options": {"expires": 10}}
+CELERY_BEAT_SCHEDULE["catalogues"] = {
+    "task": "deliveries.write_catalogues",
+    "schedule": 3600,
+    "options": {"expires": 3600},
+}
+CELERY_BEAT_SCHEDULE["previews"] = {"task": "timeline.make_previews", "schedule": 10, "options": {"expires": 10}}
 if INBOX_DIR:
     CELERY_BEAT_SCHEDULE["look into the inbox"] = {
         "task": "reports.scan_inbox",
@@ -212,7 +229,8 @@ if CELERY_BROKER_URL.startswith("filesystem:"):
     # Every worker that ever ran would leave a mailbox behind that nobody empties.
     CELERY_WORKER_ENABLE_REMOTE_CONTROL = False
 elif CELERY_BROKER_URL.startswith("redis"):
-    CELERY_BROKER_TRANSPORT_OPTIONS = {"socket_connect_timeout": 3}
+    # A server that accepts and stays silent must not hold up whoever takes a report in.
+    CELERY_BROKER_TRANSPORT_OPTIONS = {"socket_connect_timeout": 3, "socket_timeout": 5}
 
 INSTALLED_APPS = [
     "django.contrib.admin",
@@ -221,12 +239,18 @@ INSTALLED_APPS = [
     "django.contrib.sessions",
     "django.contrib.messages",
     "django.contrib.staticfiles",
+    "django.forms",  # its templates, for FORM_RENDERER
     "django_celery_beat",
     "ninja",
+    "axes",
     "anaphora.reports",
+    "anaphora.deliveries",
+    "anaphora.timeline",
+    "anaphora.api",
     "delivery_s3",
 ]
 MIDDLEWARE = [
+    "anaphora.middleware.PlainRequests",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -235,6 +259,7 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "axes.middleware.AxesMiddleware",  # the last, as its documentation asks
 ]
 TEMPLATES = [
     {
@@ -250,6 +275,7 @@ TEMPLATES = [
         },
     },
 ]
+FORM_RENDERER = "django.forms.renderers.TemplatesSetting"  # fields may have templates of ours
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": f"django.contrib.auth.password_validation.{name}"}
     for name in (
@@ -269,13 +295,27 @@ USE_I18N = False
 USE_TZ = True
 # What comes in goes to the disk on which it will lie, whatever its size, so that memory stays constant.
 FILE_UPLOAD_TEMP_DIR = _folder(str(DATA_DIR / "uploads"))
-FILE_UPLOAD_HANDLERS = ["django.core.files.uploadhandler.TemporaryFileUploadHandler"]
+FILE_UPLOAD_HANDLERS = ["anaphora.reports.upload_handler.GuardedUploadHandler"]
 FORMAT_MODULE_PATH = ["anaphora.formats"]
 STATIC_URL = "static/"
 # Static files are served from the packages that bring them: nothing to collect, nothing to forget.
 WHITENOISE_USE_FINDERS = True
 SECURE_REFERRER_POLICY = "same-origin"
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE_SSL_REDIRECT = SECURE_HSTS_INCLUDE_SUBDOMAINS = HTTPS
+SECURE_HSTS_PRELOAD = HTTPS
+SECURE_HSTS_SECONDS = 365 * 24 * 3600 if HTTPS else 0
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if HTTPS else None
+# A name is locked out for the address that guessed, not for its owner elsewhere.
+AXES_FAILURE_LIMIT = LOGIN_ATTEMPTS
+AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
+AXES_COOLOFF_TIME = timedelta(minutes=15)
+AXES_RESET_ON_SUCCESS = True
+AXES_LOCKOUT_TEMPLATE = "locked_out.html"
+AXES_VERBOSE = False
+AUTHENTICATION_BACKENDS = ["axes.backends.AxesStandaloneBackend", "django.contrib.auth.backends.ModelBackend"]
 X_FRAME_OPTIONS = "DENY"
+DEFAULT_EXCEPTION_REPORTER = "anaphora.error_pages.ErrorReporter"
+DEFAULT_EXCEPTION_REPORTER_FILTER = "anaphora.error_pages.ErrorReportFilter"
 
 LOGGING = {
     "version": 1,

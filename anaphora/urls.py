@@ -3,14 +3,16 @@
 from django.contrib import admin
 from django.contrib.auth.views import LoginView, LogoutView
 from django.urls import path, re_path
+from django.views.decorators.csrf import csrf_exempt
 
-from anaphora.reports import views
-from anaphora.reports.api import api
+from anaphora.api.routes import api, not_found
+from anaphora.timeline import views
 
 urlpatterns = [
     path("", views.home),
     path("admin/", admin.site.urls),
     path("api/v1/", api.urls),
+    re_path(r"^api/", csrf_exempt(not_found)),
     path(
         "login/",
         LoginView.as_view(template_name="admin/login.html", extra_context={"site_header": admin.site.site_header}),

@@ -34,7 +34,7 @@ def main() -> int:
         from django.test.utils import CaptureQueriesContext
 
         from anaphora.reports.models import Dashboard
-        from anaphora.reports.timeline import as_of
+        from anaphora.timeline.queries import as_of
 
         with connection.cursor() as cursor:
             cursor.execute(_FILL)

@@ -99,7 +99,7 @@ def _take_turns(reports: int, contestants: dict[str, Callable[[int], float]]) ->
 
 
 def _ours(reports: int) -> float:
-    from delivery_s3 import tasks
+    from anaphora.deliveries import tasks
     from delivery_s3.models import S3Interface
 
     _make_due()
@@ -111,8 +111,8 @@ def _ours(reports: int) -> float:
 
 def _stock(workers: Workers) -> Callable[[int], float]:
     """Return a run of the stock task, from when its worker is let loose on a queue that is full already."""
+    from anaphora.deliveries.models import Delivery
     from benchmarks import stock
-    from delivery_s3.models import Delivery
 
     def run(reports: int) -> float:
         _make_due()
@@ -164,8 +164,9 @@ def _peer(endpoint: Sink, command: str) -> Callable[[int], float]:
 
 
 def _take_in(reports: int) -> None:
+    from anaphora.deliveries.models import ArchivePolicy
     from anaphora.reports.ingest import ingest
-    from delivery_s3.models import ArchivePolicy, S3Interface
+    from delivery_s3.models import S3Interface
 
     interface = S3Interface.objects.create(
         name="benchmark", provider="other", access_key_id="KEY", secret_access_key="SECRET", bucket_name="bucket"
@@ -190,12 +191,13 @@ def _point_to(endpoint: Sink) -> None:
 def _make_due() -> None:
     from django.db import connection
 
-    from delivery_s3.models import Delivery, S3Interface, State
+    from anaphora.deliveries.models import Delivery, State
+    from delivery_s3.models import S3Interface
 
     Delivery.objects.update(state=State.PENDING, attempts=0, object_key="", size=None, delivered_at=None)
     S3Interface.objects.update(announced_at=None)
     with connection.cursor() as cursor:
-        cursor.execute("VACUUM ANALYZE delivery_s3_delivery")
+        cursor.execute("VACUUM ANALYZE deliveries_delivery")
 
 
 def _table(rates: dict[str, list[float]], workers: dict[str, Workers]) -> None:

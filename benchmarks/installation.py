@@ -129,7 +129,7 @@ def peak_mb(pid: int) -> float:
 
 def wait_until_delivered(number: int, *, seconds: float = 300) -> None:
     """Wait until so many deliveries are delivered."""
-    from delivery_s3.models import Delivery, State
+    from anaphora.deliveries.models import Delivery, State
 
     end = time.monotonic() + seconds
     while Delivery.objects.filter(state=State.DELIVERED).count() < number:

@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 from benchmarks.installation import ROOT, Workers, children_of, installation, peak_mb, wait_until_delivered
-from tests import servers
+from tests.support import servers
 
 BAR_MB = 200
 
@@ -51,7 +51,8 @@ def main(mebibytes: int) -> int:
 
 
 def _configure(server: servers.S3Server) -> None:
-    from delivery_s3.models import ArchivePolicy, S3Interface
+    from anaphora.deliveries.models import ArchivePolicy
+    from delivery_s3.models import S3Interface
 
     interface = S3Interface.objects.create(
         name="benchmark",
@@ -78,8 +79,8 @@ def _manage(*arguments: str) -> tuple[float, float]:
 
 def _post(file: Path) -> tuple[float, float]:
     """Hand a file to the API of a web server; return its peak of resident memory in MB and the time in seconds."""
-    from anaphora.reports import tokens
-    from anaphora.reports.models import Scope
+    from anaphora.api import tokens
+    from anaphora.api.models import Scope
 
     token, port = tokens.create("benchmark", [Scope.INGEST])[1], servers.free_port()
     command = ["gunicorn", "anaphora.wsgi", "--bind", f"127.0.0.1:{port}", "--threads", "2", "--timeout", "300"]

@@ -23,9 +23,10 @@ def main() -> int:
         installation(Path(folder)),
         program("shelf", str(REPORTS)) as endpoint,
     ):
+        from anaphora.deliveries import rebuild
+        from anaphora.deliveries.models import Delivery
         from anaphora.reports.models import Report
-        from delivery_s3 import rebuild
-        from delivery_s3.models import Delivery, S3Interface
+        from delivery_s3.models import S3Interface
 
         interface = S3Interface.objects.create(
             name="benchmark", provider="other", access_key_id="KEY", secret_access_key="SECRET", bucket_name="b",

@@ -33,7 +33,7 @@ def _storage() -> Any:
 @app.task(name="benchmarks.stock.save", queue=QUEUE)
 def save(delivery_id: int) -> None:
     """Upload one report and write down that it was."""
-    from delivery_s3.models import Delivery, State
+    from anaphora.deliveries.models import Delivery, State
 
     delivery = Delivery.objects.select_related("report").get(pk=delivery_id)
     with delivery.report.local_path.open("rb") as body:

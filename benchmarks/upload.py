@@ -56,7 +56,8 @@ def _milliseconds(upload: Callable[[int], None]) -> float:
 
 
 def _ours(endpoint: Sink, file: Path) -> Callable[[int], None]:
-    from delivery_s3.storage import ArchiveStorage, Connection, Secret, Upload
+    from anaphora.deliveries.destinations import Upload
+    from delivery_s3.storage import ArchiveStorage, Connection, Secret
 
     content = file.read_bytes()
     sha256, md5 = hashlib.sha256(content).hexdigest(), hashlib.md5(content).hexdigest()

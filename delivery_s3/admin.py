@@ -1,219 +1,344 @@
-"""The administrator's pages of policies and deliveries; that of interfaces is in `interface_admin`.
+"""The configuration page of S3 interfaces: the list with each one's health, the form, and its Test.
 
-They show and check; the work is elsewhere.
+The Test's views answer with pieces of the page or, as the test goes on, with one JSON object per line. They work on
+what is in the form, saved or not, and save nothing, except that a test of the unchanged saved values is recorded.
 """
 
-from datetime import datetime
+import json
+from collections.abc import Iterator
 from typing import Any
-from zoneinfo import ZoneInfo
 
+from django import forms
 from django.contrib import admin, messages
+from django.contrib.admin.views.main import ChangeList
 from django.core.exceptions import PermissionDenied
-from django.db.models import QuerySet
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import HttpRequest, HttpResponse, HttpResponseBase, HttpResponseRedirect, StreamingHttpResponse
 from django.shortcuts import render
-from django.template.defaultfilters import filesizeformat
+from django.template.loader import render_to_string
 from django.urls import URLPattern, path, reverse
-from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
-from django_celery_beat.models import ClockedSchedule, IntervalSchedule, SolarSchedule
-from kombu.exceptions import OperationalError
+from django.utils.timesince import timesince
 
-from anaphora.reports.admin import EvidenceAdmin, mark
-from delivery_s3 import deliveries, policies, schedules, tasks
-from delivery_s3.interface_admin import S3InterfaceAdmin
-from delivery_s3.models import ArchivePolicy, Delivery, S3Interface, State, diagnosis_of
+from anaphora.admin_site import counted, mark
+from anaphora.deliveries import queue, tasks
+from anaphora.deliveries.models import Delivery, State, diagnosis_of
+from delivery_s3 import interfaces, permissions
+from delivery_s3.connection_test.runner import DEADLINE, ConnectionTest, TestReport
+from delivery_s3.connection_test.steps import STEPS
+from delivery_s3.diagnoses import DeliveryError
+from delivery_s3.forms import S3InterfaceForm
+from delivery_s3.models import S3Interface
+from delivery_s3.providers import PROVIDERS
 
-admin.site.register(S3Interface, S3InterfaceAdmin)
+FORM_ONLY = {"allow_http", "same_store"}
+"""Confirmations that the form asks for and nothing stores."""
 
-# Beat's pages show what a policy can use; these kinds of schedule it can't.
-admin.site.unregister([ClockedSchedule, IntervalSchedule, SolarSchedule])
-
-
-@admin.register(ArchivePolicy)
-class ArchivePolicyAdmin(admin.ModelAdmin[ArchivePolicy]):
-    """Which dashboards go where."""
-
-    list_display = ["name", "interface", "chosen", "when", "next_run", "enabled"]
-    list_filter = ["enabled", "interface"]
-    list_select_related = ["interface", "schedule"]
-    search_fields = ["name"]
-    autocomplete_fields = ["dashboards"]
-    fields = ["name", "interface", "dashboards", "schedule", "next_run", "enabled"]
-    readonly_fields = ["next_run"]
-
-    def get_queryset(self, request: HttpRequest) -> QuerySet[ArchivePolicy]:
-        """Bring the dashboards along."""
-        return super().get_queryset(request).prefetch_related("dashboards")
-
-    def formfield_for_foreignkey(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
-        """Say what no schedule means."""
-        if db_field.name == "schedule":
-            kwargs["empty_label"] = "as soon as rendered"
-        return super().formfield_for_foreignkey(db_field, request, **kwargs)
-
-    @admin.display(description="dashboards")
-    def chosen(self, policy: ArchivePolicy) -> str:
-        """Name the dashboards."""
-        return ", ".join(str(dashboard) for dashboard in policy.dashboards.all()) or "all"
-
-    @admin.display(description="when")
-    def when(self, policy: ArchivePolicy) -> str:
-        """Name the schedule in words."""
-        schedule = policy.schedule
-        return str(schedule.human_readable) if schedule else "as soon as rendered"
-
-    @admin.display(description="next run")
-    def next_run(self, policy: ArchivePolicy) -> str:
-        """Show when the schedule is due next, in its own time zone and in UTC."""
-        if policy.schedule is None:
-            return "-"
-        due = schedules.next_run(policy.schedule, timezone.now()) if policy.enabled else None
-        if due is None:
-            return "never"
-        there = due.astimezone(ZoneInfo(str(policy.schedule.timezone)))
-        return f"{there:%d %b %Y %H:%M} {policy.schedule.timezone} ({due:%H:%M} UTC)"
-
-    def get_urls(self) -> list[URLPattern]:
-        """Add the address of the backfill."""
-        view = self.admin_site.admin_view(self.backfill_view)
-        return [path("<int:pk>/backfill/", view, name="delivery_s3_archivepolicy_backfill"), *super().get_urls()]
-
-    def backfill_view(self, request: HttpRequest, pk: int) -> HttpResponse:
-        """Say what is missing; on POST have it made; show how far it is."""
-        policy = self.get_object(request, str(pk))
-        if policy is None or not self.has_change_permission(request, policy):
-            raise PermissionDenied
-        if request.method == "POST":
-            try:
-                tasks.backfill.delay(policy.pk)
-                self.log_change(request, policy, "Backfill started.")
-            except (OperationalError, OSError):
-                messages.error(
-                    request,
-                    "Nothing was started: the message broker (CELERY_BROKER_URL) doesn't answer. Start it and try "
-                    "again, or run manage.py backfill, which needs none.",
-                )
-            return HttpResponseRedirect(request.path)
-        outlook = policies.outlook(policy)
-        left = outlook.remaining
-        context = self.admin_site.each_context(request) | {
-            "minutes_left": 1 + int(left.total_seconds() // 60) if left else None,
-            "title": f"Backfill: {policy}",
-            "opts": self.opts,
-            "policy": policy,
-            "outlook": outlook,
-        }
-        return render(request, "admin/delivery_s3/archivepolicy/backfill.html", context)
+UNTESTED = {*FORM_ONLY, "name", "enabled", "catalogue"}
+"""Fields that a test doesn't bear on."""
 
 
-@admin.register(Delivery)
-class DeliveryAdmin(EvidenceAdmin[Delivery]):
-    """The queue and the receipts, to read. A failed delivery can be retried."""
+class _InterfaceList(ChangeList):
+    """The list of interfaces, which counts the deliveries of all its rows at once."""
 
-    list_display = ["rendered_at", "dashboard", "interface", "marked_state", "integrity", "delivered_at", "problem"]
-    list_filter = ["state", "interface", "integrity", "report__dashboard"]
-    list_select_related = ["report__dashboard", "interface"]
-    list_display_links = ["rendered_at", "marked_state"]
-    list_per_page = 50
-    show_full_result_count = False
-    search_fields = ["object_key", "report__filename", "report__sha256", "report__dashboard__slug"]
-    search_help_text = "Object key, file name, SHA-256 or dashboard."
-    actions = ["retry", "cancel"]
+    def get_results(self, request: HttpRequest) -> None:
+        """Attach to each interface its counts."""
+        super().get_results(request)
+        keys = [interface.pk for interface in self.result_list]
+        tallies, oldest = queue.tally(keys), queue.oldest_pending(keys)
+        for interface in self.result_list:
+            interface.tally, interface.oldest = tallies[interface.pk], oldest.get(interface.pk)
+
+
+@admin.register(S3Interface)
+class S3InterfaceAdmin(admin.ModelAdmin[S3Interface]):
+    """The configuration page, with its Test."""
+
+    form = S3InterfaceForm
+    list_display = ["name", "destination", "last_test", "condition", "deliveries", "enabled"]
+    list_filter = ["provider", "enabled", "test_passed"]
+    search_fields = ["name", "bucket_name", "endpoint_url"]
     fieldsets = [
-        (None, {"fields": ["report_link", "interface_link", "marked_state", "explanation"]}),
         (
-            "Receipt",
+            None,
             {
                 "fields": [
-                    "delivered_at",
-                    "object_key",
-                    "version_id",
-                    "etag",
-                    "sha256",
-                    "exact_size",
-                    "integrity",
-                    "retain_until",
+                    "name",
+                    "provider",
+                    "access_key_id",
+                    "secret_access_key",
+                    "region",
+                    "bucket_name",
+                    "endpoint_url",
+                    "same_store",
+                    "allow_http",
+                    "enabled",
                 ]
             },
         ),
-        ("Queue", {"fields": ["attempts", "due_at", "leased_until"]}),
+        (
+            "A role instead of keys, or assumed with them",
+            {"classes": ["collapse"], "fields": ["credentials", "role_arn", "external_id"]},
+        ),
+        ("Object keys", {"classes": ["collapse"], "fields": ["key_prefix", "catalogue", "addressing_style"]}),
+        ("Trust", {"classes": ["collapse"], "fields": ["ca_bundle"]}),
+        (
+            "Encryption, retention and storage class",
+            {
+                "classes": ["collapse"],
+                "fields": [
+                    "server_side_encryption",
+                    "kms_key_id",
+                    "object_lock_mode",
+                    "retention_days",
+                    "storage_class",
+                ],
+            },
+        ),
     ]
 
-    def has_operate_permission(self, request: HttpRequest) -> bool:
-        """Whoever could change deliveries, were there anything to change, may retry and cancel them."""
-        return request.user.has_perm("delivery_s3.change_delivery")
+    # The list.
 
-    @admin.display(description="rendered at", ordering="report__rendered_at")
-    def rendered_at(self, delivery: Delivery) -> datetime:
-        """Show which report of its dashboard it is."""
-        return delivery.report.rendered_at
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+        """Use the list that knows its deliveries."""
+        return _InterfaceList
 
-    @admin.display(description="dashboard", ordering="report__dashboard__slug")
-    def dashboard(self, delivery: Delivery) -> SafeString:
-        """Name the dashboard and lead to the report."""
-        address = reverse("admin:reports_report_change", args=[delivery.report_id])
-        return format_html('<a href="{}">{}</a>', address, delivery.report.dashboard)
+    @admin.display(description="bucket", ordering="bucket_name")
+    def destination(self, interface: S3Interface) -> SafeString:
+        """Show where it leads."""
+        where = interface.endpoint_url or f"AWS S3 {interface.region}"
+        return format_html("{}<br><small>{}</small>", interface.bucket_name, where)
 
-    @admin.display(description="report", ordering="report__rendered_at")
-    def report_link(self, delivery: Delivery) -> SafeString:
-        """Lead to the report."""
-        address = reverse("admin:reports_report_change", args=[delivery.report_id])
-        return format_html('<a href="{}">{}</a>', address, delivery.report)
+    @admin.display(description="last test", ordering="tested_at")
+    def last_test(self, interface: S3Interface) -> SafeString:
+        """Show what the last test found, and when."""
+        if interface.tested_at is None:
+            return mark("never", "never tested")
+        when = format_html("<br><small>{} ago</small>", timesince(interface.tested_at, depth=1))
+        if interface.test_passed:
+            return mark("passed", "passed") + when
+        diagnosis = interface.test_report.get("diagnosis") or {}
+        return mark("failed", diagnosis.get("title", "failed")) + when
 
-    @admin.display(description="interface")
-    def interface_link(self, delivery: Delivery) -> SafeString:
-        """Lead to the interface."""
-        address = reverse("admin:delivery_s3_s3interface_change", args=[delivery.interface_id])
-        return format_html('<a href="{}">{}</a>', address, delivery.interface)
-
-    @admin.display(description="state", ordering="state")
-    def marked_state(self, delivery: Delivery) -> str:
-        """Show the state as a mark."""
-        return mark(delivery.state, delivery.state)
-
-    @admin.display(description="size")
-    def exact_size(self, delivery: Delivery) -> str:
-        """Show the size to the byte."""
-        return "-" if delivery.size is None else f"{delivery.size:,} bytes ({filesizeformat(delivery.size)})"
-
-    @admin.display(description="what is in the way", ordering="diagnosis")
-    def problem(self, delivery: Delivery) -> str:
-        """Name the diagnosis."""
-        diagnosis = diagnosis_of(delivery)
-        return diagnosis.title if diagnosis else ""
-
-    @admin.display(description="what is in the way")
-    def explanation(self, delivery: Delivery) -> str:
-        """Explain the diagnosis and what to do."""
-        diagnosis = diagnosis_of(delivery)
+    @admin.display(description="condition")
+    def condition(self, interface: S3Interface) -> SafeString:
+        """Show whether deliveries flow."""
+        if not interface.enabled:
+            return mark("never", "disabled")
+        diagnosis = diagnosis_of(interface)
         if diagnosis is None:
-            return "nothing"
-        return format_html(
-            "<strong>{}</strong><p>{}</p><p>{}</p><p><code>{}</code></p>",
-            diagnosis.title,
-            diagnosis.meaning,
-            diagnosis.remedy,
-            delivery.detail,
-        )
+            return mark("delivered", "working")
+        return mark("failed", diagnosis.title, title=interface.detail)
 
-    @admin.action(description="Retry failed deliveries", permissions=["operate"])
-    def retry(self, request: HttpRequest, queryset: QuerySet[Delivery]) -> None:
-        """Make the chosen ones that failed due again."""
-        failed = list(queryset.filter(state=State.FAILED))
-        count = deliveries.retry(failed)
-        for delivery in failed:
-            self.log_change(request, delivery, "Retried.")
-        for interface_id in {delivery.interface_id for delivery in failed}:
-            tasks.request_delivery(interface_id)
-        self.message_user(request, f"{count} deliveries are due again." if count else "None of these had failed.")
+    @admin.display(description="delivered in 24 h · pending · failed")
+    def deliveries(self, interface: Any) -> SafeString:
+        """Count the deliveries and lead to them."""
+        address = reverse("admin:deliveries_delivery_changelist")
+        links = [
+            format_html(
+                '<a class="count-{0}" href="{1}?interface__id__exact={2}&amp;state__exact={0}" title="{0}">{3}</a>',
+                state.value,
+                address,
+                interface.pk,
+                interface.tally[state],
+            )
+            for state in (State.DELIVERED, State.PENDING, State.FAILED)
+        ]
+        counts = format_html("{} · {} · {}", *links)
+        if interface.oldest is None:
+            return counts
+        waiting = timesince(interface.oldest, depth=1)
+        return format_html("{}<br><small>the oldest has been waiting for {}</small>", counts, waiting)
 
-    @admin.action(description="Cancel undelivered deliveries", permissions=["operate"])
-    def cancel(self, request: HttpRequest, queryset: QuerySet[Delivery]) -> None:
-        """Give the chosen ones up that are neither delivered nor being sent."""
-        given_up = list(queryset.filter(state__in=[State.PENDING, State.FAILED]))
-        for delivery in given_up:
-            self.log_change(request, delivery, f"Cancelled: {delivery}.")
-        count = deliveries.cancel(given_up)
-        self.message_user(request, f"{count} deliveries are cancelled." if count else "None of these could be.")
+    # The form.
+
+    def get_fieldsets(self, request: HttpRequest, obj: S3Interface | None = None) -> Any:
+        """Leave out what only the form asks for, where there is no form."""
+        fieldsets = super().get_fieldsets(request, obj)
+        if obj is None or self.has_change_permission(request, obj):
+            return fieldsets
+        return [
+            (title, {**options, "fields": [name for name in options["fields"] if name not in FORM_ONLY]})
+            for title, options in fieldsets
+        ]
+
+    def get_urls(self) -> list[URLPattern]:
+        """Add the addresses of the Test and of what belongs to it."""
+        views = {
+            "test": self.test_view,
+            "remove": self.remove_view,
+            "grants": self.grants_view,
+            "retry": self.retry_view,
+        }
+        urls = []
+        for name, view in views.items():
+            wrapped = self.admin_site.admin_view(view)
+            urls.append(path(f"add/{name}/", wrapped, name=f"delivery_s3_s3interface_{name}_new"))
+            urls.append(path(f"<int:pk>/{name}/", wrapped, name=f"delivery_s3_s3interface_{name}"))
+        return [*urls, *super().get_urls()]
+
+    def changeform_view(
+        self,
+        request: HttpRequest,
+        object_id: str | None = None,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> HttpResponse:
+        """Show the page with its Test, and with what the last test of the saved settings found."""
+        interface = self.get_object(request, object_id) if object_id else None
+        context = {
+            "may_test": request.user.has_perm("delivery_s3.test_s3interface"),
+            "last_report": interface.test_report if interface else None,
+            "sealed": request.POST.get("tested", ""),  # a refused save doesn't lose it
+            "steps": [title for title, _, _ in STEPS],
+            "seconds": DEADLINE,
+            "urls": {name: _url(name, interface) for name in ("test", "remove", "grants", "retry")},
+            "paused": interface if interface and interface.diagnosis else None,
+            "pause_diagnosis": diagnosis_of(interface) if interface else None,
+            "grants": _grants(interface or S3Interface()),
+            "presets": {provider.code: provider.preset() for provider in PROVIDERS.values()},
+        }
+        return super().changeform_view(request, object_id, form_url, context | (extra_context or {}))
+
+    def save_model(self, request: HttpRequest, obj: S3Interface, form: Any, change: bool) -> None:  # noqa: FBT001
+        """Save, and let what waited for better settings go."""
+        if set(form.changed_data) & {"provider", "endpoint_url", "bucket_name"}:
+            obj.capabilities = {}  # those were another store's
+        super().save_model(request, obj, form, change)
+        if report := interfaces.opened_report(obj, request.POST.get("tested", "")):
+            interfaces.record(obj, report)
+        elif change and set(form.changed_data) - UNTESTED:
+            interfaces.forget_test(obj)
+        queue.resume(obj.pk)
+        tasks.request_delivery(obj.pk)
+
+    def response_add(
+        self, request: HttpRequest, obj: S3Interface, post_url_continue: str | None = None
+    ) -> HttpResponse:
+        """Test what was just saved, if that was asked for."""
+        return self._after_test(request, obj) or super().response_add(request, obj, post_url_continue)
+
+    def response_change(self, request: HttpRequest, obj: S3Interface) -> HttpResponse:
+        """Test what was just saved, if that was asked for."""
+        return self._after_test(request, obj) or super().response_change(request, obj)
+
+    def _after_test(self, request: HttpRequest, interface: S3Interface) -> HttpResponse | None:
+        if "_save_and_test" not in request.POST or not request.user.has_perm("delivery_s3.test_s3interface"):
+            return None
+        report = interfaces.test_saved(interface)
+        diagnosis = report.diagnosis
+        if diagnosis is None:
+            self.message_user(request, f"Saved. The test passed: {report.object_key} is in the bucket.")
+        else:
+            self.message_user(
+                request, f"Saved. The test failed: {diagnosis.title}. {diagnosis.remedy}", level=messages.ERROR
+            )
+        self._log_test(request, interface, report)
+        return HttpResponseRedirect(reverse("admin:delivery_s3_s3interface_change", args=[interface.pk]))
+
+    def _log_test(self, request: HttpRequest, interface: S3Interface, report: TestReport) -> None:
+        self.log_change(request, interface, f"Tested: {report.diagnosis.title if report.diagnosis else 'passed'}.")
+
+    # The Test.
+
+    def test_view(self, request: HttpRequest, pk: int | None = None) -> HttpResponseBase:
+        """Test what is in the form; answer with one JSON object per line as the steps end, and last the report.
+
+        Whoever may test but not change gets a test of what is saved.
+        """
+        interface = self._checked(request, pk)
+        if interface is not None and not self.has_change_permission(request, interface):
+            return self._stream(request, interfaces.start_test(interface), interface, saved=True)
+        form = self._form(request, interface)
+        if not form.is_valid():
+            return render(request, "delivery_s3/test_form_errors.html", {"form": form}, status=422)
+        unchanged = interface is not None and not set(form.changed_data) - {*FORM_ONLY, "catalogue"}
+        return self._stream(request, interfaces.start_test(form.instance), form.instance, saved=unchanged)
+
+    def _stream(
+        self, request: HttpRequest, test: ConnectionTest, interface: S3Interface, *, saved: bool
+    ) -> StreamingHttpResponse:
+        def lines() -> Iterator[str]:
+            for step in test.steps():
+                html = render_to_string("delivery_s3/test_step.html", {"step": step})
+                yield json.dumps({"html": html, "text": f"{step.title}: {step.outcome}"}) + "\n"
+            report = test.report()
+            if saved:
+                interfaces.record(interface, report.as_json())
+                self._log_test(request, interface, report)
+            failed = queue.tally([interface.pk])[interface.pk][State.FAILED] if interface.pk else 0
+            context = {"report": report.as_json(), "failed_deliveries": failed, "saved": saved, "live": True}
+            context["sealed"] = "" if saved else interfaces.sealed_report(interface, report)
+            html = render_to_string("delivery_s3/test_verdict.html", context)
+            yield json.dumps({"verdict": html, "field": report.diagnosis.field if report.diagnosis else ""}) + "\n"
+
+        return StreamingHttpResponse(lines(), content_type="application/x-ndjson")
+
+    def remove_view(self, request: HttpRequest, pk: int | None = None) -> HttpResponse:
+        """Delete the test's file, where that is granted."""
+        interface = self._checked(request, pk)
+        form = self._form(request, interface)
+        if not form.is_valid() or (interface is not None and not self.has_change_permission(request, interface)):
+            raise PermissionDenied
+        key = request.POST.get("key", "")
+        try:
+            interfaces.remove_test_file(form.instance, key)
+        except ValueError as error:
+            raise PermissionDenied from error
+        except DeliveryError as error:
+            return HttpResponse(format_html("Not removed: {}. The file may stay where it is.", error.diagnosis.title))
+        if interface is not None:
+            self.log_change(request, interface, f"Removed the test file {key}.")
+        return HttpResponse(format_html("Removed <code>{}</code>.", key))
+
+    def grants_view(self, request: HttpRequest, pk: int | None = None) -> HttpResponse:
+        """Show the permissions that what is in the form needs. Touches no network."""
+        interface = self._checked(request, pk)
+        form = self._form(request, interface)
+        form.is_valid()  # what can be used is on the instance, whatever else is wrong
+        return render(request, "delivery_s3/grants.html", {"grants": _grants(form.instance)})
+
+    def retry_view(self, request: HttpRequest, pk: int | None = None) -> HttpResponse:
+        """Make the interface's failed deliveries due again."""
+        interface = self._checked(request, pk)
+        if interface is None or not request.user.has_perm("deliveries.change_delivery"):
+            raise PermissionDenied
+        failed = list(Delivery.objects.filter(interface=interface, state=State.FAILED))
+        count = queue.retry(failed)
+        self.log_change(request, interface, f"Retried {count} failed deliveries.")
+        tasks.request_delivery(interface.pk)
+        return HttpResponse(f"Due again: {counted(count, 'delivery', 'deliveries')}.")
+
+    def _checked(self, request: HttpRequest, pk: int | None) -> S3Interface | None:
+        """Return the interface, None for a new one. Only by POST, and only for whoever may test."""
+        interface = self.get_object(request, str(pk)) if pk is not None else None
+        allowed = request.method == "POST" and request.user.has_perm("delivery_s3.test_s3interface")
+        if interface is None:
+            allowed = allowed and pk is None and self.has_add_permission(request)
+        else:
+            allowed = allowed and self.has_view_permission(request, interface)
+        if not allowed:
+            raise PermissionDenied
+        return interface
+
+    def _form(self, request: HttpRequest, interface: S3Interface | None) -> forms.ModelForm[S3Interface]:
+        """Return what is in the form, to be tried and not saved: another endpoint needs no confirmation for that."""
+        tried = request.POST.copy()
+        tried["same_store"] = "on"
+        return self.get_form(request, interface, change=interface is not None)(tried, instance=interface)
+
+
+def _url(name: str, interface: S3Interface | None) -> str:
+    if interface is None:
+        return reverse(f"admin:delivery_s3_s3interface_{name}_new")
+    return reverse(f"admin:delivery_s3_s3interface_{name}", args=[interface.pk])
+
+
+def _grants(interface: S3Interface) -> list[permissions.Grant]:
+    return permissions.grants(
+        bucket=interface.bucket_name,
+        prefix=interface.key_prefix,
+        object_lock=bool(interface.object_lock_mode),
+        kms_key_id=interface.kms_key_id,
+        role_arn=interface.role_arn,
+    )

@@ -9,12 +9,13 @@ from django import forms
 from django.core.exceptions import ValidationError
 from django.utils.html import format_html
 
-from delivery_s3 import deliveries
-from delivery_s3.diagnosis import CATALOGUE
-from delivery_s3.fields import UnreadableSecret
-from delivery_s3.guard import is_internal
-from delivery_s3.keys import prefix_problem
+from anaphora.deliveries import queue
+from anaphora.deliveries.object_keys import prefix_problem
+from delivery_s3.diagnoses import CATALOGUE
+from delivery_s3.endpoint_guard import is_internal
+from delivery_s3.fields import SecretInput
 from delivery_s3.models import Encryption, S3Interface
+from delivery_s3.secret import Secret, UnreadableSecret
 from delivery_s3.tls import readable
 
 _STRICT_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
@@ -26,14 +27,15 @@ _REGION = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 
 
 class S3InterfaceForm(forms.ModelForm[S3Interface]):
-    """The secret never reaches the page: its field is always empty, and left empty it changes nothing.
+    """The secret never reaches the page: its field is always empty, and left empty it changes nothing. What was typed
+    before a save was refused is kept.
 
     An interface that has receipts stays with its bucket: they say that their reports are there.
     """
 
     secret_access_key = forms.CharField(
         required=False,
-        widget=forms.PasswordInput(attrs={"autocomplete": "new-password", "class": "vTextField"}),
+        widget=SecretInput(attrs={"autocomplete": "new-password", "class": "vTextField"}),
     )
 
     allow_http = forms.BooleanField(
@@ -57,7 +59,7 @@ class S3InterfaceForm(forms.ModelForm[S3Interface]):
         self.initial.pop("secret_access_key", None)
         # Whoever saved an http endpoint has confirmed it.
         self.initial.setdefault("allow_http", self.instance.endpoint_url.startswith("http://"))
-        self._has_receipts = self.instance.pk is not None and deliveries.has_receipts(self.instance.pk)
+        self._has_receipts = self.instance.pk is not None and queue.has_receipts(self.instance.pk)
         if "bucket_name" in self.fields:
             self._stay_with_the_bucket()
         secret = self.fields.get("secret_access_key")
@@ -84,13 +86,13 @@ class S3InterfaceForm(forms.ModelForm[S3Interface]):
         """Refuse blanks, which come from pasting and which no store accepts."""
         return _without_blanks(self.cleaned_data["access_key_id"])
 
-    def clean_secret_access_key(self) -> str:
+    def clean_secret_access_key(self) -> Secret:
         """Keep the stored secret where the field is empty."""
         typed: str = self.cleaned_data["secret_access_key"]
         if not typed:
-            stored: str = self.instance.secret_access_key
+            stored: Secret = self.instance.secret_access_key
             return stored
-        return _without_blanks(typed)
+        return Secret(_without_blanks(typed))
 
     def clean_region(self) -> str:
         """Take what can be a region's name: it becomes part of addresses and signatures."""
@@ -152,7 +154,7 @@ class S3InterfaceForm(forms.ModelForm[S3Interface]):
             not values.get("credentials")
             and self.instance.pk
             and "access_key_id" in self.changed_data
-            and not self.data.get("secret_access_key")
+            and "secret_access_key" not in self.changed_data
         ):
             yield "secret_access_key", "A new access key ID needs the secret that was issued with it."
         if self._has_receipts and "endpoint_url" in self.changed_data and not values.get("same_store"):

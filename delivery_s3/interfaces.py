@@ -1,13 +1,24 @@
 """What is done with an interface beside delivering: testing it, clearing up after a test, re-encrypting its secret."""
 
-from django.db import transaction
+import json
+from dataclasses import fields
+from datetime import datetime
+from typing import Any
 
-from delivery_s3 import deliveries
-from delivery_s3.connection_test import ConnectionTest, TestReport
-from delivery_s3.diagnosis import DeliveryError
-from delivery_s3.fields import UnreadableSecret
+from django.core import signing
+from django.db import transaction
+from django.utils.crypto import constant_time_compare, salted_hmac
+
+from anaphora.deliveries import queue
+from delivery_s3.connection_test.runner import ConnectionTest, TestReport
+from delivery_s3.diagnoses import DeliveryError
 from delivery_s3.models import S3Interface
+from delivery_s3.secret import Secret, UnreadableSecret
 from delivery_s3.storage import ArchiveStorage
+
+_SALT = "delivery_s3.interfaces.tested"
+KEPT_SECONDS = 3600
+"""How long a test of unsaved values can still become the interface's own, by saving them."""
 
 
 def start_test(interface: S3Interface) -> ConnectionTest:
@@ -19,14 +30,55 @@ def start_test(interface: S3Interface) -> ConnectionTest:
         return ConnectionTest(error, prefix=interface.key_prefix)
 
 
-def record(interface: S3Interface, report: TestReport) -> None:
-    """Record what a test of the saved values found. One that passed ends the interface's pause."""
-    found = {"tested_at": report.tested_at, "test_passed": report.passed, "test_report": report.as_json()}
-    if report.passed:
-        found["capabilities"] = report.capabilities
+def record(interface: S3Interface, report: dict[str, Any]) -> None:
+    """Record what a test of the saved values found, as `TestReport.as_json()` gives it.
+
+    One that passed ends the interface's pause.
+    """
+    tested_at = datetime.fromisoformat(report["tested_at"])
+    found = {"tested_at": tested_at, "test_passed": report["passed"], "test_report": report}
+    if report["passed"]:
+        found["capabilities"] = report["capabilities"]
     S3Interface.objects.filter(pk=interface.pk).update(**found)
-    if report.passed:
-        deliveries.resume(interface.pk)
+    if report["passed"]:
+        queue.resume(interface.pk)
+
+
+def forget_test(interface: S3Interface) -> None:
+    """Forget what a test found: the interface leads elsewhere now."""
+    S3Interface.objects.filter(pk=interface.pk).update(tested_at=None, test_passed=None, test_report={})
+
+
+def sealed_report(interface: S3Interface, report: TestReport) -> str:
+    """Return a test's report for the page to keep, signed and bound to the very values that were tested.
+
+    Empty where the interface has no values that could be tested.
+    """
+    fingerprint = _fingerprint(interface)
+    return signing.dumps([fingerprint, report.as_json()], salt=_SALT, compress=True) if fingerprint else ""
+
+
+def opened_report(interface: S3Interface, sealed: str) -> dict[str, Any] | None:
+    """Return a report that `sealed_report` sealed lately, if it was of the values that `interface` has; else None."""
+    try:
+        fingerprint, report = signing.loads(sealed, salt=_SALT, max_age=KEPT_SECONDS)
+    except signing.BadSignature:
+        return None
+    return report if fingerprint and constant_time_compare(fingerprint, _fingerprint(interface)) else None
+
+
+def _fingerprint(interface: S3Interface) -> str:
+    """Return what two interfaces have in common only if a test of the one says everything of the other.
+
+    Keyed, for it covers the secret.
+    """
+    try:
+        connection = interface.connection(fresh=True)
+    except DeliveryError:
+        return ""
+    values = [getattr(connection, each.name) for each in fields(connection)]
+    plain = [value.reveal() if isinstance(value, Secret) else value for value in values]
+    return salted_hmac(_SALT, json.dumps([*plain, interface.key_prefix]), algorithm="sha256").hexdigest()
 
 
 def test_saved(interface: S3Interface) -> TestReport:
@@ -35,7 +87,7 @@ def test_saved(interface: S3Interface) -> TestReport:
     for _ in test.steps():
         pass
     report = test.report()
-    record(interface, report)
+    record(interface, report.as_json())
     return report
 
 

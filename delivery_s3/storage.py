@@ -23,48 +23,33 @@ import boto3
 import botocore.httpsession
 from botocore.config import Config
 from botocore.session import Session as BotocoreSession
-from django.db.models import TextChoices
 from storages.backends.s3 import S3Storage
 
-from delivery_s3 import session, wire
-from delivery_s3.diagnosis import DeliveryError
-from delivery_s3.shortcut import PutObject, small_put
+from anaphora.deliveries.destinations import (
+    Condition,
+    Integrity,
+    Receipt,
+    StoredObject,
+    Upload,
+    base64_of,
+    integrity_of,
+)
+from delivery_s3 import botocore_patches, credentials
+from delivery_s3.diagnoses import DeliveryError
+from delivery_s3.error_mapping import explain
+from delivery_s3.fast_put import PutObject, small_put
+from delivery_s3.secret import MASK, Secret
 from delivery_s3.tls import readable
-from delivery_s3.translation import explain
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 
+LARGEST_OBJECT = 5 * 1024**4
+"""Bytes (Amazon S3 User Guide, "Uploading objects")."""
+
 PRESIGNED_SECONDS = 60
 """How long a presigned address works: long enough to follow a redirect, too short to be passed on."""
-
-
-class Integrity(TextChoices):
-    """How far the store confirmed that it holds the very bytes that came in; the best first."""
-
-    SHA256 = "sha256", "SHA-256 confirmed"
-    ETAG = "etag", "MD5 confirmed"
-    MD5 = "md5", "MD5 sent and accepted"
-    NONE = "none", "not confirmed"
-
-
-class Condition(TextChoices):
-    """What became of the condition that a write made, namely that its key be free."""
-
-    MET = "met", "the key was free"
-    EXISTED = "existed", "an earlier upload of the same content was there"
-    REFUSED = "refused", "the store takes no condition; written without"
-    NOT_MADE = "not made", "written without, as the store is known to take none"
-
-
-class Secret(str):
-    """A secret that a traceback, a log or a debugger shows as dots; only its use reveals it."""
-
-    __slots__ = ()
-
-    def __repr__(self) -> str:
-        return "'•••'"
 
 
 @dataclass(frozen=True)
@@ -102,55 +87,6 @@ class Connection:
     """Whether loopback and private addresses may be connected to."""
 
 
-@dataclass(frozen=True)
-class Upload:
-    """One object to be: its key, what describes it, and its digests in hexadecimal."""
-
-    key: str
-    size: int
-    sha256: str
-    md5: str
-    content_type: str
-    content_disposition: str = ""
-    metadata: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Receipt:
-    """What the store answered, as far as it did. Empty: it didn't say."""
-
-    object_key: str
-    size: int
-    sha256: str
-    integrity: Integrity
-    condition: Condition
-    sha256_refused: bool = False
-    """Whether the store took the upload only without the header that names its SHA-256."""
-    version_id: str = ""
-    etag: str = ""
-    retain_until: datetime | None = None
-
-
-@dataclass(frozen=True)
-class Stored:
-    """What a store says of an object that it holds. Empty: it doesn't say."""
-
-    size: int
-    etag: str
-    sha256: str
-    """Hexadecimal."""
-    modified_at: datetime
-    version_id: str = ""
-    content_type: str = ""
-    metadata: Mapping[str, str] = field(default_factory=dict)
-    """The `x-amz-meta-*` values, without that prefix."""
-    retain_until: datetime | None = None
-
-    def integrity(self, *, sha256: str, md5: str) -> Integrity:
-        """Return how far this confirms that the object has these digests."""
-        return _integrity(sha256, md5, etag=self.etag, checksum=_base64(self.sha256), accepted=False)
-
-
 class ArchiveStorage(S3Storage):  # type: ignore[misc]
     """A django-storages S3Storage that writes by one conditional, checksummed PUT and keeps the answer.
 
@@ -162,7 +98,7 @@ class ArchiveStorage(S3Storage):  # type: ignore[misc]
         self.to = connection
         super().__init__(
             access_key=connection.access_key_id,
-            secret_key=str(connection.secret_access_key),
+            secret_key=connection.secret_access_key.reveal(),
             security_token=None,
             session_profile=None,
             bucket_name=connection.bucket_name,
@@ -213,7 +149,9 @@ class ArchiveStorage(S3Storage):  # type: ignore[misc]
         made_before = getattr(self._connections, "connection", None) is not None
         resource = super().connection
         if not made_before:
-            wire.tame(resource.meta.client, allow_private=self.to.allow_private, pinned=bool(self.to.ca_bundle))
+            botocore_patches.harden_client(
+                resource.meta.client, allow_private=self.to.allow_private, pinned=bool(self.to.ca_bundle)
+            )
         return resource
 
     def put(self, upload: Upload, body: BinaryIO) -> Receipt:
@@ -244,7 +182,7 @@ class ArchiveStorage(S3Storage):  # type: ignore[misc]
             object_key=upload.key,
             size=upload.size,
             sha256=upload.sha256,
-            integrity=_integrity(
+            integrity=integrity_of(
                 upload.sha256, upload.md5, etag=etag, checksum=answer.get("ChecksumSHA256", ""), accepted=True
             ),
             condition=self._condition(parameters),
@@ -265,11 +203,11 @@ class ArchiveStorage(S3Storage):  # type: ignore[misc]
             url = self.client.generate_presigned_url("put_object", {"Bucket": self.to.bucket_name, "Key": key})
         return urlsplit(url)._replace(query="")
 
-    def read(self, key: str) -> bytes:
-        """Return a small object's bytes. Needs s3:GetObject. Raises DeliveryError."""
-        return b"".join(self.stream(key))
+    def read(self, key: str, size: int) -> bytes:
+        """Return the bytes of a small object that has `size` of them. Needs s3:GetObject. Raises DeliveryError."""
+        return b"".join(self.stream(key, size=size))
 
-    def look(self, key: str, version_id: str = "") -> Stored | None:
+    def look(self, key: str, version_id: str = "") -> StoredObject | None:
         """Return what the store says of an object, None if it has none of that key. Needs s3:GetObject.
 
         Raises DeliveryError.
@@ -286,13 +224,14 @@ class ArchiveStorage(S3Storage):  # type: ignore[misc]
                 if status in (401, 403):
                     raise DeliveryError("access_denied", f"Status {status} for reading {key}") from error
                 raise
-        checksum = answer.get("ChecksumSHA256", "")
-        sha256 = base64.b64decode(checksum).hex() if checksum and "-" not in checksum else ""
-        return Stored(
-            size=answer["ContentLength"],
+        size, modified_at = answer.get("ContentLength", -1), answer.get("LastModified")
+        if not 0 <= size <= LARGEST_OBJECT or modified_at is None:
+            raise DeliveryError("not_s3", f"A HEAD of {key} is answered with length {size} and date {modified_at}")
+        return StoredObject(
+            size=size,
             etag=answer.get("ETag", "").strip('"'),
-            sha256=sha256,
-            modified_at=answer["LastModified"],
+            sha256=_hexadecimal(answer.get("ChecksumSHA256", "")),
+            modified_at=modified_at,
             version_id=answer.get("VersionId", ""),
             content_type=answer.get("ContentType", ""),
             metadata=answer.get("Metadata", {}),
@@ -309,30 +248,39 @@ class ArchiveStorage(S3Storage):  # type: ignore[misc]
             for each in pages:
                 yield [found["Key"] for found in each.get("Contents", [])]
 
-    def digest(self, key: str, version_id: str = "") -> str:
-        """Return the hexadecimal SHA-256 of all that an object holds. Needs s3:GetObject. Raises DeliveryError."""
+    def digest(self, key: str, version_id: str = "", *, size: int) -> str:
+        """Return the hexadecimal SHA-256 of an object of `size` bytes. Needs s3:GetObject. Raises DeliveryError."""
         found = hashlib.sha256()
-        for chunk in self.stream(key, version_id):
+        for chunk in self.stream(key, version_id, size=size):
             found.update(chunk)
         return found.hexdigest()
 
     def stream(
-        self, key: str, version_id: str = "", *, between: tuple[int, int] | None = None, etag: str = ""
+        self, key: str, version_id: str = "", *, size: int, between: tuple[int, int] | None = None, etag: str = ""
     ) -> Iterator[bytes]:
         """Yield an object's bytes in chunks of a megabyte at most. Needs s3:GetObject. Raises DeliveryError.
 
-        `between` is a half-open range of them. With `etag`, an object that has another one is an error.
+        `between` is a half-open range of them. An object that has another length than `size`, or another ETag than
+        `etag` (empty: any), is refused before its first byte; no more bytes are yielded than were asked for.
         """
-        part: Any = {"Range": f"bytes={between[0]}-{between[1] - 1}"} if between else {}
+        start, end = between or (0, size)
+        part: Any = {"Range": f"bytes={start}-{end - 1}"} if between else {}
         with self._explained():
             answer = self.client.get_object(**self._object(key, version_id), **part)
             with contextlib.closing(answer["Body"]) as body:
                 found = answer.get("ETag", "").strip('"')
                 # Compared here: not every store compares it on being asked to.
                 if etag and found != etag:
-                    raise DeliveryError("digest_mismatch", f"The ETag is {found}, the receipt says {etag}")
-                while chunk := body.read(1024 * 1024):
+                    raise DeliveryError("object_changed", f"The ETag is {found}, the receipt says {etag}")
+                _check_length(answer, start, end, size=size, partial=between is not None)
+                left = end - start
+                while chunk := body.read(min(1024 * 1024, left + 1)):
+                    left -= len(chunk)
+                    if left < 0:
+                        raise DeliveryError("object_changed", f"There are more than {end - start:,} bytes")
                     yield chunk
+                if left:
+                    raise DeliveryError("connection_lost", f"The answer ended {left:,} bytes early")
 
     def presigned(self, key: str, version_id: str, *, content_type: str, disposition: str) -> str:
         """Return an address from which anybody gets the object for a minute, under these headers."""
@@ -371,9 +319,11 @@ class ArchiveStorage(S3Storage):  # type: ignore[misc]
 
     def _put_object(self, upload: Upload, body: BinaryIO, parameters: dict[str, Any]) -> Any:
         body.seek(0)
-        if upload.size < wire.ASK_FIRST_BYTES:
+        if upload.size < botocore_patches.ASK_FIRST_BYTES:
             return self._put_small(sha256=upload.sha256, Body=body.read(), **parameters)
-        return self.client.put_object(Bucket=self.to.bucket_name, Body=wire.known(body, upload.sha256), **parameters)
+        return self.client.put_object(
+            Bucket=self.to.bucket_name, Body=botocore_patches.known(body, upload.sha256), **parameters
+        )
 
     @cached_property
     def _put_small(self) -> PutObject:
@@ -383,7 +333,7 @@ class ArchiveStorage(S3Storage):  # type: ignore[misc]
         parameters: dict[str, Any] = {
             "Key": upload.key,
             "ContentLength": upload.size,
-            "ContentMD5": _base64(upload.md5),
+            "ContentMD5": base64_of(upload.md5),
             "ContentType": upload.content_type,
             "Metadata": dict(upload.metadata),
         }
@@ -391,7 +341,7 @@ class ArchiveStorage(S3Storage):  # type: ignore[misc]
             parameters["ContentDisposition"] = upload.content_disposition
         if self.to.sha256_header:
             # Without the algorithm's name Ceph ignores the checksum.
-            parameters |= {"ChecksumAlgorithm": "SHA256", "ChecksumSHA256": _base64(upload.sha256)}
+            parameters |= {"ChecksumAlgorithm": "SHA256", "ChecksumSHA256": base64_of(upload.sha256)}
         if self.to.conditional_writes:
             parameters["IfNoneMatch"] = "*"
         if self.to.server_side_encryption:
@@ -430,14 +380,15 @@ class ArchiveStorage(S3Storage):  # type: ignore[misc]
                 raise
             return Receipt(upload.key, upload.size, upload.sha256, Integrity.NONE, Condition.EXISTED)
         metadata = answer.get("Metadata", {})
-        if answer["ContentLength"] != upload.size or metadata.get("sha256", upload.sha256) != upload.sha256:
-            raise DeliveryError("key_taken", f"{upload.key} holds {answer['ContentLength']} bytes")
+        size = answer.get("ContentLength", -1)
+        if size != upload.size or metadata.get("sha256", upload.sha256) != upload.sha256:
+            raise DeliveryError("key_taken", f"{upload.key} holds {size} bytes")
         etag = answer.get("ETag", "").strip('"')
         return Receipt(
             object_key=upload.key,
             size=upload.size,
             sha256=upload.sha256,
-            integrity=_integrity(
+            integrity=integrity_of(
                 upload.sha256, upload.md5, etag=etag, checksum=answer.get("ChecksumSHA256", ""), accepted=False
             ),
             condition=Condition.EXISTED,
@@ -449,22 +400,22 @@ class ArchiveStorage(S3Storage):  # type: ignore[misc]
     def _create_session(self) -> boto3.Session:
         to = self.to
         if to.machine_role:
-            source = session.machine_role()
+            source = credentials.machine_role()
         else:
-            source = session.own_keys(to.access_key_id, str(to.secret_access_key))
+            source = credentials.own_keys(to.access_key_id, to.secret_access_key.reveal())
         if to.role_arn:
-            source = session.assumed_role(source, to.role_arn, to.external_id, self._sts)
+            source = credentials.assumed_role(source, to.role_arn, to.external_id, self._sts)
         return boto3.Session(botocore_session=source)
 
     def _sts(self, source: BotocoreSession) -> Any:
-        client = session.sts(
+        client = credentials.sts(
             source,
             region=self.to.region,
             endpoint_url=self.to.endpoint_url,
             verify=self.verify,
             timeouts=(self.to.connect_timeout, self.to.read_timeout),
         )
-        wire.tame(client, allow_private=self.to.allow_private, pinned=bool(self.to.ca_bundle))
+        botocore_patches.harden_client(client, allow_private=self.to.allow_private, pinned=bool(self.to.ca_bundle))
         return client
 
     def _trusted(self) -> str:
@@ -489,10 +440,31 @@ class ArchiveStorage(S3Storage):  # type: ignore[misc]
         except Exception as error:
             if (explained := explain(error, asked_for=self._asked_for())) is None:
                 raise
-            secret = str(self.to.secret_access_key)
+            secret = self.to.secret_access_key.reveal()
             if secret and secret in explained.detail:
-                explained = DeliveryError(explained.diagnosis.code, explained.detail.replace(secret, "•••"))
+                explained = DeliveryError(explained.diagnosis.code, explained.detail.replace(secret, MASK))
             raise explained from error
+
+
+def _hexadecimal(checksum: str) -> str:
+    """Return a SHA-256 of a whole object, given in Base64; nothing for one of parts or for what is none."""
+    with contextlib.suppress(ValueError):
+        digest = base64.b64decode(checksum, validate=True)
+        return digest.hex() if len(digest) == 32 else ""
+    return ""
+
+
+def _check_length(answer: Mapping[str, Any], start: int, end: int, *, size: int, partial: bool) -> None:
+    """Raise DeliveryError unless an answer promises the bytes that were asked for, of an object of that size."""
+    length = answer.get("ContentLength")
+    if not partial:
+        if length is not None and length != size:
+            raise DeliveryError("object_changed", f"It has {length:,} bytes; {size:,} were archived")
+        return
+    found, wanted = answer.get("ContentRange", ""), f"bytes {start}-{end - 1}/{size}"
+    # Not by the status: rclone sends a part with 200.
+    if found != wanted or length not in {None, end - start}:
+        raise DeliveryError("object_changed", f"Asked for {wanted}, the store sends {found or 'all'}")
 
 
 _NOT_CONFIGURED = {
@@ -518,16 +490,3 @@ def _refused(error: Any, parameters: Mapping[str, Any]) -> frozenset[str]:
         return _CHECKSUM if "ChecksumSHA256" in parameters else frozenset()
     about_condition = code == "condition_unsupported" or not_implemented
     return frozenset({"IfNoneMatch"}) if about_condition and "IfNoneMatch" in parameters else frozenset()
-
-
-def _integrity(sha256: str, md5: str, *, etag: str, checksum: str, accepted: bool) -> Integrity:
-    """Return how far a store's answer, its `checksum` in Base64, confirms what came in."""
-    if checksum and checksum == _base64(sha256):
-        return Integrity.SHA256
-    if etag == md5:
-        return Integrity.ETAG
-    return Integrity.MD5 if accepted else Integrity.NONE
-
-
-def _base64(hexadecimal: str) -> str:
-    return base64.b64encode(bytes.fromhex(hexadecimal)).decode()

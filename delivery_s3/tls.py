@@ -14,6 +14,8 @@ from typing import Any
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 
+from anaphora.foreign_text import words
+
 
 @dataclass(frozen=True)
 class Certificate:
@@ -31,6 +33,10 @@ class Certificate:
     def self_signed(self) -> bool:
         """Whether it claims to have issued itself."""
         return self.subject == self.issuer
+
+
+class CertificateUnreadableError(OSError):
+    """A certificate that OpenSSL lets pass and that the standard (RFC 5280) doesn't: of no version, or with no date."""
 
 
 def readable(pem: str) -> bool:
@@ -53,7 +59,7 @@ def handshake(
     """Make a verified TLS connection; return the protocol's version and the endpoint's certificate.
 
     `cafile` names the trusted certificates; with `pinned` each of them ends a chain. Raises OSError, of which
-    ssl.SSLError is one.
+    ssl.SSLError and CertificateUnreadableError are some.
     """
     context = ssl.create_default_context(cafile=cafile)
     if pinned:
@@ -83,6 +89,8 @@ def speaks_tls(address: str, port: int, host: str, *, timeout: float) -> bool:
     """Tell whether a port speaks TLS at all."""
     try:
         return bool(shown_chain(address, port, host, timeout=timeout))
+    except CertificateUnreadableError:
+        return True
     except OSError:
         return False
 
@@ -96,7 +104,14 @@ def _ders(secure: ssl.SSLSocket) -> list[bytes]:
 
 
 def _certificate(der: bytes) -> Certificate:
-    parsed = x509.load_der_x509_certificate(der)
+    try:
+        parsed = x509.load_der_x509_certificate(der)
+        return _described(parsed)
+    except (ValueError, TypeError, x509.InvalidVersion, x509.UnsupportedGeneralNameType) as error:
+        raise CertificateUnreadableError(words(str(error))) from error
+
+
+def _described(parsed: x509.Certificate) -> Certificate:
     return Certificate(
         subject=parsed.subject.rfc4514_string() or "(empty)",
         issuer=parsed.issuer.rfc4514_string() or "(empty)",

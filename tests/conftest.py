@@ -17,13 +17,13 @@ from botocore.config import Config
 from django.conf import settings as django_settings
 from django.db import connection as database
 
-from delivery_s3 import archiver
+from anaphora.deliveries import engine
 from delivery_s3.models import S3Interface
 from delivery_s3.storage import Connection
-from tests import servers
-from tests.browsing import CHROMIUM, browser, page  # noqa: F401  # fixtures for all
-from tests.factories import make_connection, make_interface
-from tests.servers import S3Server
+from tests.support import servers
+from tests.support.browsing import CHROMIUM, browser, page  # noqa: F401  # fixtures for all
+from tests.support.factories import make_connection, make_interface
+from tests.support.servers import S3Server
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -80,7 +80,7 @@ def clean_surroundings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         monkeypatch.delenv(name)
     yield
-    archiver._storages.clear()
+    engine._storages.clear()
     shutil.rmtree(django_settings.DATA_DIR / "reports", ignore_errors=True)
 
 
@@ -192,6 +192,14 @@ def worker_environment() -> dict[str, str]:
     return os.environ | {"DJANGO_SETTINGS_MODULE": "tests.settings", "DATABASE_URL": address}
 
 
+def new_worker() -> list[str]:
+    """Return the arguments of Celery for a worker with a name of its own.
+
+    RabbitMQ keeps the queue of a name to itself until it has noticed that the worker before, which was killed, is gone.
+    """
+    return ["worker", "--concurrency", "2", "--hostname", f"{uuid.uuid4().hex}@%h"]
+
+
 @pytest.fixture
 def celery_processes() -> list[subprocess.Popen[bytes]]:
     """What `start_celery` has started, in that order."""
@@ -204,13 +212,13 @@ def start_celery(
 ) -> Iterator[Callable[..., Path]]:
     """Return a function that starts a real Celery worker, or beat, on this test's database and returns its log."""
     running = celery_processes
-    roles = {"worker": ["worker", "--concurrency", "2"], "beat": ["beat", "--pidfile="]}
 
     def start(role: str = "worker", **environment: str) -> Path:
         log = tmp_path / f"{role}-{len(running)}.log"
         with log.open("wb") as output:
             process = subprocess.Popen(
-                [sys.executable, "-m", "celery", "--app", "anaphora", *roles[role]]
+                [sys.executable, "-m", "celery", "--app", "anaphora"]
+                + (new_worker() if role == "worker" else ["beat", "--pidfile="])
                 + ["--loglevel", environment.get("LOG_LEVEL", "INFO")],
                 cwd=ROOT,
                 env=worker_environment() | environment,

@@ -5,12 +5,14 @@ import tempfile
 
 os.environ.setdefault("SECRET_KEY", "only for tests")
 os.environ.setdefault("FERNET_KEYS", "the newest key of the tests,an older key of the tests")
-# The worker that a test starts finds its parent's folder and queue here.
-os.environ.setdefault("DATA_DIR", tempfile.mkdtemp(prefix="anaphora-test-"))
+# Each process of the tests has a folder and a queue of its own; the workers that a test starts find their parent's.
+if os.environ.get("ANAPHORA_TEST_OWNER") != os.environ.get("PYTEST_XDIST_WORKER", "main"):
+    os.environ["ANAPHORA_TEST_OWNER"] = os.environ.get("PYTEST_XDIST_WORKER", "main")
+    os.environ["ANAPHORA_TEST_QUEUE"] = f"anaphora-test-{os.getpid()}"
+    os.environ["DATA_DIR"] = tempfile.mkdtemp(prefix="anaphora-test-")
 # Most tests care for bytes, not for what they are, and not for how full the machine's disk is.
 os.environ.setdefault("INGEST_OTHER_TYPES", "*")
 os.environ.setdefault("MIN_FREE_MB", "0")
-os.environ.setdefault("ANAPHORA_TEST_QUEUE", f"anaphora-test-{os.getpid()}")
 
 from anaphora.settings import *  # noqa: F403
 from anaphora.settings import DATA_DIR, DATABASES

@@ -142,10 +142,11 @@ def _start(processes: Processes, credentials: dict[str, str], *, web: int, store
 def _configure(credentials: dict[str, str], endpoint: str) -> None:
     from django.contrib.auth import get_user_model
 
+    from anaphora.deliveries.models import ArchivePolicy
     from anaphora.demo.dashboards import SAMPLES
     from anaphora.reports.models import Dashboard
     from delivery_s3 import interfaces
-    from delivery_s3.models import ArchivePolicy, S3Interface
+    from delivery_s3.models import S3Interface
 
     administrators = get_user_model()
     user, _ = administrators.objects.get_or_create(username=ADMINISTRATOR, is_staff=True, is_superuser=True)
@@ -193,7 +194,7 @@ def _ingest_samples() -> None:
 
 
 def _wait_for_receipts(processes: Processes, seconds: float = 60) -> bool:
-    from delivery_s3.models import Delivery, State
+    from anaphora.deliveries.models import Delivery, State
 
     _say("Waiting for the worker to archive them")
     end = time.monotonic() + seconds
@@ -206,7 +207,7 @@ def _wait_for_receipts(processes: Processes, seconds: float = 60) -> bool:
 
 
 def _print_receipts() -> None:
-    from delivery_s3.models import Delivery, State, diagnosis_of
+    from anaphora.deliveries.models import Delivery, State, diagnosis_of
 
     rows = list(Delivery.objects.select_related("report__dashboard").order_by("report__rendered_at", "pk"))
     bucket = FOLDER / "s3" / BUCKET

@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import PurePath
 
+from anaphora.reports.text_encoding import decode
+
 HEAD = 64 * 1024
 """Bytes from the start of a file that tell its kind."""
 
@@ -44,16 +46,86 @@ DRAWN = frozenset(kind.content_type for kind in (_PDF, _PNG, _JPEG))
 KINDS = {kind.content_type: kind for kind in (_PDF, _PNG, _JPEG, _SVG, _CSV, _XLSX, _HTML, _JSON, _ZIP)}
 
 
+_OTHERS = (
+    (0, b"GIF8", "image/gif"),
+    (8, b"WEBP", "image/webp"),
+    (4, b"ftypavif", "image/avif"),
+    (0, b"II*\0", "image/tiff"),
+    (0, b"MM\0*", "image/tiff"),
+    (0, b"%!PS", "application/postscript"),
+    (0, b"PAR1", "application/vnd.apache.parquet"),
+    (0, b"\x1f\x8b", "application/gzip"),
+    (0, b"{\\rtf", "application/rtf"),
+)
+"""Further kinds, archived and downloaded: at which byte what stands. None of them is shown."""
+
+_IN_ZIP = (
+    (b"xl/", _XLSX.content_type),
+    (b"word/", "application/vnd.openxmlformats-officedocument.wordprocessingml.document"),
+    (b"ppt/", "application/vnd.openxmlformats-officedocument.presentationml.presentation"),
+)
+
+_RISKY = (
+    (b"\x7fELF", "a program for Linux"),
+    (b"\xfe\xed\xfa", "a program for macOS"),
+    (b"\xcf\xfa\xed\xfe", "a program for macOS"),
+    (b"\xce\xfa\xed\xfe", "a program for macOS"),
+    (b"\xca\xfe\xba\xbe", "a program"),
+    (b"#!", "a script"),
+)
+# fmt: off
+_RISKY_ENDINGS = frozenset({
+    ".exe", ".com", ".scr", ".msi", ".bat", ".cmd", ".ps1", ".vbs", ".vbe", ".js", ".jse", ".wsf", ".hta", ".lnk",
+    ".jar", ".apk", ".sh", ".bash", ".py", ".rb", ".pl", ".php",
+})
+# fmt: on
+
+
+def risk(head: bytes, filename: str) -> str:
+    """Return what makes a file one that no renderer makes and that does harm where it is opened; empty for nothing."""
+    found = next((what for begins, what in _RISKY if head.startswith(begins)), "")
+    if head.startswith(b"MZ") and b"\0" in head[:64]:  # a text may begin so too
+        found = "a program for Windows"
+    if not found and PurePath(filename).suffix.lower() in _RISKY_ENDINGS:
+        found = f"a program or script by its name ({PurePath(filename).suffix.lower()})"
+    return found
+
+
 def content_type(head: bytes, filename: str) -> str:
     """Return the content type of a file by its first HEAD bytes.
 
     Of a content that none of KINDS has, the name's ending says what it is, unless it claims one of KINDS.
     """
     found = _kind(head, filename)
-    if found is not None:
+    if found is not None and found is not _ZIP:
         return found.content_type
+    if found is _ZIP:
+        return _in_zip(head)
+    told = next((kind for at, begins, kind in _OTHERS if head.startswith(begins, at)), "")
+    if told:
+        return told
     claimed = mimetypes.guess_type(filename)[0] or UNKNOWN
-    return UNKNOWN if claimed in KINDS else claimed
+    text = _text(head)
+    if text is not None:
+        return claimed if claimed not in KINDS and claimed.startswith(_TEXTUAL) else _plain(text)
+    return UNKNOWN if claimed in KINDS or claimed.startswith("text/") else claimed
+
+
+_TEXTUAL = ("text/", "application/xml", "application/yaml", "application/toml", "application/sql")
+
+
+def _plain(text: str) -> str:
+    return "application/xml" if text.lstrip().startswith("<?xml") else "text/plain"
+
+
+def _in_zip(head: bytes) -> str:
+    # OpenDocument begins with a member "mimetype", stored as it is (OpenDocument 1.2, part 3, 3.3).
+    if head[30:38] == b"mimetype":
+        told = re.match(rb"application/vnd\.oasis\.opendocument\.[a-z-]+", head[38:138])
+        if told:
+            return told[0].decode()
+    names = list(_names_in_zip(head))
+    return next((kind for folder, kind in _IN_ZIP if any(name.startswith(folder) for name in names)), _ZIP.content_type)
 
 
 def ending(content_type: str, filename: str) -> str:
@@ -72,7 +144,7 @@ def _kind(head: bytes, filename: str) -> Kind | None:
         if head.startswith(kind.begins):
             return kind
     if head.startswith(_ZIP.begins):
-        return _XLSX if any(name.startswith(b"xl/") for name in _names_in_zip(head)) else _ZIP
+        return _ZIP
     # A PDF may have up to a kilobyte of something else before its mark (ISO 32000-1, annex H.3.4.1).
     if b"%PDF-" in head[:1024] and b"\0" in head[:HEAD]:
         return _PDF
@@ -99,15 +171,9 @@ def _names_in_zip(head: bytes) -> Iterator[bytes]:
 
 def _text(head: bytes) -> str | None:
     """Return `head` as text, None if it isn't any."""
-    if head.startswith((b"\xff\xfe", b"\xfe\xff")):
-        text = head[: len(head) & ~1].decode("utf-16", "replace")
-    else:
-        try:
-            text = head.decode("utf-8-sig")
-        except UnicodeDecodeError as error:
-            cut_at_the_end = error.start > len(head) - 4 and len(head) >= HEAD
-            text = head[: error.start].decode("utf-8-sig") if cut_at_the_end else head.decode("latin-1")
-    return None if re.search(r"[\x00-\x08\x0b\x0e-\x1f\x7f-\x9f]", text) else text
+    text = decode(head)
+    unreadable = text.count("\ufffd") * 100 > len(text)
+    return None if unreadable or re.search(r"[\x00-\x08\x0b\x0e-\x1a\x1c-\x1f\x7f]", text) else text
 
 
 def _root(text: str) -> str:

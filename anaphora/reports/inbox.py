@@ -13,19 +13,21 @@ idempotent, so a file whose taker died is taken again from `.taking`, and stays 
 import logging
 import os
 import re
+import stat
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
 from django.conf import settings
+from django.db import DatabaseError
 
 from anaphora.reports.ingest import IngestError, ingest
-from anaphora.reports.moments import moment_in
+from anaphora.reports.timestamps import moment_in
 
 logger = logging.getLogger(__name__)
 
@@ -52,6 +54,8 @@ def scan(*, seconds: float = float("inf")) -> Scan:
     """Take in what is complete, for so long; return what was done. Any number may run at the same time."""
     result, end = Scan(), time.monotonic() + seconds
     root = Path(str(settings.INBOX_DIR))
+    if not _own_folders_are_folders(root):
+        return result
     ours = root / TAKING / uuid.uuid4().hex
     for file in _complete(root):
         if time.monotonic() > end:
@@ -68,8 +72,8 @@ def scan(*, seconds: float = float("inf")) -> Scan:
             if taking.exists():
                 raise
             # We were so slow that another took us for dead, and the file over.
-        except IngestError as error:
-            if error.reason.passes:
+        except (IngestError, DatabaseError) as error:
+            if isinstance(error, DatabaseError) or error.reason.passes:
                 # Our own trouble, such as a full disk: it stays where it was, and nothing else would fare better.
                 _move(taking, root / file.parent.name / file.name)
                 logger.warning("The inbox waits: %s", error)
@@ -82,49 +86,95 @@ def scan(*, seconds: float = float("inf")) -> Scan:
     return result
 
 
+# Whoever may write to the inbox may put links there, also in the place of our own folders, at any moment. So every
+# folder below INBOX_DIR is opened by descriptor, part by part, and no part may be a link.
+
+
+@contextmanager
+def _opened(folder: Path, *, create: bool = False) -> Iterator[int]:
+    """Open a folder below INBOX_DIR, or make it; yield its descriptor. Raises OSError for a link."""
+    root = Path(str(settings.INBOX_DIR))
+    descriptor = os.open(root, _FOLDER)
+    try:
+        for part in folder.relative_to(root).parts:
+            if create:
+                with suppress(FileExistsError):
+                    os.mkdir(part, dir_fd=descriptor)  # Path has no mkdir below a descriptor
+            below = os.open(part, _FOLDER | os.O_NOFOLLOW, dir_fd=descriptor)
+            os.close(descriptor)
+            descriptor = below
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+
+
+def _own_folders_are_folders(root: Path) -> bool:
+    for name in (TAKING, TAKEN, REJECTED):
+        with suppress(FileNotFoundError):
+            if not stat.S_ISDIR((root / name).lstat().st_mode):
+                logger.error("The inbox is not read: %s is a link or a file. Remove it.", root / name)
+                return False
+    return True
+
+
+def _entries(folder: Path) -> list[tuple[Path, os.stat_result]]:
+    """Return what is in a folder, links as links. Nothing if it is gone, or can't be read, which is logged."""
+    found = []
+    try:
+        with _opened(folder) as descriptor, os.scandir(descriptor) as entries:
+            for entry in entries:
+                with suppress(OSError):  # somebody else has it
+                    found.append((folder / entry.name, entry.stat(follow_symlinks=False)))
+    except FileNotFoundError:
+        pass  # another taker's tidying removed it
+    except OSError as error:
+        logger.warning("The inbox passes over the folder %r: %s", str(folder), error.strerror)
+    return found
+
+
 def _complete(root: Path) -> Iterator[Path]:
     """Yield the files that nobody is writing any more, those of dead takers first, one folder at a time."""
     now = time.time()
     given_up = [folder for taker in _folders(root / TAKING) for folder in _folders(taker)]
     for folder in [*given_up, *_folders(root)]:
         left = TAKER_IS_DEAD.total_seconds() if folder in given_up else settings.INBOX_SETTLE_SECONDS
-        for entry in _entries(folder):
-            if _UNFINISHED.fullmatch(entry.name):
+        for file, found in _entries(folder):
+            if _UNFINISHED.fullmatch(file.name) or not stat.S_ISREG(found.st_mode):
                 continue
-            try:
-                found = entry.stat(follow_symlinks=False)
-                regular = entry.is_file(follow_symlinks=False)
-            except OSError:
-                continue  # somebody else has it
             # Of the two times the latter also changes by a rename, and can't be set by whoever copies.
-            if regular and now - max(found.st_mtime, found.st_ctime) >= left:
-                yield Path(entry.path)
+            if now - max(found.st_mtime, found.st_ctime) >= left:
+                yield file
 
 
-def _folders(root: Path) -> list[Path]:
-    # A link would lead whoever may write here to what only we may read.
-    folders = (each for each in _entries(root) if each.is_dir(follow_symlinks=False))
-    return sorted(Path(each.path) for each in folders if not each.name.startswith("."))
-
-
-def _entries(folder: Path) -> Iterator[os.DirEntry[str]]:
-    """Yield what lies in a folder; nothing if it isn't there, as when another taker's tidying removed it."""
-    with suppress(FileNotFoundError), os.scandir(folder) as entries:
-        yield from entries
+def _folders(folder: Path) -> list[Path]:
+    found = [path for path, facts in _entries(folder) if stat.S_ISDIR(facts.st_mode)]
+    return sorted(path for path in found if not path.name.startswith("."))
 
 
 def _claim(file: Path, ours: Path) -> Path | None:
-    """Move a file to where it is ours alone; return where, None if somebody else was quicker."""
+    """Move a file to where it is ours alone; return where, None if somebody else was quicker or it can't be moved."""
     try:
         return _rename(file, ours / file.parent.name / file.name)
     except FileNotFoundError:
+        return None
+    except OSError as error:
+        logger.warning("The inbox passes over %r: %s", str(file), error.strerror)
         return None
 
 
 def _take(file: Path) -> None:
     try:
-        with open(file, "rb", opener=_no_link) as source:  # Path.open() takes no opener
-            written = datetime.fromtimestamp(os.fstat(source.fileno()).st_mtime, UTC)
+        with _opened(file.parent) as folder:
+            # Not blocking, as a pipe in the file's place would for ever.
+            descriptor = os.open(file.name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
+        with open(descriptor, "rb") as source:  # noqa: PTH123  # of a descriptor
+            facts = os.fstat(source.fileno())
+            if not stat.S_ISREG(facts.st_mode):
+                raise IngestError("file", "It is no file.")
+            written = datetime.fromtimestamp(facts.st_mtime, UTC)
             ingest(
                 source=source,
                 filename=file.name,
@@ -137,28 +187,35 @@ def _take(file: Path) -> None:
         raise IngestError("file", f"The file can't be read: {error.strerror}.") from error
 
 
-def _no_link(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NOFOLLOW)
-
-
 def _reject(root: Path, file: Path, error: IngestError) -> None:
     target = _move(file, root / REJECTED / file.parent.name / file.name)
-    # Names have 255 bytes at most.
-    reason = target.with_name(target.name.encode()[:240].decode(errors="ignore") + ".reason.txt")
-    reason.write_text(f"{error.field}: {error}\n")
-    logger.warning("The inbox refused %s/%s: %s", file.parent.name, file.name, error)
+    # Names have 255 bytes at most, and need not be UTF-8.
+    stem = os.fsdecode(os.fsencode(target.name)[:220])
+    reason = f"{error.field}: {error}\n".encode(errors="backslashreplace")
+    with _opened(target.parent) as folder:
+        for name in (f"{stem}.reason.txt", f"{stem}.{time.time_ns()}.reason.txt"):
+            # What is there already is left alone: it may be a link to something else.
+            with suppress(FileExistsError):
+                created = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644, dir_fd=folder)
+                with open(created, "wb") as text:  # noqa: PTH123  # of a descriptor
+                    text.write(reason)
+                break
+    logger.warning("The inbox refused %r of %r: %s", file.name, file.parent.name, error)
 
 
 def _put_away(root: Path, file: Path) -> None:
-    if settings.INBOX_KEEP_DAYS:
-        os.utime(_move(file, root / TAKEN / file.parent.name / file.name))
-    else:
-        file.unlink()
+    if not settings.INBOX_KEEP_DAYS:
+        with _opened(file.parent) as folder:
+            os.unlink(file.name, dir_fd=folder)  # Path has no unlink below a descriptor
+        return
+    kept = _move(file, root / TAKEN / file.parent.name / file.name)
+    with _opened(kept.parent) as folder:
+        os.utime(kept.name, dir_fd=folder, follow_symlinks=False)
 
 
 def _move(file: Path, to: Path) -> Path:
     """Move a file, into a folder of its own if there is one of that name already; return where it is now."""
-    if to.exists():
+    if os.path.lexists(to):
         to = to.parent / str(time.time_ns()) / to.name
     return _rename(file, to)
 
@@ -170,21 +227,26 @@ def _rename(file: Path, to: Path) -> Path:
     """
     while True:
         try:
-            to.parent.mkdir(parents=True, exist_ok=True)
-            return file.rename(to)
+            with _opened(file.parent) as source, _opened(to.parent, create=True) as target:
+                os.rename(file.name, to.name, src_dir_fd=source, dst_dir_fd=target)  # likewise
+                return to
         except FileNotFoundError:
-            if not file.exists():
+            if not os.path.lexists(file):
                 raise
 
 
 def _forget_old(taken: Path) -> None:
     """Remove what was taken in long enough ago."""
     oldest = time.time() - timedelta(days=settings.INBOX_KEEP_DAYS).total_seconds()
-    for folder, _, names in os.walk(taken):
-        for name in names:
-            with suppress(FileNotFoundError):  # another taker removed it
-                if (file := Path(folder, name)).stat().st_mtime < oldest:
-                    file.unlink()
+    try:
+        with _opened(taken) as top:
+            for _, _, names, folder in os.fwalk(".", dir_fd=top):
+                for name in names:
+                    with suppress(FileNotFoundError):  # another taker removed it
+                        if os.stat(name, dir_fd=folder, follow_symlinks=False).st_mtime < oldest:
+                            os.unlink(name, dir_fd=folder)
+    except FileNotFoundError:
+        return
     _remove_empty(taken)
 
 
@@ -192,5 +254,5 @@ def _remove_empty(folder: Path) -> None:
     """Remove what is empty in a folder, and it; whoever puts something in at the same moment wins."""
     for each in _folders(folder):
         _remove_empty(each)
-    with suppress(OSError):
-        folder.rmdir()
+    with suppress(OSError), _opened(folder.parent) as parent:
+        os.rmdir(folder.name, dir_fd=parent)

@@ -22,10 +22,12 @@ from typing import BinaryIO
 from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
+from django.utils import timezone
 
 from anaphora.reports import content_types
 from anaphora.reports.models import Dashboard, Report
 from anaphora.reports.signals import report_ingested
+from anaphora.reports.timestamps import is_plausible
 
 _CHUNK = 1024 * 1024
 
@@ -119,7 +121,16 @@ def _accepted_type(head: bytes, filename: str) -> str:
         raise IngestError("file", "The file is empty: the rendering may have failed; render it again.")
     found = content_types.content_type(head, filename)
     others = settings.INGEST_OTHER_TYPES
-    if found in content_types.KINDS or found in others or "*" in others:
+    if found in content_types.KINDS or found in others:
+        return found
+    if risk := content_types.risk(head, filename):
+        raise IngestError(
+            "file",
+            f"The file is {risk}, which no report is. If it is to be archived all the same, name its type, {found}, in "
+            "INGEST_OTHER_TYPES.",
+            Reason.UNSUPPORTED,
+        )
+    if "*" in others:
         return found
     kinds = ", ".join(sorted({kind.endings[0][1:].upper() for kind in content_types.KINDS.values()}))
     raise IngestError(
@@ -167,10 +178,14 @@ def _instant(rendered_at: datetime) -> datetime:
             "rendered_at",
             f"{rendered_at.isoformat()} has no time zone: add one, as in {rendered_at.isoformat()}+00:00 or …Z.",
         )
-    try:
-        return rendered_at.astimezone(UTC).replace(microsecond=0)
-    except OverflowError as error:
-        raise IngestError("rendered_at", f"{rendered_at.isoformat()} lies outside the calendar.") from error
+    # Compared before it is converted: the calendar's ends are in no other time zone.
+    if not is_plausible(rendered_at, timezone.now()):
+        raise IngestError(
+            "rendered_at",
+            f"{rendered_at.isoformat()} is not between 1970 and one day from now: check the date, and the clock of "
+            "the machine that rendered the report.",
+        )
+    return rendered_at.astimezone(UTC).replace(microsecond=0)
 
 
 def _plain_name(filename: str) -> str:

@@ -1,6 +1,7 @@
 """Upload in the admin: several files, each by a request of its own, so that each has its progress and its fate."""
 
 import json
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, BinaryIO, cast
 from zoneinfo import ZoneInfo
@@ -14,15 +15,19 @@ from django.utils.text import slugify
 
 from anaphora.reports.ingest import IngestError, ingest
 from anaphora.reports.models import Dashboard
-from anaphora.reports.moments import moment_in
+from anaphora.reports.timestamps import moment_in
+from anaphora.reports.upload_handler import refusal
+
+MOST_GUESSES = 1000
+"""Files that are asked for at once. Each name is compared with each dashboard's."""
 
 
-def page(request: HttpRequest, context: dict[str, Any]) -> HttpResponse:
-    """Show the page; take one file in on POST."""
+def page(request: HttpRequest, context: dict[str, Any], *, notice: Callable[[], str]) -> HttpResponse:
+    """Show the page; take one file in on POST, and say with it what `notice` has to say of what comes next."""
     if not request.user.has_perm("reports.add_report"):
         raise PermissionDenied
     if request.method == "POST":
-        return _take_in(request)
+        return _take_in(request, notice)
     zone = settings.TIME_ZONE
     context |= {"dashboards": Dashboard.objects.all(), "zone": zone, "title": "Upload reports"}
     return render(request, "admin/reports/report/upload.html", context)
@@ -37,11 +42,13 @@ def guess(request: HttpRequest) -> HttpResponse:
     guesses = []
     try:
         files = [
-            (str(file["name"]), datetime.fromtimestamp(float(file["modified"]), UTC))
+            (str(file["name"])[:255], datetime.fromtimestamp(float(file["modified"]), UTC).astimezone(zone))
             for file in json.loads(request.body)
         ]
-    except (ValueError, TypeError, LookupError, OverflowError, OSError):
+    except (ValueError, TypeError, LookupError, OverflowError, OSError, RecursionError):
         return HttpResponseBadRequest("Send a list of objects, each with a name and when it was modified.")
+    if len(files) > MOST_GUESSES:
+        return HttpResponseBadRequest(f"Ask for {MOST_GUESSES} files at the most.")
     for name, modified in files:
         moment = (moment_in(name, zone) or modified).astimezone(zone)
         guesses.append({"dashboard": _dashboard(name, slugs), "rendered_at": moment.strftime("%Y-%m-%dT%H:%M:%S")})
@@ -55,9 +62,11 @@ def _dashboard(name: str, slugs: list[str]) -> str:
     return max(found, key=len) if found else (slugs[0] if len(slugs) == 1 else "")
 
 
-def _take_in(request: HttpRequest) -> HttpResponse:
+def _take_in(request: HttpRequest, notice: Callable[[], str]) -> HttpResponse:
     try:
         file = request.FILES.get("file")
+        if refused := refusal(request):
+            raise refused
         if file is None:
             raise IngestError("file", "Choose a file.")
         taken = ingest(
@@ -69,7 +78,8 @@ def _take_in(request: HttpRequest) -> HttpResponse:
     except IngestError as error:
         return JsonResponse({"field": error.field, "problem": str(error)}, status=507 if error.reason.passes else 422)
     address = reverse("admin:reports_report_change", args=[taken.report.pk])
-    return JsonResponse({"created": taken.created, "url": address, "report": str(taken.report)})
+    answer = {"created": taken.created, "url": address, "report": str(taken.report), "notice": notice()}
+    return JsonResponse(answer)
 
 
 def _moment(text: str) -> datetime:

@@ -99,11 +99,17 @@ CONF
   nohup radosgw -c "$conf" -n client.rgw -f >"$folder/rgw.out" 2>&1 &
   echo $! >"$folder/rgw.pid"
   wait_for "The gateway" curl -sf -o /dev/null "http://127.0.0.1:$port/"
-  # One more gateway with the token service: it makes the first one's answer to a wrong secret another.
-  nohup radosgw -c "$conf" -n client.rgw -f --rgw-frontends "beast endpoint=127.0.0.1:$((port + 2))" \
-    --rgw-s3-auth-use-sts true --rgw-sts-key the-key-of-tests --admin-socket "$folder/sts.asok" \
-    --log-file "$folder/sts.log" >"$folder/sts.out" 2>&1 &
-  echo $! >"$folder/sts.pid"
+  # One more gateway with the token service: it makes the first one's answer to a wrong secret another. Two gateways
+  # that prepare their pools at the same time now and then crash, so one that ended is started again.
+  for attempt in 1 2 3; do
+    nohup radosgw -c "$conf" -n client.rgw -f --rgw-frontends "beast endpoint=127.0.0.1:$((port + 2))" \
+      --rgw-s3-auth-use-sts true --rgw-sts-key the-key-of-tests --admin-socket "$folder/sts.asok" \
+      --log-file "$folder/sts.log" >"$folder/sts.out" 2>&1 &
+    echo $! >"$folder/sts.pid"
+    while kill -0 "$!" 2>/dev/null && ! curl -sf -o /dev/null "http://127.0.0.1:$((port + 2))/"; do sleep 0.1; done
+    sleep 1
+    if kill -0 "$!" 2>/dev/null; then break; fi
+  done
   wait_for "The gateway with the token service" curl -sf -o /dev/null "http://127.0.0.1:$((port + 2))/"
   for name in owner writer; do
     radosgw-admin -c "$conf" -n client.rgw user create --uid=$name --display-name=$name \

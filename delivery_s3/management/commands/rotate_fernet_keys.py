@@ -2,12 +2,13 @@
 
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 
+from anaphora import commands
 from delivery_s3.interfaces import reencrypt_secrets
 
 
-class Command(BaseCommand):
+class Command(commands.Command):
     """To run after a new key was put first into FERNET_KEYS; the old keys may go once this succeeded."""
 
     help = "Re-encrypts every stored secret with the first key of FERNET_KEYS."

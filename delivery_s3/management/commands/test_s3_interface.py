@@ -3,13 +3,14 @@
 import json
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 
+from anaphora import commands
 from delivery_s3 import interfaces
 from delivery_s3.models import S3Interface
 
 
-class Command(BaseCommand):
+class Command(commands.Command):
     """The same test that the page runs, with the same record of its result."""
 
     help = "Tests a saved S3 interface with a real write and records the result. Exits 0 if it passes, 1 otherwise."

@@ -54,12 +54,14 @@ document.addEventListener("DOMContentLoaded", () => {
   let filledRegion = null;
   let filledEndpoint = null;
 
-  function applyPreset() {
+  function applyPreset(event) {
     const preset = presets[provider.value];
     if (!preset || !region || !endpoint) return;
     region.placeholder = preset.region_example;
     endpoint.placeholder = preset.endpoint_example || "stays empty for AWS S3";
-    if (region.value === "" || region.value === filledRegion) {
+    // A region from which an endpoint was made is that provider's own.
+    const foreign = event?.target === provider && endpoint.value !== "" && endpoint.value === filledEndpoint;
+    if (region.value === "" || region.value === filledRegion || foreign) {
       region.value = filledRegion = preset.region_default;
     }
     if (endpoint.value === "" || endpoint.value === filledEndpoint) {
@@ -128,9 +130,15 @@ document.addEventListener("DOMContentLoaded", () => {
     } else {
       verdict.innerHTML = line.verdict;
       markFields([line.field]);
-      say("");
-      verdict.focus({ preventScroll: true });
+      showVerdict();
     }
+  }
+
+  // Last, when the groups of the form that it opens have their height.
+  function showVerdict() {
+    say("");
+    verdict.focus({ preventScroll: true });
+    verdict.scrollIntoView({ block: "center" });
   }
 
   async function readLines(body) {
@@ -145,6 +153,12 @@ document.addEventListener("DOMContentLoaded", () => {
     }
   }
 
+  // Signing in again in another tab makes the form's token worthless; the new one is in the cookie.
+  function renewToken() {
+    const token = document.cookie.match(/(?:^|; )csrftoken=([^;]+)/);
+    if (token) form.querySelector("[name=csrfmiddlewaretoken]").value = token[1];
+  }
+
   async function test() {
     running = new AbortController();
     run.disabled = true;
@@ -154,13 +168,15 @@ document.addEventListener("DOMContentLoaded", () => {
     markFields([]);
     say("Testing…");
     try {
+      renewToken();
       const request = { method: "POST", body: new FormData(form), signal: running.signal };
       const answer = await fetch(section.dataset.url, request);
       if (answer.status === 422) {
         verdict.innerHTML = await answer.text();
         markFields([...verdict.querySelectorAll("[data-at]")].map((line) => line.dataset.at));
-        say("");
-        verdict.focus({ preventScroll: true });
+        showVerdict();
+      } else if (answer.redirected || answer.status === 403) {
+        say("You are no longer signed in, or may no longer test. Sign in again in another tab, then test again: what you typed stays here.");
       } else if (answer.ok) {
         await readLines(answer.body);
       } else {

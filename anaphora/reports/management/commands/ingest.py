@@ -7,12 +7,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 
+from anaphora import commands
 from anaphora.reports.ingest import Ingested, IngestError, ingest
 
 
-class Command(BaseCommand):
+class Command(commands.Command):
     """Takes every file that it can; those that it can't are named, and make the exit status 1."""
 
     help = "Takes rendered files in as reports of a dashboard, which is created if need be."
@@ -77,13 +78,14 @@ class Command(BaseCommand):
             "sha256": report.sha256,
         }
         word = "new" if result.created else "known"
-        self.stdout.write(json.dumps(facts) if as_json else f"{word:5}  {report.pk}  {report}  {report.filename}")
+        line = f"{word:5}  {report.pk}  {report}  {report.filename}"
+        self.stdout.write(json.dumps(facts) if as_json else commands.one_line(line))
 
     def _print_error(self, name: str, error: IngestError, *, as_json: bool) -> None:
         if as_json:
             self.stdout.write(json.dumps({"file": name, "error": str(error), "field": error.field}))
         else:
-            self.stderr.write(f"{name}: {error.field}: {error}")
+            self.stderr.write(commands.one_line(f"{name}: {error.field}: {error}"))
 
 
 def _instant(text: str) -> datetime:

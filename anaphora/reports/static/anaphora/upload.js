@@ -11,6 +11,7 @@ document.addEventListener("DOMContentLoaded", () => {
   const summary = document.getElementById("upload-summary");
   const token = form.querySelector("[name=csrfmiddlewaretoken]").value;
   const rows = [];
+  let notice = "";
 
   function cell(row, ...content) {
     const made = row.insertCell();
@@ -50,7 +51,7 @@ document.addEventListener("DOMContentLoaded", () => {
       rows.push({ file, dashboard, moment, state: cell(row, "ready"), done: false });
     });
     list.hidden = false;
-    summary.textContent = `${rows.length} files. Check dashboards and times, then upload.`;
+    summary.textContent = `${rows.length} ${rows.length === 1 ? "file" : "files"}. Check dashboards and times, then upload.`;
   }
 
   function send(row) {
@@ -78,6 +79,7 @@ document.addEventListener("DOMContentLoaded", () => {
           link.textContent = answer.created ? "taken in" : "was there already";
           row.state.replaceChildren(link);
           row.done = true;
+          notice = answer.notice;
           row.dashboard.disabled = row.moment.disabled = true;
         } else {
           const note = document.createElement("span");
@@ -100,7 +102,7 @@ document.addEventListener("DOMContentLoaded", () => {
     button.disabled = true;
     for (const row of rows.filter((each) => !each.done)) {
       await send(row);
-      summary.textContent = `${rows.filter((each) => each.done).length} of ${rows.length} taken in.`;
+      summary.textContent = `${rows.filter((each) => each.done).length} of ${rows.length} taken in. ${notice}`;
     }
     button.disabled = false;
   });

@@ -1,0 +1,54 @@
+"""What all admin pages share: the site's titles, the marks, and pages that are only ever looked at."""
+
+from typing import TypeVar
+
+from django.contrib import admin
+from django.db.models import Model
+from django.http import HttpRequest
+from django.template.defaultfilters import filesizeformat
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+
+T = TypeVar("T", bound=Model)
+
+admin.site.site_title = admin.site.site_header = "Anaphora archive"
+admin.site.index_title = "Reports and where they go"
+admin.site.site_url = None  # there is no other site to view
+# The tables need the width; the header leads to the pages of every day.
+admin.site.enable_nav_sidebar = False
+
+
+def mark(kind: str, text: str, *, title: str = "") -> SafeString:
+    """Return a small coloured label; its word says all that its colour says."""
+    return format_html('<span class="mark mark-{}" title="{}">{}</span>', kind, title, text)
+
+
+def counted(number: int, one: str, many: str) -> str:
+    """Return a number with its noun: `1 delivery`, `1,200 deliveries`."""
+    return f"{number:,} {one if number == 1 else many}"
+
+
+def exact_size(size: int) -> str:
+    """Return a size to the byte, and as people read it where that says something else."""
+    exact = counted(size, "byte", "bytes")
+    return exact if size < 1024 else f"{exact} ({filesizeformat(size)})"
+
+
+class ReadOnlyAdmin(admin.ModelAdmin[T]):
+    """Pages of what is only ever looked at: nobody adds, changes or deletes it here, whatever they may elsewhere."""
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        """Nobody: the program alone writes these rows."""
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: T | None = None) -> bool:
+        """Nobody: evidence stays as it is."""
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: T | None = None) -> bool:
+        """Nobody: evidence stays."""
+        return False
+
+    def get_readonly_fields(self, request: HttpRequest, obj: T | None = None) -> list[str]:
+        """All of them."""
+        return [name for _, options in self.fieldsets or [] for name in options["fields"]]  # type: ignore[misc]

@@ -1,0 +1,252 @@
+"""The administrator's pages of policies and deliveries; those of reports are in `report_admin`.
+
+They show and check; the work is elsewhere.
+"""
+
+from datetime import datetime
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.shortcuts import render
+from django.urls import URLPattern, path, reverse
+from django.utils import timezone
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django_celery_beat.models import ClockedSchedule, IntervalSchedule, SolarSchedule
+from kombu.exceptions import OperationalError
+
+from anaphora.admin_site import ReadOnlyAdmin, counted, exact_size, mark
+from anaphora.deliveries import heartbeat, policies, queue, schedules, tasks
+from anaphora.deliveries.models import ArchivePolicy, Delivery, Role, State, diagnosis_of
+from anaphora.deliveries.report_admin import ReportAdmin
+from anaphora.reports.models import Report
+from delivery_s3.diagnoses import CATALOGUE, Diagnosis
+from delivery_s3.models import S3Interface
+
+admin.site.register(Report, ReportAdmin)
+
+# Beat's pages show what a policy can use; these kinds of schedule it can't.
+admin.site.unregister([ClockedSchedule, IntervalSchedule, SolarSchedule])
+
+
+@admin.register(ArchivePolicy)
+class ArchivePolicyAdmin(admin.ModelAdmin[ArchivePolicy]):
+    """Which dashboards go where."""
+
+    list_display = ["name", "interface", "chosen", "when", "next_run", "enabled"]
+    list_filter = ["enabled", "interface"]
+    list_select_related = ["interface", "schedule"]
+    search_fields = ["name"]
+    autocomplete_fields = ["dashboards"]
+    fields = ["name", "interface", "dashboards", "schedule", "next_run", "enabled"]
+    readonly_fields = ["next_run"]
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[ArchivePolicy]:
+        """Bring the dashboards along."""
+        return super().get_queryset(request).prefetch_related("dashboards")
+
+    def formfield_for_foreignkey(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
+        """Say what no schedule means."""
+        if db_field.name == "schedule":
+            kwargs["empty_label"] = "as soon as rendered"
+        return super().formfield_for_foreignkey(db_field, request, **kwargs)
+
+    @admin.display(description="dashboards")
+    def chosen(self, policy: ArchivePolicy) -> str:
+        """Name the dashboards."""
+        return ", ".join(str(dashboard) for dashboard in policy.dashboards.all()) or "all"
+
+    @admin.display(description="when")
+    def when(self, policy: ArchivePolicy) -> str:
+        """Name the schedule in words."""
+        schedule = policy.schedule
+        return str(schedule.human_readable) if schedule else "as soon as rendered"
+
+    @admin.display(description="next run")
+    def next_run(self, policy: ArchivePolicy) -> str:
+        """Show when the schedule is due next, in its own time zone and in UTC."""
+        if policy.schedule is None:
+            return "-"
+        due = schedules.next_run(policy.schedule, timezone.now()) if policy.enabled else None
+        if due is None:
+            return "never"
+        there = due.astimezone(ZoneInfo(str(policy.schedule.timezone)))
+        return f"{there:%d %b %Y %H:%M} {policy.schedule.timezone} ({due:%H:%M} UTC)"
+
+    def get_urls(self) -> list[URLPattern]:
+        """Add the address of the backfill."""
+        view = self.admin_site.admin_view(self.backfill_view)
+        return [path("<int:pk>/backfill/", view, name="deliveries_archivepolicy_backfill"), *super().get_urls()]
+
+    def backfill_view(self, request: HttpRequest, pk: int) -> HttpResponse:
+        """Say what is missing; on POST have it made; show how far it is."""
+        policy = self.get_object(request, str(pk))
+        if policy is None or not self.has_change_permission(request, policy):
+            raise PermissionDenied
+        if request.method == "POST":
+            try:
+                tasks.backfill.delay(policy.pk)
+                self.log_change(request, policy, "Backfill started.")
+            except (OperationalError, OSError):
+                messages.error(
+                    request,
+                    "Nothing was started: the message broker (CELERY_BROKER_URL) doesn't answer. Start it and try "
+                    "again, or run manage.py backfill, which needs none.",
+                )
+            return HttpResponseRedirect(request.path)
+        outlook = policies.outlook(policy)
+        left = outlook.remaining
+        context = self.admin_site.each_context(request) | {
+            "minutes_left": 1 + int(left.total_seconds() // 60) if left else None,
+            "title": f"Backfill: {policy}",
+            "opts": self.opts,
+            "policy": policy,
+            "outlook": outlook,
+        }
+        return render(request, "admin/deliveries/archivepolicy/backfill.html", context)
+
+
+WAITING = {
+    State.PENDING.value: "It waits for its turn.",
+    State.SENDING.value: "It is being uploaded.",
+}
+"""What a delivery with nothing in its way is doing."""
+
+
+def _in_the_way(interface: S3Interface) -> tuple[Diagnosis | None, str]:
+    """Return what keeps all deliveries to an interface waiting, with its detail; None where nothing does."""
+    if not interface.enabled:
+        return CATALOGUE["interface_disabled"], ""
+    if diagnosis := diagnosis_of(interface):
+        return diagnosis, interface.detail
+    worker = next((each for each in heartbeat.missing() if each.role is Role.WORKER), None)
+    return (worker.diagnosis, f"{worker}.") if worker else (None, "")
+
+
+@admin.register(Delivery)
+class DeliveryAdmin(ReadOnlyAdmin[Delivery]):
+    """The queue and the receipts, to read. A failed delivery can be retried."""
+
+    list_display = ["rendered_at", "dashboard", "interface", "marked_state", "integrity", "delivered_at", "problem"]
+    list_filter = ["state", "interface", "integrity", "report__dashboard"]
+    list_select_related = ["report__dashboard", "interface"]
+    list_display_links = ["rendered_at", "marked_state"]
+    list_per_page = 50
+    show_full_result_count = False
+    search_fields = ["object_key", "report__filename", "report__sha256", "report__dashboard__slug"]
+    search_help_text = "Object key, file name, SHA-256 or dashboard."
+    actions = ["retry", "cancel"]
+    fieldsets = [
+        (None, {"fields": ["report_link", "interface_link", "marked_state", "explanation"]}),
+        (
+            "Receipt",
+            {
+                "fields": [
+                    "delivered_at",
+                    "object_key",
+                    "version_id",
+                    "etag",
+                    "sha256",
+                    "exact_size",
+                    "integrity",
+                    "retain_until",
+                ]
+            },
+        ),
+        ("Queue", {"fields": ["attempts", "due_at", "leased_until"]}),
+    ]
+
+    def get_fieldsets(self, request: HttpRequest, obj: Delivery | None = None) -> Any:
+        """Leave out what is in the way of a delivery that is done."""
+        fieldsets = super().get_fieldsets(request, obj)
+        if obj is None or obj.state != State.DELIVERED:
+            return fieldsets
+        return [
+            (title, {**options, "fields": [name for name in options["fields"] if name != "explanation"]})
+            for title, options in fieldsets
+        ]
+
+    def has_operate_permission(self, request: HttpRequest) -> bool:
+        """Whoever could change deliveries, were there anything to change, may retry and cancel them."""
+        return request.user.has_perm("deliveries.change_delivery")
+
+    @admin.display(description="rendered at", ordering="report__rendered_at")
+    def rendered_at(self, delivery: Delivery) -> datetime:
+        """Show which report of its dashboard it is."""
+        return delivery.report.rendered_at
+
+    @admin.display(description="dashboard", ordering="report__dashboard__slug")
+    def dashboard(self, delivery: Delivery) -> SafeString:
+        """Name the dashboard and lead to the report."""
+        address = reverse("admin:reports_report_change", args=[delivery.report_id])
+        return format_html('<a href="{}">{}</a>', address, delivery.report.dashboard)
+
+    @admin.display(description="report", ordering="report__rendered_at")
+    def report_link(self, delivery: Delivery) -> SafeString:
+        """Lead to the report."""
+        address = reverse("admin:reports_report_change", args=[delivery.report_id])
+        return format_html('<a href="{}">{}</a>', address, delivery.report)
+
+    @admin.display(description="interface")
+    def interface_link(self, delivery: Delivery) -> SafeString:
+        """Lead to the interface."""
+        address = reverse("admin:delivery_s3_s3interface_change", args=[delivery.interface_id])
+        return format_html('<a href="{}">{}</a>', address, delivery.interface)
+
+    @admin.display(description="state", ordering="state")
+    def marked_state(self, delivery: Delivery) -> str:
+        """Show the state as a mark."""
+        return mark(delivery.state, delivery.state)
+
+    @admin.display(description="size")
+    def exact_size(self, delivery: Delivery) -> str:
+        """Show the size to the byte."""
+        return "-" if delivery.size is None else exact_size(delivery.size)
+
+    @admin.display(description="what is in the way", ordering="diagnosis")
+    def problem(self, delivery: Delivery) -> str:
+        """Name the diagnosis."""
+        diagnosis = diagnosis_of(delivery)
+        return diagnosis.title if diagnosis else ""
+
+    @admin.display(description="what is in the way")
+    def explanation(self, delivery: Delivery) -> str:
+        """Explain the diagnosis and what to do."""
+        diagnosis, detail = diagnosis_of(delivery), delivery.detail
+        if diagnosis is None and delivery.state == State.PENDING:
+            diagnosis, detail = _in_the_way(delivery.interface)
+        if diagnosis is None:
+            return WAITING.get(delivery.state, "-")
+        text = format_html(
+            "<strong>{}</strong><p>{}</p><p>{}</p>", diagnosis.title, diagnosis.meaning, diagnosis.remedy
+        )
+        return text + format_html("<p><code>{}</code></p>", detail) if detail else text
+
+    @admin.action(description="Retry failed deliveries", permissions=["operate"])
+    def retry(self, request: HttpRequest, queryset: QuerySet[Delivery]) -> None:
+        """Make the chosen ones that failed due again."""
+        failed = list(queryset.filter(state=State.FAILED))
+        count = queue.retry(failed)
+        for delivery in failed:
+            self.log_change(request, delivery, "Retried.")
+        for interface_id in {delivery.interface_id for delivery in failed}:
+            tasks.request_delivery(interface_id)
+        self.message_user(
+            request, f"Due again: {counted(count, 'delivery', 'deliveries')}." if count else "None of these had failed."
+        )
+
+    @admin.action(description="Cancel undelivered deliveries", permissions=["operate"])
+    def cancel(self, request: HttpRequest, queryset: QuerySet[Delivery]) -> None:
+        """Give the chosen ones up that are neither delivered nor being sent."""
+        given_up = list(queryset.filter(state__in=[State.PENDING, State.FAILED]))
+        for delivery in given_up:
+            self.log_change(request, delivery, f"Cancelled: {delivery}.")
+        count = queue.cancel(given_up)
+        self.message_user(
+            request,
+            f"Cancelled: {counted(count, 'delivery', 'deliveries')}." if count else "None of these could be cancelled.",
+        )

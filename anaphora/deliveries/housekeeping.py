@@ -1,0 +1,80 @@
+"""Housekeeping: the removal of local copies that are safely archived.
+
+A local copy is removed only when its dashboard says after how many days, and every delivery app that should store the
+report has, with at least HOUSEKEEPING_INTEGRITY. The report's row stays, and so does the way to its bytes, through
+the store.
+"""
+
+import logging
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from django.conf import settings
+
+from anaphora.deliveries import archives
+from anaphora.reports.models import Dashboard, Report
+
+logger = logging.getLogger(__name__)
+
+BATCH = 500
+
+
+@dataclass
+class Tidied:
+    """What one run removed, or would."""
+
+    reports: int = 0
+    bytes: int = 0
+    unsafe: int = 0
+    """Reports old enough by their rendering, and kept because they aren't safely archived long enough."""
+
+
+def tidy(now: datetime, *, dry_run: bool = False) -> Tidied:
+    """Remove the local copies whose time has come; `now` is aware."""
+    done = Tidied()
+    if not dry_run:
+        _remove_interrupted_uploads(now)
+    for dashboard in Dashboard.objects.filter(keep_local_days__isnull=False):
+        keep = timedelta(days=dashboard.keep_local_days or 0)
+        for reports in _batches(dashboard, now - keep):
+            safe = archives.safe_since([report.pk for report in reports], settings.HOUSEKEEPING_INTEGRITY)
+            for report in reports:
+                since = safe.get(report.pk)
+                if since is None or since + keep > now:
+                    done.unsafe += 1
+                    continue
+                done.reports += 1
+                done.bytes += report.size
+                if not dry_run:
+                    _remove(report)
+    return done
+
+
+def _batches(dashboard: Dashboard, before: datetime) -> Iterator[list[Report]]:
+    """Yield the reports that have a local copy and came in early enough, in batches."""
+    rows = Report.objects.filter(dashboard=dashboard, ingested_at__lte=before).exclude(file="").order_by("pk")
+    last = None
+    while True:
+        found = list((rows if last is None else rows.filter(pk__gt=last)).select_related("dashboard")[:BATCH])
+        if not found:
+            return
+        yield found
+        last = found[-1].pk
+
+
+def _remove_interrupted_uploads(now: datetime) -> None:
+    """Remove what web servers that were killed left of uploads; nobody uploads for a day."""
+    for file in Path(settings.FILE_UPLOAD_TEMP_DIR).iterdir():
+        with suppress(FileNotFoundError):  # an upload, or what was fetched to be looked at, came to its end
+            if file.stat().st_mtime < (now - timedelta(days=1)).timestamp():
+                file.unlink()
+
+
+def _remove(report: Report) -> None:
+    # First the file: should this process die in between, the next run finds it gone and goes on.
+    report.local_path.unlink(missing_ok=True)
+    Report.objects.filter(pk=report.pk).update(file="")
+    logger.info("Removed the local copy of %s, which is safely archived", report)

@@ -1,0 +1,52 @@
+"""`manage.py backfill`: make the missing deliveries of a policy."""
+
+import sys
+import time
+from typing import Any
+
+from django.core.management.base import CommandError, CommandParser
+from django.template.defaultfilters import filesizeformat
+
+from anaphora import commands
+from anaphora.deliveries import policies, tasks
+from anaphora.deliveries.models import ArchivePolicy
+
+
+class Command(commands.Command):
+    """Makes deliveries only: workers, or `deliver_due`, deliver them, behind fresh reports.
+
+    It may be stopped and begun again.
+    """
+
+    help = "Creates the missing deliveries of a policy, for the reports that came in before it."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """Declare the arguments."""
+        parser.add_argument("policy", metavar="POLICY")
+        parser.add_argument("--dry-run", action="store_true", help="only say how many reports and bytes there are")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Make them, with a progress bar on a terminal."""
+        policy = ArchivePolicy.objects.filter(name=options["policy"]).select_related("interface").first()
+        if policy is None:
+            raise CommandError(f"There is no archive policy of the name {options['policy']!r}.")
+        outlook = policies.outlook(policy)
+        # Plain blanks, for pipes and old terminals.
+        size = filesizeformat(outlook.missing_bytes).replace("\xa0", " ")
+        self.stdout.write(f"{outlook.missing} reports, {size}, are to go to {policy.interface}.")
+        if options["dry_run"]:
+            return
+        done, started = 0, time.monotonic()
+        for number in policies.create_missing(policy):
+            done += number
+            self._progress(done, outlook.missing, time.monotonic() - started)
+        self.stdout.write(f"{done} deliveries created.")
+        tasks.request_delivery(policy.interface_id)
+
+    def _progress(self, done: int, total: int, seconds: float) -> None:
+        if not sys.stderr.isatty():
+            return
+        share = min(done / max(total, 1), 1)
+        left = seconds / share * (1 - share) if share else 0
+        bar = "█" * int(share * 30)
+        self.stderr.progress(f"{bar:30} {share:4.0%}, {left:.0f} s left ", last=share >= 1)

@@ -1,0 +1,38 @@
+"""`manage.py housekeeping`: remove local copies that are safely archived."""
+
+import json
+from dataclasses import asdict
+from typing import Any
+
+from django.core.management.base import CommandParser
+from django.template.defaultfilters import filesizeformat
+from django.utils import timezone
+
+from anaphora import commands
+from anaphora.deliveries import housekeeping
+
+
+class Command(commands.Command):
+    """Beat does the same by itself."""
+
+    help = (
+        "Removes the local copies whose dashboard's days are over and that are safely archived wherever they should be."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """Declare the arguments."""
+        parser.add_argument("--dry-run", action="store_true", help="only say what would be removed")
+        parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Do it, or say what would be done."""
+        done = housekeeping.tidy(timezone.now(), dry_run=options["dry_run"])
+        if options["json"]:
+            self.stdout.write(json.dumps(asdict(done)))
+            return
+        copies = "copy" if done.reports == 1 else "copies"
+        verb = "would be removed" if options["dry_run"] else "removed"
+        size = filesizeformat(done.bytes).replace("\xa0", " ")
+        self.stdout.write(
+            f"{done.reports} local {copies}, {size}, {verb}; {done.unsafe} kept, not safely archived so long."
+        )

@@ -1,0 +1,60 @@
+"""`manage.py rebuild_index`: bring the index back from a bucket."""
+
+import json
+from typing import Any
+
+from django.core.management.base import CommandError, CommandParser
+
+from anaphora import commands
+from anaphora.deliveries import rebuild
+from delivery_s3.diagnoses import DeliveryError
+from delivery_s3.models import S3Interface
+
+EVERY = 10_000
+"""Keys between two lines of progress where nobody watches."""
+
+
+class Command(commands.Command):
+    """Restores dashboards, reports and receipts, and lists what it can't make out."""
+
+    help = "Brings dashboards, reports and receipts back from the objects of an interface's bucket."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """Declare the arguments."""
+        parser.add_argument("interface", metavar="INTERFACE", help="its name")
+        parser.add_argument("--json", action="store_true", help="print one JSON object per unclear key, and a summary")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Restore, and print what can't be made out."""
+        interface = S3Interface.objects.filter(name=options["interface"]).first()
+        if interface is None:
+            raise CommandError(
+                f"There is no interface of the name {options['interface']!r}. Set it up first, with the bucket, the "
+                "key prefix and a key that may list and read."
+            )
+        progress, told = rebuild.Progress(), 0
+        try:
+            for progress in rebuild.rebuild(interface):
+                for key, why in progress.unclear:
+                    line = json.dumps({"key": key, "why": why}) if options["json"] else f"{key}  {why}"
+                    self.stdout.write(commands.one_line(line))
+                if self.stderr.isatty():
+                    self.stderr.progress(_words(progress))
+                elif progress.seen - told >= EVERY:
+                    told = progress.seen
+                    self.stderr.write(_words(progress))
+        except DeliveryError as error:
+            raise CommandError(
+                f"{error.diagnosis.title}: {error.detail}. {error.diagnosis.remedy} Rebuilding needs s3:ListBucket and "
+                f"s3:GetObject. So far: {_words(progress)}; run it again to go on."
+            ) from error
+        counts = {name: getattr(progress, name) for name in ("seen", "restored", "known", "others")}
+        self.stdout.write(json.dumps(counts) if options["json"] else _words(progress))
+
+
+def _words(progress: rebuild.Progress) -> str:
+    unclear = progress.seen - progress.restored - progress.known - progress.others
+    return (
+        f"{progress.seen:,} keys: {progress.restored:,} restored, {progress.known:,} known, "
+        f"{progress.others:,} catalogues and tests, {unclear:,} unclear"
+    )

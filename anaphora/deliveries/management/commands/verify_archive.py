@@ -1,0 +1,67 @@
+"""`manage.py verify_archive`: compare receipts with what the store holds now."""
+
+import json
+from collections import Counter
+from typing import Any
+
+from django.core.management.base import CommandError, CommandParser
+
+from anaphora import commands
+from anaphora.deliveries import verification
+from anaphora.deliveries.verification import Finding, Verdict
+from delivery_s3.diagnoses import DeliveryError
+from delivery_s3.models import S3Interface
+
+
+class Command(commands.Command):
+    """Names every object that is missing, changed or unreadable."""
+
+    help = "Compares receipts with what the store holds now. Exits 1 on any difference."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """Declare the arguments."""
+        parser.add_argument("--interface", metavar="NAME", help="only this interface; without it all")
+        parser.add_argument("--full", action="store_true", help="read every object from end to end")
+        parser.add_argument("--json", action="store_true", help="print one JSON object per difference, and a summary")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Compare, and print what differs."""
+        interfaces = S3Interface.objects.all()
+        if options["interface"] is not None:
+            interfaces = interfaces.filter(name=options["interface"])
+            if not interfaces:
+                raise CommandError(f"There is no interface of the name {options['interface']!r}.")
+        counts: Counter[Verdict] = Counter()
+        for interface in interfaces:
+            counts += self._verify(interface, full=options["full"], as_json=options["json"])
+        summary = {verdict.value: counts[verdict] for verdict in Verdict}
+        words = ", ".join(f"{number} {verdict}" for verdict, number in summary.items())
+        self.stdout.write(json.dumps(summary) if options["json"] else words)
+        if counts.total() != counts[Verdict.SAME]:
+            raise CommandError("The archive differs from its receipts.")
+
+    def _verify(self, interface: S3Interface, *, full: bool, as_json: bool) -> Counter[Verdict]:
+        counts: Counter[Verdict] = Counter()
+        total = verification.receipts(interface)
+        try:
+            for finding in verification.verify(interface, full=full):
+                counts[finding.verdict] += 1
+                if finding.verdict is not Verdict.SAME:
+                    self._print(finding, interface, as_json=as_json)
+                if self.stderr.isatty():
+                    self.stderr.progress(f"{interface.name}: {counts.total()} of {total}")
+        except DeliveryError as error:
+            raise CommandError(f"{interface.name}: {error.diagnosis.title}. {error.diagnosis.remedy}") from error
+        return counts
+
+    def _print(self, finding: Finding, interface: S3Interface, *, as_json: bool) -> None:
+        row = finding.delivery
+        facts = {
+            "interface": interface.name,
+            "object_key": row.object_key,
+            "version_id": row.version_id,
+            "verdict": finding.verdict.value,
+            "detail": finding.detail,
+        }
+        line = f"{finding.verdict:10}  {interface.name}  {row.object_key}  {finding.detail}".rstrip()
+        self.stdout.write(json.dumps(facts) if as_json else commands.one_line(line))

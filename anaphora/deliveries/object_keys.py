@@ -1,0 +1,191 @@
+"""Object keys and object metadata: pure functions of what a report is. No input or output.
+
+A key contains the content's SHA-256, so it names exactly one content, and the instant in UTC, so a plain
+listing of the bucket is in order of time. The metadata makes an object understandable without any database.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from urllib.parse import quote, unquote
+from uuid import UUID
+
+from anaphora.foreign_text import words
+from anaphora.reports.timestamps import is_plausible, iso, read_stamp, stamp
+
+FORMAT_VERSION = "1"
+"""Of keys and metadata together; a reader of the bucket goes by it."""
+
+MAX_KEY_BYTES = 1024
+"""Amazon S3 User Guide, "Naming Amazon S3 objects"."""
+
+MAX_NAME_BYTES = 240
+"""Of a file name in Content-Disposition, percent-encoded."""
+
+MAX_TITLE_BYTES = 200
+"""Of a dashboard's title in the metadata, percent-encoded; a longer one is left out."""
+
+_PREFIX = re.compile(r"(?:[A-Za-z0-9!_.*'()-]+/)+")
+_HEX = re.compile(r"[0-9a-f]+")
+_OF_A_REPORT = re.compile(
+    r"(?P<dashboard>[-a-zA-Z0-9_]{1,100})/\d{4}/\d\d/\d\d/(?P<stamp>\d{8}T\d{6}Z)_[0-9a-f]{16}(?:\.[a-z0-9]{1,10})?"
+)
+_OF_A_CATALOGUE = re.compile(r"[-a-zA-Z0-9_]{1,100}/catalogue/\d{4}-\d\d-\d\d\.jsonl")
+_OF_A_TEST = re.compile(r"connection\.test/\d{8}T\d{6}Z_[0-9a-f]{16}\.txt")
+
+
+def prefix_problem(prefix: str) -> str:
+    """Return what is wrong with a key prefix, in words; empty when it can be used."""
+    if not prefix:
+        return ""
+    if not _PREFIX.fullmatch(prefix):
+        return (
+            "Use folders of letters, digits and - _ . ! * ' ( ), each followed by a slash, and none before "
+            "the first, as in reports/finance/."
+        )
+    if any(part in {".", ".."} for part in prefix.split("/")):
+        return "A folder can't be named . or .. here."
+    return ""
+
+
+def object_key(*, prefix: str, dashboard: str, rendered_at: datetime, sha256: str, suffix: str) -> str:
+    """Return `{prefix}{dashboard}/{YYYY}/{MM}/{DD}/{YYYYMMDDTHHMMSSZ}_{16 hex}{suffix}`, in UTC.
+
+    `prefix` is empty or ends with a slash; `dashboard` is a slug; `sha256` is hexadecimal; `suffix` is the
+    report's, such as `.pdf`, or empty.
+    """
+    instant = rendered_at.astimezone(UTC)
+    day = f"{instant.year:04}/{instant:%m/%d}"
+    return f"{prefix}{dashboard}/{day}/{stamp(instant)}_{sha256[:16]}{suffix}"
+
+
+def connection_test_key(*, prefix: str, tested_at: datetime, sha256: str) -> str:
+    """Return the key of a connection test's file. A folder that no dashboard's slug can name keeps it apart."""
+    return f"{prefix}connection.test/{stamp(tested_at)}_{sha256[:16]}.txt"
+
+
+def catalogue_key(*, prefix: str, dashboard: str, day: date) -> str:
+    """Return the key of the list of what was stored of a dashboard on a day, in UTC. No year is called that."""
+    return f"{prefix}{dashboard}/catalogue/{day.isoformat()}.jsonl"
+
+
+def object_metadata(
+    *,
+    report_id: str,
+    dashboard: str,
+    title: str,
+    rendered_at: datetime,
+    ingested_at: datetime,
+    sha256: str,
+    md5: str,
+    filename: str,
+) -> dict[str, str]:
+    """Return the `x-amz-meta-*` values, without that prefix, all ASCII: names are percent-encoded UTF-8."""
+    metadata = {
+        "format-version": FORMAT_VERSION,
+        "report-id": report_id,
+        "dashboard": dashboard,
+        "rendered-at": iso(rendered_at.replace(microsecond=0)),
+        "ingested-at": iso(ingested_at),
+        "sha256": sha256,
+        "md5": md5,
+        "filename": quote(filename, safe=""),
+    }
+    encoded = quote(title, safe="")
+    return metadata | ({"title": encoded} if 0 < len(encoded) <= MAX_TITLE_BYTES else {})
+
+
+@dataclass(frozen=True)
+class Described:
+    """What key and metadata say of a report."""
+
+    report_id: UUID
+    dashboard: str
+    title: str
+    rendered_at: datetime
+    ingested_at: datetime
+    sha256: str
+    md5: str
+    filename: str
+
+
+class Unclear(ValueError):  # noqa: N818  # of an object, it is a state
+    """Key and metadata don't tell what the object is; says why."""
+
+
+def kind_of(prefix: str, key: str) -> str:
+    """Return what a key is of: `report`, `catalogue`, `test`, or empty for none of ours."""
+    if not key.startswith(prefix):
+        return ""
+    rest = key.removeprefix(prefix)
+    kinds = {"report": _OF_A_REPORT, "catalogue": _OF_A_CATALOGUE, "test": _OF_A_TEST}
+    return next((kind for kind, pattern in kinds.items() if pattern.fullmatch(rest)), "")
+
+
+def parts_of(prefix: str, key: str) -> tuple[str, datetime]:
+    """Return dashboard and instant of a report's key. Raises ValueError for an instant outside the calendar."""
+    found = _OF_A_REPORT.fullmatch(key.removeprefix(prefix))
+    if found is None:
+        raise ValueError(key)
+    return found["dashboard"], read_stamp(found["stamp"])
+
+
+def described(*, prefix: str, key: str, metadata: Mapping[str, str]) -> Described:
+    """Read what `object_key` and `object_metadata` wrote. Raises Unclear."""
+    version = metadata.get("format-version")
+    if version is None:
+        raise Unclear("It has no metadata of ours.")
+    if version != FORMAT_VERSION:
+        raise Unclear(f"Its format version is {version}; this program reads {FORMAT_VERSION}.")
+    try:
+        found = Described(
+            report_id=UUID(metadata["report-id"]),
+            dashboard=metadata["dashboard"],
+            title=unquote(metadata.get("title", ""), errors="strict"),
+            rendered_at=_instant(metadata["rendered-at"]),
+            ingested_at=_instant(metadata["ingested-at"]),
+            sha256=metadata["sha256"],
+            md5=metadata["md5"],
+            filename=unquote(metadata["filename"], errors="strict"),
+        )
+    except KeyError as error:
+        raise Unclear(f"Its metadata lack {error.args[0]}.") from error
+    except (ValueError, OverflowError) as error:
+        raise Unclear(f"Its metadata can't be read: {words(str(error), 200)}.") from error
+    if not (_HEX.fullmatch(found.sha256) and len(found.sha256) == 64 and _HEX.fullmatch(found.md5)):
+        raise Unclear("Its metadata name no digests.")
+    if not is_plausible(found.rendered_at, datetime.now(UTC)):
+        raise Unclear(f"Its metadata say that it was rendered at {iso(found.rendered_at)}.")
+    named = found.filename.isprintable() and 0 < len(found.filename.encode()) <= 255
+    if not named or "/" in found.filename or "\\" in found.filename:
+        raise Unclear("Its metadata name no file.")
+    if not found.title.isprintable() or len(found.title) > 200:
+        raise Unclear("Its metadata have a title that is none.")
+    wanted = object_key(
+        prefix=prefix, dashboard=found.dashboard, rendered_at=found.rendered_at, sha256=found.sha256, suffix=""
+    )
+    if not key.startswith(wanted) or len(found.md5) != 32:
+        raise Unclear("Its metadata belong to another key.")
+    return found
+
+
+def content_disposition(filename: str) -> str:
+    """Return the header that makes a browser save the object under its original name.
+
+    Two forms, as RFC 6266 recommends: plain ASCII for old clients, percent-encoded UTF-8 for all others. A very long
+    name is shortened here, as stores limit what describes an object to 2 KB in all; the metadata have it whole.
+    """
+    stem, dot, ending = filename.rpartition(".")
+    while len(quote(filename, safe="")) > MAX_NAME_BYTES and stem:
+        stem = stem[:-1]
+        filename = f"{stem}{dot}{ending}"
+    plain = "".join(c if c.isascii() and c.isprintable() and c not in '"\\%' else "_" for c in filename)
+    return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(filename, safe='')}"
+
+
+def _instant(text: str) -> datetime:
+    found = datetime.fromisoformat(text)
+    if found.tzinfo is None:
+        raise ValueError(f"{text} has no time zone")
+    return found.astimezone(UTC)

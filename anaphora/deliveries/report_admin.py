@@ -1,0 +1,145 @@
+"""The administrator's pages of reports: what came in, and where it went."""
+
+from typing import Any
+from uuid import UUID
+
+from django.contrib import admin, messages
+from django.contrib.admin.views.main import ChangeList
+from django.core.exceptions import PermissionDenied
+from django.http import HttpRequest, HttpResponse, HttpResponseBase, HttpResponseRedirect
+from django.template.defaultfilters import filesizeformat
+from django.urls import URLPattern, path, reverse
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString
+
+from anaphora.admin_site import ReadOnlyAdmin, exact_size, mark
+from anaphora.deliveries import files, heartbeat
+from anaphora.deliveries.archives import Whereabouts, whereabouts
+from anaphora.reports import upload
+from anaphora.reports.models import Report
+from anaphora.reports.timestamps import stamp
+
+
+class _ReportList(ChangeList):
+    """The list of reports, which asks for all the rows' whereabouts at once."""
+
+    def get_results(self, request: HttpRequest) -> None:
+        """Attach to each report where it went."""
+        super().get_results(request)
+        found = whereabouts([report.pk for report in self.result_list])
+        for report in self.result_list:
+            report.places = found[report.pk]
+
+
+class ReportAdmin(ReadOnlyAdmin[Report]):
+    """What came in, to read: a report is never changed."""
+
+    list_display = ["rendered_at", "dashboard", "short_filename", "human_size", "archived"]
+    list_filter = ["dashboard", "content_type"]
+    list_select_related = ["dashboard"]
+    list_per_page = 50
+    date_hierarchy = "rendered_at"
+    show_full_result_count = False
+    search_fields = ["filename", "sha256", "dashboard__slug", "dashboard__title"]
+    search_help_text = "File name, SHA-256 or dashboard."
+    fieldsets = [
+        (None, {"fields": ["dashboard_link", "rendered_at", "filename", "timeline_link", "archived_in"]}),
+        ("File", {"fields": ["open_link", "exact_size", "content_type", "sha256", "md5", "local_copy"]}),
+        ("Record", {"fields": ["id", "ingested_at"]}),
+    ]
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+        """Use the list that knows where its reports went."""
+        return _ReportList
+
+    def get_urls(self) -> list[URLPattern]:
+        """Add the addresses of a report's file and of the upload."""
+        view = self.admin_site.admin_view(self.content_view)
+        guess = self.admin_site.admin_view(upload.guess)
+        return [
+            path("<uuid:pk>/content/", view, name="reports_report_content"),
+            path("upload/", self.admin_site.admin_view(self.upload_view), name="reports_report_upload"),
+            path("upload/guess/", guess, name="reports_report_upload_guess"),
+            *super().get_urls(),
+        ]
+
+    def upload_view(self, request: HttpRequest) -> HttpResponse:
+        """Take files in, one by one."""
+        context = self.admin_site.each_context(request) | {"opts": self.opts}
+        return upload.page(request, context, notice=heartbeat.notice)
+
+    def content_view(self, request: HttpRequest, pk: UUID) -> HttpResponseBase:
+        """Answer with the file: the local copy, else from where it is stored."""
+        report = self.get_object(request, str(pk))
+        if report is None or not self.has_view_permission(request, report):
+            raise PermissionDenied
+        try:
+            return files.response(report, request)
+        except files.Unavailable as error:
+            messages.error(request, str(error))
+            return HttpResponseRedirect(reverse("admin:reports_report_change", args=[pk]))
+
+    @admin.display(description="file")
+    def open_link(self, report: Report) -> SafeString:
+        """Lead to the file."""
+        return format_html(
+            '<a href="{}">Open {}</a>', reverse("admin:reports_report_content", args=[report.pk]), report.filename
+        )
+
+    @admin.display(description="timeline")
+    def timeline_link(self, report: Report) -> SafeString:
+        """Lead to the dashboard as it was then."""
+        address = reverse("timeline-then", args=[report.dashboard.slug, stamp(report.rendered_at)])
+        return format_html('<a href="{}">What {} looked like then</a>', address, report.dashboard)
+
+    @admin.display(description="dashboard")
+    def dashboard_link(self, report: Report) -> SafeString:
+        """Lead to the dashboard."""
+        address = reverse("admin:reports_dashboard_change", args=[report.dashboard_id])
+        return format_html('<a href="{}">{}</a>', address, report.dashboard)
+
+    @admin.display(description="file name", ordering="filename")
+    def short_filename(self, report: Report) -> SafeString:
+        """Show as much of the name as fits on one line, and all of it on pointing at it."""
+        return format_html('<span class="one-line" title="{0}">{0}</span>', report.filename)
+
+    @admin.display(description="size", ordering="size")
+    def human_size(self, report: Report) -> str:
+        """Show the size as people read it."""
+        return filesizeformat(report.size)
+
+    @admin.display(description="size")
+    def exact_size(self, report: Report) -> str:
+        """Show the size to the byte."""
+        return exact_size(report.size)
+
+    @admin.display(description="local copy")
+    def local_copy(self, report: Report) -> str:
+        """Show where the local copy lies."""
+        return str(report.local_path) if report.local_path.exists() else "none"
+
+    @admin.display(description="archived")
+    def archived(self, report: Any) -> SafeString:
+        """Show one mark for each delivery, which leads there."""
+        return _marks(report.places)
+
+    @admin.display(description="archived")
+    def archived_in(self, report: Report) -> SafeString:
+        """Show each delivery with its key or what is in the way."""
+        places = whereabouts([report.pk])[report.pk]
+        rows = format_html_join(
+            "",
+            '<li><a href="{}">{}</a> {} <code>{}</code></li>',
+            ((place.url, place.destination, mark(place.state, place.state), place.detail) for place in places),
+        )
+        return format_html('<ul class="places">{}</ul>', rows) if places else mark("never", "no policy covers it")
+
+
+def _marks(places: list[Whereabouts]) -> SafeString:
+    if not places:
+        return mark("never", "no policy")
+    return format_html_join(
+        " ",
+        '<a href="{}">{}</a>',
+        ((place.url, mark(place.state, f"{place.destination}: {place.state}", title=place.detail)) for place in places),
+    )

@@ -1,0 +1,78 @@
+"""A CSV report as rows to show: what people see of it, not what programs make of it."""
+
+import csv
+import io
+from collections import Counter
+from contextlib import suppress
+from dataclasses import dataclass
+
+from anaphora.deliveries import files
+from anaphora.reports.models import Report
+from anaphora.reports.text_encoding import decode
+
+ROWS = 500
+COLUMNS = 60
+_BYTES = 2 * 1024**2
+_SAMPLE = 10_000
+"""Characters that tell what separates fields."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """The upper left part of a CSV file. `complete` says whether that is all of it."""
+
+    head: list[str]
+    rows: list[list[str]]
+    complete: bool
+
+
+def table(report: Report) -> Table:
+    """Read a CSV report, in whatever encoding it has. Raises files.Unavailable."""
+    with files.opened(report) as source:
+        data = source.read(_BYTES + 1)
+    text = decode(data[:_BYTES])
+    complete = len(data) <= _BYTES
+    rows: list[list[str]] = []
+    try:
+        for row in csv.reader(io.StringIO(text, newline=""), delimiter=_delimiter(text[:_SAMPLE])):
+            if len(rows) > ROWS:
+                complete = False
+                break
+            complete = complete and len(row) <= COLUMNS
+            rows.append(row[:COLUMNS])
+    except csv.Error:  # such as a field of more than 128 KB
+        complete = False
+    width = max(map(len, rows), default=0)
+    rows = [row + [""] * (width - len(row)) for row in rows]
+    return Table(rows[0] if rows else [], rows[1:], complete)
+
+
+def _delimiter(sample: str) -> str:
+    """Return what separates fields: the sign that gives most rows the same width, and the wider ones of equals.
+
+    csv.Sniffer also guesses how quotes are written, from what comes first, and garbles those that come later.
+    """
+
+    def score(sign: str) -> tuple[int, int]:
+        widths: Counter[int] = Counter()
+        with suppress(csv.Error):
+            widths.update(map(len, csv.reader(io.StringIO(sample, newline=""), delimiter=sign)))
+        return max(((number, width) for width, number in widths.items() if width > 1), default=(0, 0))
+
+    return max(",;\t|", key=score)
+
+
+def marked(one: Table, other: Table) -> list[list[list[tuple[str, bool]]]]:
+    """Return the rows of both, heads first; each cell with whether the other has something else there."""
+    rows = [[each.head, *each.rows] for each in (one, other)]
+
+    def at(side: int, row: int, column: int) -> str | None:
+        return rows[side][row][column] if row < len(rows[side]) and column < len(rows[side][row]) else None
+
+    return [
+        [
+            [(cell, at(1 - side, row, column) != cell) for column, cell in enumerate(cells)]
+            for row, cells in enumerate(rows[side])
+        ]
+        for side in (0, 1)
+    ]

@@ -1,0 +1,72 @@
+"""`manage.py as_of`: what a dashboard looked like then."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from django.conf import settings
+from django.core.management.base import CommandError, CommandParser
+
+from anaphora import commands
+from anaphora.deliveries import files
+from anaphora.reports.models import Dashboard, Report
+from anaphora.timeline import queries
+
+
+class Command(commands.Command):
+    """Prints the report that was current, and writes its file where asked, from here or from where it is stored."""
+
+    help = "Shows the latest report of a dashboard at or before an instant."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """Declare the arguments."""
+        parser.add_argument("dashboard", metavar="SLUG")
+        parser.add_argument(
+            "when", metavar="WHEN", help="ISO 8601; without a zone in TIME_ZONE, without a time the end of that day"
+        )
+        parser.add_argument("--json", action="store_true", help="print one JSON object")
+        parser.add_argument("--output", metavar="FILE", help="write the file there")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Look it up."""
+        dashboard = Dashboard.objects.filter(slug=options["dashboard"]).first()
+        if dashboard is None:
+            raise CommandError(f"There is no dashboard {options['dashboard']!r}.")
+        try:
+            found = queries.as_of(dashboard, queries.moment(options["when"], ZoneInfo(settings.TIME_ZONE)))
+        except queries.BadMoment as error:
+            raise CommandError(str(error)) from error
+        if found.report is None:
+            raise CommandError(f"There is no report of {dashboard.slug} at or before {found.when.isoformat()}.")
+        if options["output"]:
+            _write(found.report, Path(options["output"]))
+        self._print(found.report, found.next, as_json=options["json"])
+
+    def _print(self, report: Report, following: Report | None, *, as_json: bool) -> None:
+        if as_json:
+            facts = {
+                "id": str(report.pk),
+                "dashboard": report.dashboard.slug,
+                "rendered_at": report.rendered_at.isoformat(),
+                "filename": report.filename,
+                "content_type": report.content_type,
+                "size": report.size,
+                "sha256": report.sha256,
+                "next_rendered_at": following.rendered_at.isoformat() if following else None,
+            }
+            self.stdout.write(json.dumps(facts))
+            return
+        until = f", until {following.rendered_at:%Y-%m-%d %H:%M:%S} UTC" if following else ", the latest"
+        self.stdout.write(commands.one_line(f"{report.pk}  {report}{until}  {report.filename}"))
+
+
+def _write(report: Report, target: Path) -> None:
+    try:
+        with files.opened(report) as source, target.open("wb") as file:
+            shutil.copyfileobj(source, file)
+    except files.Unavailable as error:
+        raise CommandError(str(error)) from error
+    except OSError as error:
+        raise CommandError(f"{target} can't be written: {error.strerror}.") from error

@@ -1,0 +1,90 @@
+"""Which addresses an interface may lead to. Whoever may fill in Custom endpoint could otherwise make this machine
+talk to services that trust it: a cloud's metadata service, a router, another process.
+
+Names are resolved here, once, and the connection goes to the very addresses that were checked: a name that
+changes its answer meanwhile gains nothing (see `botocore_patches`).
+"""
+
+import socket
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+
+from delivery_s3.diagnoses import DeliveryError
+
+Address = IPv4Address | IPv6Address
+
+_METADATA = [
+    # Link-local as a whole: AWS, Azure, Google, OpenStack, DigitalOcean, Hetzner, Oracle, Scaleway (169.254.42.42).
+    ip_network("169.254.0.0/16"),
+    ip_network("fd00:ec2::/32"),  # AWS, "Use the Instance Metadata Service", IPv6
+    ip_network("fd20:ce::254/128"),  # Google, "About VM metadata", instances with IPv6 alone
+    ip_network("fd00:42::42/128"),  # Scaleway, "Using the Instance metadata API", IPv6
+    ip_network("100.100.100.200/32"),  # Alibaba Cloud, "Instance metadata"
+    ip_network("192.0.0.192/32"),  # Oracle Cloud's older platform
+    ip_network("168.63.129.16/32"),  # Azure, "What is IP address 168.63.129.16?"
+]
+"""Where clouds tell a machine its credentials, or steer it; the sources are the providers' documents."""
+
+_UNUSABLE = [
+    ip_network("0.0.0.0/8"),
+    ip_network("240.0.0.0/4"),
+    ip_network("192.0.0.0/24"),
+    ip_network("2001:db8::/32"),
+]
+_SHARED = ip_network("100.64.0.0/10")  # carrier-grade NAT: private in all but name
+_NAT64 = ip_network("64:ff9b::/96")
+
+
+def why_forbidden(address: Address, *, allow_private: bool) -> str:
+    """Return why a connection to `address` isn't made, in words; empty when it may be."""
+    address = _embedded(address)
+    if any(address in network for network in _METADATA if network.version == address.version):
+        return "a metadata or link-local address"
+    if address.is_link_local:
+        return "a link-local address"
+    if address.is_multicast:
+        return "a multicast address"
+    if address.is_unspecified or any(address in network for network in _UNUSABLE if network.version == address.version):
+        return "an unspecified or reserved address"
+    if address.is_loopback:
+        return "" if allow_private else "a loopback address, which this installation forbids"
+    if address.is_private or address in _SHARED or getattr(address, "is_site_local", False):
+        return "" if allow_private else "a private address, which this installation forbids"
+    return "a reserved address" if address.is_reserved else ""
+
+
+def resolve(host: str, port: int, *, allow_private: bool) -> list[str]:
+    """Return the numeric addresses of `host`, all of them checked, in the resolver's order.
+
+    Raises DeliveryError `host_not_found`, or `endpoint_forbidden` as soon as one of them is forbidden.
+    """
+    try:
+        found = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
+        raise DeliveryError("host_not_found", f"{host}: {getattr(error, 'strerror', None) or error}") from error
+    addresses = list(dict.fromkeys(str(each[4][0]) for each in found))
+    for text in addresses:
+        if reason := why_forbidden(ip_address(text.partition("%")[0]), allow_private=allow_private):
+            raise DeliveryError("endpoint_forbidden", f"{host} is {text}, {reason}")
+    return addresses
+
+
+def is_internal(host: str) -> bool:
+    """Tell whether a host, by its look alone, lies in a private network: a private address or a name without domain."""
+    host = host.strip("[]").lower()
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return "." not in host or host.endswith((".local", ".internal", ".lan", ".home.arpa", ".localhost"))
+    return address.is_private
+
+
+def _embedded(address: Address) -> Address:
+    """Return the IPv4 address that an IPv6 one stands for, where it does."""
+    if isinstance(address, IPv4Address):
+        return address
+    if address in _NAT64:
+        return IPv4Address(int(address) & 0xFFFFFFFF)
+    # ::a.b.c.d, the long deprecated "compatible" form, still names the IPv4 address in some stacks.
+    if 1 < int(address) <= 0xFFFFFFFF:
+        return IPv4Address(int(address))
+    return address.ipv4_mapped or address.sixtofour or (address.teredo[1] if address.teredo else address)

@@ -1,0 +1,141 @@
+"""What people are told when no worker or no beat runs."""
+
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from django.contrib.auth.models import Permission, User
+from django.core.files.uploadedfile import SimpleUploadedFile
+from django.test import Client
+from django.urls import reverse
+from django.utils import timezone
+
+from anaphora.deliveries import heartbeat
+from anaphora.deliveries.models import Delivery, Heartbeat, Role, State
+from delivery_s3.models import S3Interface
+from tests.support.factories import make_policy, make_report
+
+pytestmark = pytest.mark.django_db
+
+
+def all_run() -> None:
+    for role in Role:
+        heartbeat.note(role)
+
+
+class TestMissing:
+    def test_what_was_never_seen_is_missing(self) -> None:
+        assert [str(each) for each in heartbeat.missing()] == [
+            "No worker has been seen yet",
+            "No beat has been seen yet",
+        ]
+
+    def test_what_was_seen_a_moment_ago_runs(self) -> None:
+        all_run()
+        all_run()
+        assert heartbeat.missing() == []
+        assert Heartbeat.objects.count() == len(Role)
+
+    def test_what_fell_silent_is_missing_since_then(self) -> None:
+        all_run()
+        then = timezone.now() - timedelta(hours=2)
+        Heartbeat.objects.filter(role=Role.WORKER).update(seen_at=then)
+        (missing,) = heartbeat.missing()
+        assert (missing.role, missing.since) == (Role.WORKER, then)
+        assert str(missing) == f"No worker has been seen since {then:%d %b %Y %H:%M} UTC"
+
+    def test_the_newest_of_several_machines_counts(self) -> None:
+        all_run()
+        Heartbeat.objects.create(role=Role.WORKER, host="other", seen_at=timezone.now() - timedelta(days=1))
+        assert heartbeat.missing() == []
+
+    def test_a_clock_that_was_ahead_hides_nothing(self) -> None:
+        all_run()
+        Heartbeat.objects.update(seen_at=timezone.now() + timedelta(days=400))
+        assert [missing.since for missing in heartbeat.missing()] == [None, None]
+
+    def test_machines_that_are_gone_are_forgotten(self) -> None:
+        all_run()
+        Heartbeat.objects.create(role=Role.WORKER, host="gone", seen_at=timezone.now() - timedelta(days=31))
+        heartbeat.forget(timezone.now())
+        assert not Heartbeat.objects.filter(host="gone").exists()
+        assert heartbeat.missing() == []
+
+
+@pytest.mark.django_db(transaction=True)
+def test_workers_and_beat_are_seen(start_celery: Callable[..., Path]) -> None:
+    start_celery("worker")
+    start_celery("beat")
+    end = time.monotonic() + 60
+    while heartbeat.missing():
+        assert time.monotonic() < end, [str(each) for each in heartbeat.missing()]
+        time.sleep(0.1)
+
+
+class TestPages:
+    PAGES = (
+        "admin:index",
+        "admin:delivery_s3_s3interface_changelist",
+        "admin:deliveries_delivery_changelist",
+        "admin:reports_report_upload",
+    )
+
+    @pytest.mark.parametrize("name", PAGES)
+    def test_say_that_no_worker_runs(self, admin_client: Client, name: str) -> None:
+        assert "No worker has been seen yet" in admin_client.get(reverse(name)).text
+        all_run()
+        assert "has been seen" not in admin_client.get(reverse(name)).text
+
+    def test_say_so_to_whoever_may_see_what_waits(self, client: Client) -> None:
+        viewer = User.objects.create_user("viewer", is_staff=True)
+        client.force_login(viewer)
+        assert "has been seen" not in client.get(reverse("admin:index")).text
+        viewer.user_permissions.add(Permission.objects.get(codename="add_report"))
+        assert "No worker has been seen yet" in client.get(reverse("admin:index")).text
+
+    def test_the_answer_of_an_upload_says_so(self, admin_client: Client) -> None:
+        def answer() -> str:
+            file = SimpleUploadedFile("a.pdf", b"%PDF-1.7")
+            form = {"file": file, "dashboard": "sales", "rendered_at": "2026-03-01T12:00:00"}
+            notice: str = admin_client.post(reverse("admin:reports_report_upload"), form).json()["notice"]
+            return notice
+
+        assert answer() == "No worker has been seen yet: what came in waits until one runs."
+        all_run()
+        assert answer() == ""
+
+
+class TestDeliveryPage:
+    @pytest.fixture
+    def waiting(self, interface: S3Interface) -> Delivery:
+        make_policy(interface)
+        return Delivery.objects.get(report=make_report())
+
+    def said(self, client: Client, delivery: Delivery) -> str:
+        return client.get(reverse("admin:deliveries_delivery_change", args=[delivery.pk])).text
+
+    def test_names_the_worker_that_is_missing(self, admin_client: Client, waiting: Delivery) -> None:
+        page = self.said(admin_client, waiting)
+        assert "<strong>No worker runs</strong>" in page
+        assert "No worker has been seen yet." in page
+
+    def test_names_what_the_interface_waits_for(self, admin_client: Client, waiting: Delivery) -> None:
+        all_run()
+        S3Interface.objects.update(diagnosis="bucket_not_found", detail="404 NoSuchBucket")
+        page = self.said(admin_client, waiting)
+        assert "<strong>Bucket not found</strong>" in page
+        assert "404 NoSuchBucket" in page
+        S3Interface.objects.update(enabled=False)
+        assert "<strong>Interface disabled</strong>" in self.said(admin_client, waiting)
+
+    def test_says_that_nothing_is_wrong(self, admin_client: Client, waiting: Delivery) -> None:
+        all_run()
+        assert "It waits for its turn." in self.said(admin_client, waiting)
+
+    def test_has_nothing_in_the_way_once_delivered(self, admin_client: Client, waiting: Delivery) -> None:
+        Delivery.objects.update(
+            state=State.DELIVERED, object_key="sales/a.pdf", size=8, delivered_at=timezone.now(), integrity="sha256"
+        )
+        assert "What is in the way" not in self.said(admin_client, waiting)

@@ -1,0 +1,102 @@
+import io
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import Permission, User
+from django.core.files.uploadedfile import SimpleUploadedFile, TemporaryUploadedFile
+from django.test import Client
+from django.urls import reverse
+
+from anaphora.api import tokens
+from anaphora.api.models import Scope
+from anaphora.reports.models import Report
+
+pytestmark = pytest.mark.django_db
+
+TOKEN = "a" * 32
+
+
+@pytest.fixture
+def written(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of files that were begun on the disk."""
+    names: list[str] = []
+    begin = TemporaryUploadedFile.__init__
+
+    def record(self: TemporaryUploadedFile, name: str, *args: Any, **kwargs: Any) -> None:
+        names.append(name)
+        begin(self, name, *args, **kwargs)
+
+    monkeypatch.setattr(TemporaryUploadedFile, "__init__", record)
+    return names
+
+
+def post(client: Client, path: str, **headers: str) -> Any:
+    client.cookies["csrftoken"] = TOKEN
+    form = {
+        "csrfmiddlewaretoken": TOKEN,
+        "dashboard": "sales",
+        "rendered_at": "2026-03-01T06:00:00+00:00",
+        "file": SimpleUploadedFile("a.pdf", b"%PDF-1.7 x" * 1000),
+    }
+    return client.post(path, form, headers=headers)
+
+
+def user_with(*permissions: str) -> User:
+    user = User.objects.create_user(f"user {permissions}", is_staff=True)
+    user.user_permissions.set(Permission.objects.filter(codename__in=permissions))
+    return user
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/", "/nowhere/", "/login/", "/admin/login/", "/admin/nowhere/", "/admin/", "/timeline/", "/api/v1/reports",
+     "/api/v1/nowhere", "/admin/reports/report/upload/", "/admin/reports/report/upload/guess/"],
+)  # fmt: skip
+def test_a_stranger_writes_nothing_to_the_disk(path: str, written: list[str]) -> None:
+    client = Client(enforce_csrf_checks=True, raise_request_exception=False)
+    assert post(client, path).status_code in {200, 302, 401, 403, 404, 405}
+    assert written == []
+
+
+@pytest.mark.parametrize("permissions", [(), ("view_report",), ("change_report", "add_dashboard")])
+def test_who_may_not_upload_writes_nothing(permissions: tuple[str, ...], written: list[str]) -> None:
+    client = Client(enforce_csrf_checks=True)
+    client.force_login(user_with(*permissions))
+    assert post(client, reverse("admin:reports_report_upload")).status_code == 403
+    assert post(client, reverse("admin:index")).status_code in {200, 405}
+    assert written == []
+
+
+def test_who_may_upload_does_so_on_the_page_for_it_alone(written: list[str]) -> None:
+    client = Client(enforce_csrf_checks=True)
+    client.force_login(user_with("add_report", "view_report"))
+    post(client, reverse("admin:index"))
+    assert written == []
+    assert post(client, reverse("admin:reports_report_upload")).json()["created"] is True
+    assert written == ["a.pdf"]
+
+
+def test_size_and_space_are_checked_first(written: list[str], settings: Any) -> None:
+    client = Client(enforce_csrf_checks=True)
+    client.force_login(user_with("add_report"))
+    settings.INGEST_MAX_BYTES = 0
+    settings.MIN_FREE_MB = 10**9
+    answer = post(client, reverse("admin:reports_report_upload"))
+    assert "The local disk is nearly full" in answer.json()["problem"]
+    settings.MIN_FREE_MB = 0
+    client.cookies["csrftoken"] = TOKEN
+    big = SimpleUploadedFile("a.pdf", io.BytesIO(b"x" * 200_000).read())
+    answer = client.post(reverse("admin:reports_report_upload"), {"csrfmiddlewaretoken": TOKEN, "file": big})
+    assert "larger than" in answer.json()["problem"]
+    assert written == []
+    assert not Report.objects.exists()
+
+
+def test_the_api_takes_files_of_tokens_that_may(written: list[str]) -> None:
+    client = Client(enforce_csrf_checks=True)
+    _, reader = tokens.create("reader", [Scope.READ])
+    assert post(client, "/api/v1/reports", Authorization=f"Bearer {reader}").status_code == 403
+    assert written == []
+    _, ingester = tokens.create("renderer", [Scope.INGEST])
+    assert post(client, "/api/v1/reports", Authorization=f"Bearer {ingester}").status_code == 201
+    assert written == ["a.pdf"]

@@ -1,0 +1,64 @@
+"""Beat, after a clock that was ahead has been set right."""
+
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.utils import timezone
+from django_celery_beat.models import PeriodicTask, PeriodicTasks
+
+from anaphora import beat
+from anaphora.celery import app
+from anaphora.deliveries import queue
+from anaphora.deliveries.models import ArchivePolicy
+from delivery_s3.models import S3Interface
+from tests.support.factories import make_policy
+
+
+@pytest.mark.django_db(transaction=True)
+def test_runs_noted_in_the_future_stop_nothing(start_celery: Callable[..., Path]) -> None:
+    beat.Scheduler(app=app)  # writes the tasks of the settings
+    later = timezone.now() + timedelta(days=400)
+    assert PeriodicTask.objects.update(last_run_at=later, date_changed=later)
+    PeriodicTasks.objects.update(last_update=later)
+    log = start_celery("beat", DELIVERY_SWEEP_SECONDS="1")
+    end = time.monotonic() + 30
+    while "Sending due task look for due deliveries" not in log.read_text():
+        assert time.monotonic() < end, log.read_text()
+        time.sleep(0.1)
+    assert not PeriodicTask.objects.filter(last_run_at__gt=timezone.now() + timedelta(hours=1)).exists()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_clock_set_back_under_way_stops_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(beat.Scheduler, "apply_entry", lambda self, entry, **options: None)
+    scheduler: Any = beat.Scheduler(app=app)
+    later = timezone.now() + timedelta(days=400)
+    with monkeypatch.context() as patch:
+        patch.setattr(timezone, "now", lambda: later)
+        scheduler.tick()
+    for entry in scheduler.schedule.values():
+        entry.last_run_at = entry.model.last_run_at = later
+        scheduler._dirty.add(entry.name)
+    PeriodicTask.objects.update(last_run_at=later)
+    assert scheduler.tick() <= 60, "something is due within a minute, not in 400 days"
+    assert all(entry.last_run_at < later for entry in scheduler.schedule.values())
+    scheduler.sync()
+    assert not PeriodicTask.objects.filter(last_run_at__gte=later).exists()
+
+
+@pytest.mark.django_db
+def test_what_was_done_up_to_a_time_to_come_is_done_up_to_now(interface: S3Interface) -> None:
+    later = timezone.now() + timedelta(days=400)
+    policy = make_policy(interface)
+    ArchivePolicy.objects.update(ran_at=later)
+    S3Interface.objects.update(catalogued_until=later.date())
+    queue.forget_other_clocks()
+    policy.refresh_from_db()
+    interface.refresh_from_db()
+    assert policy.ran_at <= timezone.now()
+    assert interface.catalogued_until is not None
+    assert interface.catalogued_until < timezone.now().date()

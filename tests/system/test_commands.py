@@ -1,0 +1,117 @@
+"""What all commands have in common: they deceive no terminal, and say in a sentence that the database is at fault."""
+
+import io
+import os
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from django.core.management import CommandError, call_command, get_commands, load_command_class
+
+from anaphora import commands
+from anaphora.deliveries import engine
+from anaphora.deliveries.models import ArchivePolicy, Delivery
+from anaphora.reports.models import Dashboard, Report
+from delivery_s3.models import S3Interface
+from tests.conftest import ROOT, Bucket
+from tests.support.factories import make_policy, make_report
+
+OURS = sorted(name for name, app in get_commands().items() if app.startswith(("anaphora", "delivery_s3")))
+HOSTILE = "a\x1b[2Jb\x9b1mc\nd\u202ee\x07"
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_every_command_is_one_of_ours(name: str) -> None:
+    assert isinstance(load_command_class(get_commands()[name], name), commands.Command)
+
+
+@pytest.mark.django_db
+def test_no_command_prints_what_a_terminal_obeys(interface: S3Interface, bucket: Bucket, tmp_path: Path) -> None:
+    make_policy(interface)
+    gone = make_report()
+    make_report()
+    engine.deliver_due(interface.pk)
+    bucket.client.put_object(Bucket=bucket.name, Key="sales/2026/\x1b]0;title\x07.pdf", Body=b"")
+    Report.objects.update(filename=HOSTILE)
+    Dashboard.objects.update(title=HOSTILE)
+    ArchivePolicy.objects.update(name=HOSTILE)
+    S3Interface.objects.update(name=HOSTILE)
+    Delivery.objects.filter(report=gone).update(object_key=f"sales/{HOSTILE}")
+    named = tmp_path / HOSTILE
+    named.write_bytes(b"%PDF-1.7 named")
+    calls: list[list[str]] = [
+        ["ingest", str(named), "--dashboard", "sales"],
+        ["ingest", str(tmp_path / f"none{HOSTILE}"), "--dashboard", "sales"],
+        ["ingest", str(named), "--dashboard", HOSTILE],
+        ["as_of", "sales", "2027-01-01"],
+        ["as_of", HOSTILE, "2027-01-01"],
+        ["deliver_due"],
+        ["deliver_due", "--interface", f"no{HOSTILE}"],
+        ["verify_archive"],
+        ["rebuild_index", HOSTILE],
+        ["backfill", HOSTILE],
+        ["backfill", f"no{HOSTILE}"],
+        ["test_s3_interface", HOSTILE],
+        ["create_api_token", HOSTILE, "--scope", "read"],
+        ["rotate_fernet_keys"],
+        ["housekeeping"],
+    ]
+    assert {call[0] for call in calls} == set(OURS)
+    printed = {}
+    for call in calls:
+        for more in ([], ["--json"]):
+            out, err = io.StringIO(), io.StringIO()
+            with suppress(CommandError, SystemExit):
+                call_command(*call, *more, stdout=out, stderr=err)
+            text = out.getvalue() + err.getvalue()
+            printed[" ".join([call[0], *more])] = text
+            assert not [each for each in text if not each.isprintable() and each not in "\n\t"], (call, text)
+    assert "a\\x1b[2Jb\\x9b1mc\\nd\\u202ee\\x07" in printed["verify_archive"]
+
+
+AWAY = "postgresql://somebody:s3ntinel@127.0.0.1:1/anaphora"
+
+
+def failed(database: str, folder: Path, *arguments: str) -> str:
+    """Return what a command that failed wrote to standard error."""
+    environment = os.environ | {
+        "DATABASE_URL": database,
+        "DATA_DIR": str(folder),
+        "DJANGO_SETTINGS_MODULE": "anaphora.settings",
+        "DJANGO_SUPERUSER_PASSWORD": "s3ntinel",
+        "SECRET_KEY": "a",
+        "FERNET_KEYS": "a",
+    }
+    command = [sys.executable, "manage.py", *arguments]
+    result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert result.returncode == 1
+    assert "s3ntinel" not in result.stdout + result.stderr
+    return result.stderr
+
+
+ASKING = [
+    ["deliver_due"],
+    ["as_of", "sales", "2026-01-01"],
+    ["create_api_token", "name", "--scope", "read"],
+    ["createsuperuser", "--noinput", "--username=a", "--email=a@b.cd"],
+]
+
+
+@pytest.mark.parametrize("arguments", [*ASKING, ["migrate"]], ids=lambda arguments: arguments[0])
+def test_a_database_that_is_away_costs_one_sentence(arguments: list[str], tmp_path: Path) -> None:
+    said = failed(AWAY, tmp_path, *arguments)
+    assert "Traceback" not in said
+    assert "The database can't be used: " in said
+    assert "DATABASE_URL" in said
+
+
+@pytest.mark.parametrize("arguments", ASKING, ids=lambda arguments: arguments[0])
+def test_a_database_without_tables_costs_one_sentence(arguments: list[str], tmp_path: Path) -> None:
+    said = failed(f"sqlite:///{tmp_path / 'empty.sqlite3'}", tmp_path, *arguments)
+    assert said == "The database lacks tables of this version. Run: python manage.py migrate\n"
+
+
+def test_whoever_asks_for_the_traceback_gets_it(tmp_path: Path) -> None:
+    assert "Traceback" in failed(AWAY, tmp_path, "migrate", "--traceback")

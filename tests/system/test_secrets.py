@@ -1,0 +1,157 @@
+"""No secret is shown: not by any page to any kind of user, not by dumps, not by error pages."""
+
+import io
+import json
+import logging
+from collections.abc import Iterator
+from itertools import combinations
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import Permission, User
+from django.core.management import call_command
+from django.db import connection as database
+from django.test import Client
+from django.urls import reverse
+
+from delivery_s3 import interfaces
+from delivery_s3.models import S3Interface
+from delivery_s3.secret import MASK, Secret, UnreadableSecret
+from tests.support.addresses import addresses, one_of_each
+from tests.timeline.test_previews import png
+
+pytestmark = pytest.mark.django_db
+
+OURS = ("reports", "deliveries", "timeline", "api", "delivery_s3")
+CHANGE = "admin:delivery_s3_s3interface_change"
+
+
+@pytest.fixture
+def everything(interface: S3Interface) -> dict[str, Any]:
+    return one_of_each(interface, png())
+
+
+def users() -> Iterator[User]:
+    """Staff with each of the product's permissions alone, with pairs about interfaces, and a superuser."""
+    yield User.objects.create_user("none", is_staff=True)
+    ours = list(Permission.objects.filter(content_type__app_label__in=OURS).order_by("pk"))
+    of_interfaces = [each for each in ours if each.codename.endswith("s3interface")]
+    for chosen in [*((each,) for each in ours), *combinations(of_interfaces, 2)]:
+        user = User.objects.create_user("+".join(each.codename for each in chosen), is_staff=True)
+        user.user_permissions.set(chosen)
+        yield user
+    yield User.objects.create_superuser("all")
+
+
+def body(answer: Any) -> str:
+    content = answer.getvalue() if answer.streaming else answer.content
+    return f"{content.decode('utf-8', 'replace')} {dict(answer.headers)}"
+
+
+def test_no_page_shows_a_secret_to_anybody(client: Client, everything: dict[str, Any], settings: Any) -> None:
+    stored = everything["interface"].secret_access_key.reveal()
+    sentinels = [stored, *settings.FERNET_KEYS, settings.SECRET_KEY, everything["apitoken"].digest]
+    paths = [path for path in addresses(everything) if not path.endswith(("/logout/", "/jsi18n/"))]
+    seen = 0
+    for user in [None, *users()]:
+        client.logout()
+        if user:
+            client.force_login(user)
+        for path in paths:
+            answer = client.get(path)
+            seen += answer.status_code == 200
+            shown = body(answer)
+            for sentinel in sentinels:
+                assert sentinel not in shown, (user, path)
+    assert seen > len(paths)
+
+
+def test_a_read_only_page_shows_dots_and_nothing_technical(client: Client, interface: S3Interface) -> None:
+    user = User.objects.create_user("reader", is_staff=True)
+    user.user_permissions.add(Permission.objects.get(codename="view_s3interface"))
+    client.force_login(user)
+    page = body(client.get(reverse(CHANGE, args=[interface.pk])))
+    assert MASK in page
+    assert interface.secret_access_key.reveal() not in page
+    assert "Send reports unencrypted" not in page
+    assert ">None<" not in page
+
+
+class TestDumps:
+    def test_a_dump_holds_the_ciphertext_and_restores_the_secret(self, interface: S3Interface, tmp_path: Any) -> None:
+        secret = S3Interface.objects.get().secret_access_key
+        dump = self.dump()
+        assert secret.reveal() not in dump
+        file = tmp_path / "dump.json"
+        file.write_text(dump)
+        S3Interface.objects.all().delete()
+        call_command("loaddata", file, verbosity=0)
+        assert S3Interface.objects.get().secret_access_key == secret
+
+    def test_a_secret_that_no_key_decrypts_survives_too(self, interface: S3Interface, tmp_path: Any) -> None:
+        with database.cursor() as cursor:
+            cursor.execute("UPDATE delivery_s3_s3interface SET secret_access_key = %s", [b"of a foreign key"])
+        file = tmp_path / "dump.json"
+        file.write_text(self.dump())
+        S3Interface.objects.all().delete()
+        call_command("loaddata", file, verbosity=0)
+        restored = S3Interface.objects.get().secret_access_key
+        assert isinstance(restored, UnreadableSecret)
+        assert restored.ciphertext == b"of a foreign key"
+
+    @staticmethod
+    def dump() -> str:
+        out = io.StringIO()
+        call_command("dumpdata", "delivery_s3", stdout=out)
+        return out.getvalue()
+
+
+@pytest.mark.parametrize("debug", [True, False])
+def test_an_error_page_shows_no_secret_stored_or_typed(
+    admin_client: Client,
+    interface: S3Interface,
+    settings: Any,
+    debug: bool,  # noqa: FBT001
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    settings.DEBUG = debug
+    settings.CELERY_BROKER_URL = "amqp://user:broker-password@127.0.0.1//"
+    stored = interface.secret_access_key.reveal()
+
+    def fail(tested: S3Interface) -> None:
+        plain, typed = interface.secret_access_key.reveal(), tested.secret_access_key.reveal()
+        raise RuntimeError(f"a bug that quotes {typed} and {plain!r}")
+
+    monkeypatch.setattr(interfaces, "start_test", fail)
+    admin_client.raise_request_exception = False
+    form = {
+        "name": "tried", "provider": "other", "access_key_id": "KEY", "secret_access_key": "typed-and-secret",
+        "region": "us-east-1", "bucket_name": "bucket", "endpoint_url": interface.endpoint_url,
+        "addressing_style": "auto",
+    }  # fmt: skip
+    with caplog.at_level(logging.CRITICAL):
+        answer = admin_client.post(reverse("admin:delivery_s3_s3interface_test_new"), form)
+    assert answer.status_code == 500
+    shown = body(answer)
+    assert ("RuntimeError" in shown) is debug
+    for sentinel in (stored, "typed-and-secret", "broker-password", *settings.FERNET_KEYS, settings.SECRET_KEY):
+        assert sentinel not in shown, sentinel
+
+
+class TestSecret:
+    secret = Secret("hidden-text")
+
+    @pytest.mark.parametrize("render", [str, repr, "{}".format, "%s".__mod__, lambda value: f"{value!s:>5}"])
+    def test_it_renders_as_dots(self, render: Any) -> None:
+        assert "hidden-text" not in render(self.secret)
+
+    def test_it_is_no_part_of_json(self) -> None:
+        with pytest.raises(TypeError):
+            json.dumps({"secret": self.secret})
+
+    def test_what_is_assigned_is_wrapped(self) -> None:
+        interface = S3Interface(secret_access_key="hidden-text")
+        assert interface.secret_access_key == self.secret
+        setattr(interface, "secret_access_key", "another")  # noqa: B010
+        assert "another" not in repr(vars(interface))

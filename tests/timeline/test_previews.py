@@ -1,0 +1,320 @@
+"""Previews, pages and comparisons: what is drawn, and what hostile files cost."""
+
+import io
+import json
+import subprocess
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import wait as wait_for
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.conf import settings
+from PIL import Image, ImageDraw
+
+from anaphora.deliveries import engine
+from anaphora.reports.models import Preview, Report
+from anaphora.timeline import previews, render_worker, tasks
+from delivery_s3.models import S3Interface
+from tests.conftest import ROOT
+from tests.support import hostile
+from tests.support.factories import make_policy, make_report
+
+pytestmark = pytest.mark.django_db
+
+
+def png(*boxes: tuple[int, int, int, int], size: tuple[int, int] = (800, 600), mode: str = "RGB") -> bytes:
+    image = Image.new(mode, size, "white" if mode == "RGB" else (0, 0, 0, 0))
+    for box in boxes:
+        ImageDraw.Draw(image).rectangle(box, fill="red")
+    target = io.BytesIO()
+    image.save(target, "PNG")
+    return target.getvalue()
+
+
+def two_pages() -> bytes:
+    pages = [Image.new("RGB", (600, 400), colour) for colour in ("white", "blue")]
+    target = io.BytesIO()
+    pages[0].save(target, "PDF", save_all=True, append_images=pages[1:])
+    return target.getvalue()
+
+
+def fresh(report: Report) -> Report:
+    return Report.objects.select_related("dashboard").get(pk=report.pk)
+
+
+def test_missing_previews_are_made_and_kept_in_a_place_of_their_own() -> None:
+    drawn = [make_report(png(), filename="a.png"), make_report(two_pages(), filename="b.pdf")]
+    other = make_report(b"a,b\n1,2\n", filename="c.csv")
+    tasks.make_previews()
+    for report, pages in zip(drawn, (1, 2), strict=True):
+        assert (fresh(report).preview, fresh(report).pages) == (Preview.MADE, pages)
+        with Image.open(report.preview_path) as image:
+            assert (image.format, image.size) == ("WEBP", (480, 360))
+    assert not other.preview_path.exists()
+    assert not list(previews.waiting())
+    assert not list(drawn[0].preview_path.parent.glob("*.part"))
+
+
+def test_a_transparent_picture_lies_on_white() -> None:
+    report = make_report(png(mode="RGBA"), filename="a.png")
+    page = previews.page(report, 1)
+    with Image.open(io.BytesIO(page.image)) as image:
+        assert image.convert("RGB").getpixel((10, 10)) == (255, 255, 255)
+
+
+def test_pages_are_numbered_from_one() -> None:
+    report = make_report(two_pages(), filename="b.pdf")
+    page = previews.page(report, 2)
+    assert page.pages == 2
+    with Image.open(io.BytesIO(page.image)) as image:
+        colour: Any = image.convert("RGB").getpixel((10, 10))
+        assert colour[2] > 200 > 60 > colour[0]
+    for number in (0, 3):
+        with pytest.raises(previews.NoPicture, match="has 2 pages"):
+            previews.page(report, number)
+
+
+@pytest.mark.parametrize(
+    ("content", "name", "reason"),
+    [
+        (hostile.png_bomb(), "bomb.png", "larger than is drawn"),
+        (hostile.encrypted_pdf(), "secret.pdf", "encrypted"),
+        pytest.param(hostile.growing_pdf(), "growing.pdf", "within the bounds|longer than", marks=pytest.mark.heavy),
+        pytest.param(hostile.slow_pdf(), "slow.pdf", "within the bounds|longer than", marks=pytest.mark.heavy),
+        (b"%PDF-1.7 nothing", "cut.pdf", "can't be read"),
+        (png()[:200], "cut.png", "can't be drawn"),
+        (hostile.pdf([b"<</Type/Catalog/Pages 2 0 R>>", b"<</Type/Pages/Kids[]/Count 0>>"]), "empty.pdf", "PDF"),
+    ],
+)
+def test_a_hostile_file_costs_one_preview(content: bytes, name: str, reason: str) -> None:
+    harmless = make_report(png(), filename="a.png")
+    harm = make_report(content, filename=name)
+    before = time.monotonic()
+    with pytest.raises(previews.NoPicture, match=reason):
+        previews.page(harm, 1)
+    assert time.monotonic() - before < 2 * previews.TIMEOUT
+    assert previews.make_previews(60) is False
+    assert fresh(harmless).preview == Preview.MADE
+    assert fresh(harm).preview == Preview.NONE
+    assert not list(previews.waiting()), "it is not tried again"
+
+
+def test_the_time_is_bounded_whatever_a_file_waits_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(previews, "TIMEOUT", 0.01)
+    with pytest.raises(previews.NoPicture, match="longer than"):
+        previews.page(make_report(png(), filename="a.png"), 1)
+
+
+def test_what_draws_sees_nothing_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[dict[str, Any]] = []
+    run = subprocess.run
+
+    def watched(*args: Any, **kwargs: Any) -> Any:
+        seen.append(kwargs)
+        return run(*args, **kwargs)
+
+    monkeypatch.setattr(subprocess, "run", watched)
+    previews.page(make_report(png(), filename="a.png"), 1)
+    assert [kwargs["env"] for kwargs in seen] == [{}]
+    source = Path(previews.__file__).with_name("render_worker.py").read_text()
+    assert "anaphora." not in source
+    assert "django" not in source
+
+
+def test_large_files_and_other_kinds_are_not_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(previews.NoPicture, match="PDF, PNG and JPEG"):
+        previews.page(make_report(b"a,b\n1,2\n", filename="c.csv"), 1)
+    monkeypatch.setattr(previews, "LARGEST", 10)
+    with pytest.raises(previews.NoPicture, match="larger than"):
+        previews.page(make_report(png(), filename="a.png"), 1)
+
+
+def test_a_report_without_a_local_copy_is_drawn_from_its_store(interface: S3Interface) -> None:
+    make_policy(interface)
+    report = make_report(png(), filename="a.png")
+    assert engine.deliver_due(interface.pk).complete
+    report.local_path.unlink()
+    Report.objects.filter(pk=report.pk).update(file="")
+    before = set(settings.FILE_UPLOAD_TEMP_DIR.iterdir())  # an upload of another test may not have been closed yet
+    tasks.make_previews()
+    assert fresh(report).preview == Preview.WAITING, "the whole archive is not fetched for pictures"
+    S3Interface.objects.update(bucket_name="there-is-none")
+    tasks.make_preview(str(report.pk))
+    assert fresh(report).preview == Preview.WAITING, "it may be had another time"
+    S3Interface.objects.update(bucket_name=interface.bucket_name)
+    tasks.make_preview(str(report.pk))
+    assert fresh(report).preview == Preview.MADE
+    assert set(settings.FILE_UPLOAD_TEMP_DIR.iterdir()) <= before, "what was fetched for it is gone"
+
+
+class TestCompare:
+    """The areas are in hundredths of the width."""
+
+    def compare(self, one: bytes, other: bytes) -> previews.Comparison:
+        reports = [
+            make_report(content, filename="x.pdf" if content.startswith(b"%PDF") else "x.png")
+            for content in (one, other)
+        ]
+        return previews.compare(reports[0], reports[1], 1)
+
+    def test_nothing_changed(self) -> None:
+        found = self.compare(png((0, 0, 9, 9)), png((0, 0, 9, 9)) + b"trailing")
+        assert (found.areas, found.share, found.same_size, found.pages) == ([], 0, True, 1)
+
+    def test_what_changed_is_marked_where_it_is(self) -> None:
+        found = self.compare(png(), png((400, 300, 479, 379), (40, 40, 47, 47)))
+        small, large = found.areas
+        assert small == pytest.approx((5, 5, 1, 1), abs=1.1)
+        assert large == pytest.approx((50, 37.5, 10, 10), abs=1.1)
+        assert 0.01 < found.share < 0.03
+
+    def test_what_only_one_of_them_reaches_has_changed(self) -> None:
+        found = self.compare(png(), png(size=(800, 700)))
+        assert not found.same_size
+        ((left, top, width, height),) = found.areas
+        assert (left, width) == (0, 100)
+        assert top == pytest.approx(75, abs=1.5)
+        assert height == pytest.approx(12.5, abs=1.5)
+
+    def test_pictures_of_another_width_are_brought_to_the_same(self) -> None:
+        found = self.compare(png((400, 300, 479, 379)), png((200, 150, 239, 189), size=(400, 300)))
+        assert not found.same_size
+        assert found.share < 0.01
+
+    def test_a_pdf_and_its_other_edition(self) -> None:
+        other = Image.new("RGB", (600, 400), "white")
+        ImageDraw.Draw(other).rectangle((300, 200, 359, 259), fill="black")
+        target = io.BytesIO()
+        other.save(target, "PDF")
+        found = self.compare(two_pages(), target.getvalue())
+        assert found.pages == 2
+        assert len(found.areas) == 1
+        assert found.areas[0] == pytest.approx((50, 33.3, 10, 10), abs=1.7)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_worker_outlives_what_it_draws(
+    start_celery: Callable[..., Path], celery_processes: list[subprocess.Popen[bytes]]
+) -> None:
+    reports = [make_report(hostile.growing_pdf(), filename="a.pdf"), make_report(png(), filename="b.png")]
+    log = start_celery()
+    for report in reports:
+        tasks.make_preview.delay(str(report.pk))
+    end = time.monotonic() + 60
+    while time.monotonic() < end and Report.objects.filter(preview=Preview.WAITING).exists():
+        time.sleep(0.2)
+    assert [fresh(report).preview for report in reports] == [Preview.NONE, Preview.MADE], log.read_text()
+    assert celery_processes[0].poll() is None
+    assert "Traceback" not in log.read_text()
+    assert "WorkerLost" not in log.read_text()
+
+
+class TestTheProgram:
+    """`render_worker` in this process, without its bounds."""
+
+    @pytest.fixture
+    def draw(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> Iterator[Callable[..., tuple[int, str]]]:
+        monkeypatch.setattr(render_worker, "_bound", lambda: None)
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)
+
+        def run(what: str, *contents: bytes, arguments: tuple[str, ...] = ()) -> tuple[int, str]:
+            files = []
+            for number, content in enumerate(contents):
+                path = tmp_path / str(number)
+                path.write_bytes(content)
+                files += [str(path), "application/pdf" if content.startswith(b"%PDF") else "image/png"]
+            status = render_worker.main([what, *files, *arguments])
+            said = capsys.readouterr()
+            return status, said.out + said.err
+
+        with warnings.catch_warnings():
+            yield run
+
+    def test_it_draws(self, draw: Callable[..., tuple[int, str]], tmp_path: Path) -> None:
+        target = str(tmp_path / "out.webp")
+        for content in (png(), png(mode="RGBA"), two_pages(), png(size=(3000, 40))):
+            status, said = draw("picture", content, arguments=("1", "400", target))
+            assert status == 0, said
+            with Image.open(target) as image:
+                assert image.width == json.loads(said)["width"] == 400
+            assert draw("preview", content, arguments=(target,))[0] == 0
+            with Image.open(target) as image:
+                assert image.size == render_worker.PREVIEW
+
+    def test_it_compares(self, draw: Callable[..., tuple[int, str]]) -> None:
+        pictured = png((400, 300, 479, 379))
+        assert json.loads(draw("compare", png(), png(), arguments=("1",))[1])["areas"] == []
+        assert len(json.loads(draw("compare", png(), pictured, arguments=("1",))[1])["areas"]) == 1
+        narrow = json.loads(draw("compare", png(size=(400, 300)), png(size=(800, 700)), arguments=("1",))[1])
+        assert (narrow["same_size"], len(narrow["areas"])) == (False, 1)
+
+    def test_it_says_what_it_cannot_draw(self, draw: Callable[..., tuple[int, str]], tmp_path: Path) -> None:
+        for content, page in (
+            (hostile.png_bomb(), "1"),
+            (hostile.encrypted_pdf(), "1"),
+            (b"%PDF-1.7 nothing", "1"),
+            (png()[:60], "1"),
+            (png(), "2"),
+            (two_pages(), "3"),
+        ):
+            status, said = draw("picture", content, arguments=(page, "400", str(tmp_path / "out.webp")))
+            assert status == 2, said
+            assert said.strip()
+        Image.MAX_IMAGE_PIXELS = 100
+        assert draw("compare", png(size=(9000, 8000)), png(), arguments=("1",))[0] == 2
+
+    def test_its_bounds_are_those_that_are_documented(self) -> None:
+        limits = "r.getrlimit(r.RLIMIT_AS), r.getrlimit(r.RLIMIT_CPU)"
+        script = f"import render_worker, resource as r; render_worker._bound(); print({limits})"
+        folder = Path(render_worker.__file__).parent
+        done = subprocess.run([sys.executable, "-c", script], cwd=folder, capture_output=True, text=True, check=True)
+        assert done.stdout.strip() == f"({2**30}, {2**30}) (10, 10)"
+        assert "1 GiB" in (ROOT / "docs" / "timeline.md").read_text()
+
+
+class TestMany:
+    def test_beyond_a_few_waiting_ones_it_is_refused_at_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        reports = [make_report(png(), filename=f"{number}.png") for number in range(8)]
+        for report in reports:
+            _ = report.dashboard.slug, report.local_path
+        go = threading.Event()
+
+        def wait(*arguments: str) -> dict[str, Any]:
+            try:
+                go.wait(10)
+                return {"pages": 1}
+            finally:
+                previews._slots.release()
+
+        monkeypatch.setattr(previews, "_run_in_slot", wait)
+
+        def look(report: Report) -> str:
+            try:
+                previews.page(report, 1)
+            except previews.NoPicture as error:
+                return "refused" if error.passes else "failed"
+            return "drawn"
+
+        with ThreadPoolExecutor(8) as pool:
+            looks = [pool.submit(look, report) for report in reports]
+            done, _ = wait_for(looks, timeout=2)
+            assert [each.result() for each in done] == ["refused"] * 4
+            go.set()
+            assert sorted(each.result() for each in looks) == ["drawn"] * 4 + ["refused"] * 4
+
+    def test_a_page_that_failed_is_not_drawn_again(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        report = make_report(png()[:200], filename="cut.png")
+        with pytest.raises(previews.NoPicture) as first:
+            previews.page(report, 1)
+        monkeypatch.setattr(previews, "_draw", None)
+        with pytest.raises(previews.NoPicture) as again:
+            previews.page(report, 1)
+        assert str(again.value) == str(first.value)
