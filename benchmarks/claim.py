@@ -38,7 +38,7 @@ def main() -> int:
         from django.db import connection
         from django.test.utils import CaptureQueriesContext
 
-        from anaphora.deliveries import engine
+        from anaphora.deliveries import engine, queue
         from delivery_s3.models import S3Interface
 
         interface = S3Interface.objects.create(
@@ -49,10 +49,10 @@ def main() -> int:
             cursor.execute("VACUUM ANALYZE")
         times = []
         with CaptureQueriesContext(connection) as queries:
-            engine._claim(interface, uuid.uuid4(), engine.BATCH)
+            queue.claim(interface.pk, uuid.uuid4(), engine.BATCH)
         for _ in range(DUE // engine.BATCH - 1):
             started = time.perf_counter()
-            batch = engine._claim(interface, uuid.uuid4(), engine.BATCH)
+            batch = queue.claim(interface.pk, uuid.uuid4(), engine.BATCH)
             times.append((time.perf_counter() - started) * 1000)
             assert len(batch) == engine.BATCH
         found = plans([query["sql"] for query in queries])

@@ -195,7 +195,7 @@ def _make_due() -> None:
     from delivery_s3.models import S3Interface
 
     Delivery.objects.update(state=State.PENDING, attempts=0, object_key="", size=None, delivered_at=None)
-    S3Interface.objects.update(announced_at=None)
+    S3Interface.objects.update(wakeup_sent_at=None)
     with connection.cursor() as cursor:
         cursor.execute("VACUUM ANALYZE deliveries_delivery")
 

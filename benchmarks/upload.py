@@ -57,11 +57,11 @@ def _milliseconds(upload: Callable[[int], None]) -> float:
 
 def _ours(endpoint: Sink, file: Path) -> Callable[[int], None]:
     from anaphora.deliveries.destinations import Upload
-    from delivery_s3.storage import ArchiveStorage, Connection, Secret
+    from delivery_s3.storage import Connection, S3Destination, Secret
 
     content = file.read_bytes()
     sha256, md5 = hashlib.sha256(content).hexdigest(), hashlib.md5(content).hexdigest()
-    storage = ArchiveStorage(Connection("KEY", Secret("SECRET"), "us-east-1", "bucket", endpoint.endpoint))
+    storage = S3Destination(Connection("KEY", Secret("SECRET"), "us-east-1", "bucket", endpoint.endpoint))
 
     def upload(number: int) -> None:
         with file.open("rb") as body:

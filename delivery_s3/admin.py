@@ -1,4 +1,4 @@
-"""The configuration page of S3 interfaces: the list with each one's health, the form, and its Test.
+"""The configuration page of S3 interfaces: the form, and its Test.
 
 The Test's views answer with pieces of the page or, as the test goes on, with one JSON object per line. They work on
 what is in the form, saved or not, and save nothing, except that a test of the unchanged saved values is recorded.
@@ -10,23 +10,21 @@ from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
-from django.contrib.admin.views.main import ChangeList
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, HttpResponseRedirect, StreamingHttpResponse
 from django.shortcuts import render
 from django.template.loader import render_to_string
 from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html
-from django.utils.safestring import SafeString
-from django.utils.timesince import timesince
 
-from anaphora.admin_site import counted, mark
+from anaphora.admin_site import counted
 from anaphora.deliveries import queue, tasks
+from anaphora.deliveries.errors import DeliveryError
+from anaphora.deliveries.interface_admin import InterfaceAdmin
 from anaphora.deliveries.models import Delivery, State, diagnosis_of
 from delivery_s3 import interfaces, permissions
 from delivery_s3.connection_test.runner import DEADLINE, ConnectionTest, TestReport
 from delivery_s3.connection_test.steps import STEPS
-from delivery_s3.diagnoses import DeliveryError
 from delivery_s3.forms import S3InterfaceForm
 from delivery_s3.models import S3Interface
 from delivery_s3.providers import PROVIDERS
@@ -38,24 +36,11 @@ UNTESTED = {*FORM_ONLY, "name", "enabled", "catalogue"}
 """Fields that a test doesn't bear on."""
 
 
-class _InterfaceList(ChangeList):
-    """The list of interfaces, which counts the deliveries of all its rows at once."""
-
-    def get_results(self, request: HttpRequest) -> None:
-        """Attach to each interface its counts."""
-        super().get_results(request)
-        keys = [interface.pk for interface in self.result_list]
-        tallies, oldest = queue.tally(keys), queue.oldest_pending(keys)
-        for interface in self.result_list:
-            interface.tally, interface.oldest = tallies[interface.pk], oldest.get(interface.pk)
-
-
 @admin.register(S3Interface)
-class S3InterfaceAdmin(admin.ModelAdmin[S3Interface]):
+class S3InterfaceAdmin(InterfaceAdmin[S3Interface]):
     """The configuration page, with its Test."""
 
     form = S3InterfaceForm
-    list_display = ["name", "destination", "last_test", "condition", "deliveries", "enabled"]
     list_filter = ["provider", "enabled", "test_passed"]
     search_fields = ["name", "bucket_name", "endpoint_url"]
     fieldsets = [
@@ -96,59 +81,6 @@ class S3InterfaceAdmin(admin.ModelAdmin[S3Interface]):
             },
         ),
     ]
-
-    # The list.
-
-    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
-        """Use the list that knows its deliveries."""
-        return _InterfaceList
-
-    @admin.display(description="bucket", ordering="bucket_name")
-    def destination(self, interface: S3Interface) -> SafeString:
-        """Show where it leads."""
-        where = interface.endpoint_url or f"AWS S3 {interface.region}"
-        return format_html("{}<br><small>{}</small>", interface.bucket_name, where)
-
-    @admin.display(description="last test", ordering="tested_at")
-    def last_test(self, interface: S3Interface) -> SafeString:
-        """Show what the last test found, and when."""
-        if interface.tested_at is None:
-            return mark("never", "never tested")
-        when = format_html("<br><small>{} ago</small>", timesince(interface.tested_at, depth=1))
-        if interface.test_passed:
-            return mark("passed", "passed") + when
-        diagnosis = interface.test_report.get("diagnosis") or {}
-        return mark("failed", diagnosis.get("title", "failed")) + when
-
-    @admin.display(description="condition")
-    def condition(self, interface: S3Interface) -> SafeString:
-        """Show whether deliveries flow."""
-        if not interface.enabled:
-            return mark("never", "disabled")
-        diagnosis = diagnosis_of(interface)
-        if diagnosis is None:
-            return mark("delivered", "working")
-        return mark("failed", diagnosis.title, title=interface.detail)
-
-    @admin.display(description="delivered in 24 h · pending · failed")
-    def deliveries(self, interface: Any) -> SafeString:
-        """Count the deliveries and lead to them."""
-        address = reverse("admin:deliveries_delivery_changelist")
-        links = [
-            format_html(
-                '<a class="count-{0}" href="{1}?interface__id__exact={2}&amp;state__exact={0}" title="{0}">{3}</a>',
-                state.value,
-                address,
-                interface.pk,
-                interface.tally[state],
-            )
-            for state in (State.DELIVERED, State.PENDING, State.FAILED)
-        ]
-        counts = format_html("{} · {} · {}", *links)
-        if interface.oldest is None:
-            return counts
-        waiting = timesince(interface.oldest, depth=1)
-        return format_html("{}<br><small>the oldest has been waiting for {}</small>", counts, waiting)
 
     # The form.
 
@@ -209,8 +141,6 @@ class S3InterfaceAdmin(admin.ModelAdmin[S3Interface]):
             interfaces.record(obj, report)
         elif change and set(form.changed_data) - UNTESTED:
             interfaces.forget_test(obj)
-        queue.resume(obj.pk)
-        tasks.request_delivery(obj.pk)
 
     def response_add(
         self, request: HttpRequest, obj: S3Interface, post_url_continue: str | None = None
@@ -266,7 +196,7 @@ class S3InterfaceAdmin(admin.ModelAdmin[S3Interface]):
             if saved:
                 interfaces.record(interface, report.as_json())
                 self._log_test(request, interface, report)
-            failed = queue.tally([interface.pk])[interface.pk][State.FAILED] if interface.pk else 0
+            failed = queue.count_by_state([interface.pk])[interface.pk][State.FAILED] if interface.pk else 0
             context = {"report": report.as_json(), "failed_deliveries": failed, "saved": saved, "live": True}
             context["sealed"] = "" if saved else interfaces.sealed_report(interface, report)
             html = render_to_string("delivery_s3/test_verdict.html", context)

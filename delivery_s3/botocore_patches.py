@@ -10,8 +10,8 @@ from functools import partial
 from typing import Any, BinaryIO
 from urllib.parse import urlsplit
 
-from delivery_s3 import endpoint_guard, tls
-from delivery_s3.diagnoses import DeliveryError
+from anaphora.deliveries.errors import DeliveryError
+from delivery_s3 import diagnoses, endpoint_guard, tls
 from delivery_s3.request_bounds import BoundedConnection, BoundedPool
 
 ASK_FIRST_BYTES = 1024 * 1024
@@ -93,7 +93,7 @@ def _check_proxied(proxies: Any, allow_private: bool, request: Any, **kwargs: An
         try:
             endpoint_guard.resolve(str(host.hostname), host.port or 443, allow_private=allow_private)
         except DeliveryError as error:
-            if error.diagnosis.code != "host_not_found":
+            if error.diagnosis is not diagnoses.HOST_NOT_FOUND:
                 raise
 
 

@@ -8,7 +8,8 @@ changes its answer meanwhile gains nothing (see `botocore_patches`).
 import socket
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
-from delivery_s3.diagnoses import DeliveryError
+from anaphora.deliveries.errors import DeliveryError
+from delivery_s3 import diagnoses
 
 Address = IPv4Address | IPv6Address
 
@@ -60,11 +61,11 @@ def resolve(host: str, port: int, *, allow_private: bool) -> list[str]:
     try:
         found = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
-        raise DeliveryError("host_not_found", f"{host}: {getattr(error, 'strerror', None) or error}") from error
+        raise DeliveryError(diagnoses.HOST_NOT_FOUND, f"{host}: {getattr(error, 'strerror', None) or error}") from error
     addresses = list(dict.fromkeys(str(each[4][0]) for each in found))
     for text in addresses:
         if reason := why_forbidden(ip_address(text.partition("%")[0]), allow_private=allow_private):
-            raise DeliveryError("endpoint_forbidden", f"{host} is {text}, {reason}")
+            raise DeliveryError(diagnoses.ENDPOINT_FORBIDDEN, f"{host} is {text}, {reason}")
     return addresses
 
 

@@ -1,8 +1,8 @@
 """The one place where an error of boto3, of botocore or of the network becomes a DeliveryError.
 
 `explain()` goes by S3's error codes and by the names of exception classes, so that this module needs none of
-those libraries and does no input or output. To teach the product a new failure, add a row to the catalogue
-in `diagnosis` and name it in S3_CODES or EXCEPTIONS.
+those libraries and does no I/O. To add a failure, define its diagnosis in `diagnoses` and name it in S3_CODES or
+EXCEPTIONS.
 """
 
 from collections.abc import Iterator, Mapping
@@ -10,168 +10,170 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-from delivery_s3.diagnoses import DeliveryError, Fix
+from anaphora.deliveries import errors
+from anaphora.deliveries.errors import DeliveryError, Diagnosis, Fix
+from delivery_s3 import diagnoses
 
-S3_CODES: Mapping[str, str] = {
-    "AccessDenied": "access_denied",
-    "AccessForbidden": "access_denied",
-    "UnauthorizedAccess": "access_denied",
-    "AllAccessDisabled": "account_problem",
-    "AccountProblem": "account_problem",
-    "NotSignedUp": "account_problem",
-    "UserSuspended": "account_problem",
-    "InvalidAccessKeyId": "invalid_access_key",
-    "InvalidClientTokenId": "invalid_access_key",
-    "SignatureDoesNotMatch": "wrong_secret",
-    "InvalidSecurity": "invalid_access_key",
-    "ExpiredToken": "expired_token",
-    "InvalidToken": "expired_token",
-    "TokenRefreshRequired": "expired_token",
-    "CredentialsNotSupported": "access_denied",
-    "RequestTimeTooSkewed": "clock_skew",
-    "RequestExpired": "clock_skew",
-    "NoSuchBucket": "bucket_not_found",
-    "InvalidBucketName": "settings_invalid",
-    "InvalidBucketState": "request_refused",
-    "AuthorizationHeaderMalformed": "wrong_region",
-    "IllegalLocationConstraintException": "wrong_region",
-    "InvalidRegionName": "wrong_region",
-    "PermanentRedirect": "redirected",
-    "TemporaryRedirect": "redirected",
-    "Redirect": "redirected",
-    "InvalidURI": "settings_invalid",
-    "InvalidHostHeader": "settings_invalid",
-    "KMS.DisabledException": "kms_key_unknown",
-    "KMS.InvalidKeyUsageException": "kms_key_unknown",
-    "KMS.InvalidStateException": "kms_key_unknown",
-    "KMS.KMSInvalidStateException": "kms_key_unknown",
-    "KMS.NotFoundException": "kms_key_unknown",
-    "KMS.AccessDeniedException": "kms_denied",
-    "InvalidEncryptionAlgorithmError": "encryption_unsupported",
-    "ServerSideEncryptionConfigurationNotFoundError": "encryption_unsupported",
-    "ObjectLockConfigurationNotFoundError": "object_lock_unsupported",
-    "InvalidRetentionPeriod": "retention_refused",
-    "InvalidStorageClass": "storage_class_unsupported",
-    "NotImplemented": "request_refused",
-    "MethodNotAllowed": "not_s3",
-    "InvalidRequest": "request_refused",
-    "InvalidArgument": "request_refused",
-    "MalformedXML": "request_refused",
-    "MissingContentLength": "checksum_unsupported",
-    "QuotaExceeded": "quota_exceeded",
-    "XMinioStorageFull": "quota_exceeded",
-    "InsufficientCapacity": "quota_exceeded",
-    "EntityTooLarge": "too_large",
-    "KeyTooLongError": "settings_invalid",
-    "MetadataTooLarge": "metadata_too_large",
-    "SlowDown": "throttled",
-    "ServiceUnavailable": "throttled",
-    "Busy": "throttled",
-    "TooManyRequests": "throttled",
-    "TooManyRequestsException": "throttled",
-    "RequestLimitExceeded": "throttled",
-    "BandwidthLimitExceeded": "throttled",
-    "Throttling": "throttled",
-    "ThrottlingException": "throttled",
-    "InternalError": "server_error",
-    "InternalServerError": "server_error",
-    "RequestTimeout": "connection_lost",
-    "IncompleteBody": "connection_lost",
-    "BadDigest": "digest_mismatch",
-    "InvalidDigest": "digest_mismatch",
-    "XAmzContentSHA256Mismatch": "digest_mismatch",
-    "XAmzContentChecksumMismatch": "digest_mismatch",
-    "ConditionalRequestConflict": "conflict",
-    "OperationAborted": "conflict",
-    "PreconditionFailed": "key_taken",
+S3_CODES: Mapping[str, Diagnosis] = {
+    "AccessDenied": diagnoses.ACCESS_DENIED,
+    "AccessForbidden": diagnoses.ACCESS_DENIED,
+    "UnauthorizedAccess": diagnoses.ACCESS_DENIED,
+    "AllAccessDisabled": diagnoses.ACCOUNT_PROBLEM,
+    "AccountProblem": diagnoses.ACCOUNT_PROBLEM,
+    "NotSignedUp": diagnoses.ACCOUNT_PROBLEM,
+    "UserSuspended": diagnoses.ACCOUNT_PROBLEM,
+    "InvalidAccessKeyId": diagnoses.INVALID_ACCESS_KEY,
+    "InvalidClientTokenId": diagnoses.INVALID_ACCESS_KEY,
+    "SignatureDoesNotMatch": diagnoses.WRONG_SECRET,
+    "InvalidSecurity": diagnoses.INVALID_ACCESS_KEY,
+    "ExpiredToken": diagnoses.EXPIRED_TOKEN,
+    "InvalidToken": diagnoses.EXPIRED_TOKEN,
+    "TokenRefreshRequired": diagnoses.EXPIRED_TOKEN,
+    "CredentialsNotSupported": diagnoses.ACCESS_DENIED,
+    "RequestTimeTooSkewed": diagnoses.CLOCK_SKEW,
+    "RequestExpired": diagnoses.CLOCK_SKEW,
+    "NoSuchBucket": diagnoses.BUCKET_NOT_FOUND,
+    "InvalidBucketName": diagnoses.SETTINGS_INVALID,
+    "InvalidBucketState": diagnoses.REQUEST_REFUSED,
+    "AuthorizationHeaderMalformed": diagnoses.WRONG_REGION,
+    "IllegalLocationConstraintException": diagnoses.WRONG_REGION,
+    "InvalidRegionName": diagnoses.WRONG_REGION,
+    "PermanentRedirect": diagnoses.REDIRECTED,
+    "TemporaryRedirect": diagnoses.REDIRECTED,
+    "Redirect": diagnoses.REDIRECTED,
+    "InvalidURI": diagnoses.SETTINGS_INVALID,
+    "InvalidHostHeader": diagnoses.SETTINGS_INVALID,
+    "KMS.DisabledException": diagnoses.KMS_KEY_UNKNOWN,
+    "KMS.InvalidKeyUsageException": diagnoses.KMS_KEY_UNKNOWN,
+    "KMS.InvalidStateException": diagnoses.KMS_KEY_UNKNOWN,
+    "KMS.KMSInvalidStateException": diagnoses.KMS_KEY_UNKNOWN,
+    "KMS.NotFoundException": diagnoses.KMS_KEY_UNKNOWN,
+    "KMS.AccessDeniedException": diagnoses.KMS_DENIED,
+    "InvalidEncryptionAlgorithmError": diagnoses.ENCRYPTION_UNSUPPORTED,
+    "ServerSideEncryptionConfigurationNotFoundError": diagnoses.ENCRYPTION_UNSUPPORTED,
+    "ObjectLockConfigurationNotFoundError": diagnoses.OBJECT_LOCK_UNSUPPORTED,
+    "InvalidRetentionPeriod": diagnoses.RETENTION_REFUSED,
+    "InvalidStorageClass": diagnoses.STORAGE_CLASS_UNSUPPORTED,
+    "NotImplemented": diagnoses.REQUEST_REFUSED,
+    "MethodNotAllowed": diagnoses.NOT_S3,
+    "InvalidRequest": diagnoses.REQUEST_REFUSED,
+    "InvalidArgument": diagnoses.REQUEST_REFUSED,
+    "MalformedXML": diagnoses.REQUEST_REFUSED,
+    "MissingContentLength": diagnoses.CHECKSUM_UNSUPPORTED,
+    "QuotaExceeded": diagnoses.QUOTA_EXCEEDED,
+    "XMinioStorageFull": diagnoses.QUOTA_EXCEEDED,
+    "InsufficientCapacity": diagnoses.QUOTA_EXCEEDED,
+    "EntityTooLarge": diagnoses.TOO_LARGE,
+    "KeyTooLongError": diagnoses.SETTINGS_INVALID,
+    "MetadataTooLarge": diagnoses.METADATA_TOO_LARGE,
+    "SlowDown": diagnoses.THROTTLED,
+    "ServiceUnavailable": diagnoses.THROTTLED,
+    "Busy": diagnoses.THROTTLED,
+    "TooManyRequests": diagnoses.THROTTLED,
+    "TooManyRequestsException": diagnoses.THROTTLED,
+    "RequestLimitExceeded": diagnoses.THROTTLED,
+    "BandwidthLimitExceeded": diagnoses.THROTTLED,
+    "Throttling": diagnoses.THROTTLED,
+    "ThrottlingException": diagnoses.THROTTLED,
+    "InternalError": diagnoses.SERVER_ERROR,
+    "InternalServerError": diagnoses.SERVER_ERROR,
+    "RequestTimeout": diagnoses.CONNECTION_LOST,
+    "IncompleteBody": diagnoses.CONNECTION_LOST,
+    "BadDigest": errors.DIGEST_MISMATCH,
+    "InvalidDigest": errors.DIGEST_MISMATCH,
+    "XAmzContentSHA256Mismatch": errors.DIGEST_MISMATCH,
+    "XAmzContentChecksumMismatch": errors.DIGEST_MISMATCH,
+    "ConditionalRequestConflict": diagnoses.CONFLICT,
+    "OperationAborted": diagnoses.CONFLICT,
+    "PreconditionFailed": errors.KEY_TAKEN,
 }
 """Error codes that stores answer a PUT with (Amazon S3 API reference, "List of error codes", and measured)."""
 
-EXCEPTIONS: Mapping[str, str] = {
-    "ConnectTimeoutError": "connection_timeout",
-    "ReadTimeoutError": "read_timeout",
-    "ProxyConnectionError": "proxy_failed",
-    "EndpointConnectionError": "host_unreachable",
-    "SSLError": "tls_failed",
-    "ConnectionClosedError": "connection_lost",
-    "ResponseStreamingError": "connection_lost",
-    "IncompleteReadError": "connection_lost",
-    "HTTPClientError": "connection_lost",
-    "ConnectionError": "connection_lost",
-    "ResponseParserError": "not_s3",
-    "EventStreamError": "not_s3",
-    "NoCredentialsError": "credentials_missing",
-    "PartialCredentialsError": "credentials_missing",
-    "CredentialRetrievalError": "credentials_missing",
-    "NoAuthTokenError": "credentials_missing",
-    "TokenRetrievalError": "credentials_missing",
-    "MetadataRetrievalError": "credentials_missing",
-    "SSOError": "credentials_missing",
-    "LoginError": "credentials_missing",
-    "RefreshWithMFAUnsupportedError": "credentials_missing",
-    "ParamValidationError": "settings_invalid",
-    "ValidationError": "settings_invalid",
-    "BaseEndpointResolverError": "settings_invalid",
-    "EndpointProviderError": "settings_invalid",
-    "InvalidEndpointConfigurationError": "settings_invalid",
-    "InvalidDNSNameError": "settings_invalid",
-    "InvalidHostLabelError": "settings_invalid",
-    "InvalidS3AddressingStyleError": "settings_invalid",
-    "UnsupportedS3ArnError": "settings_invalid",
-    "UnsupportedS3ConfigurationError": "settings_invalid",
-    "UnsupportedS3AccesspointConfigurationError": "settings_invalid",
-    "UnsupportedS3ControlArnError": "settings_invalid",
-    "UnsupportedS3ControlConfigurationError": "settings_invalid",
-    "UnsupportedOutpostResourceError": "settings_invalid",
-    "ServiceNotInRegionError": "settings_invalid",
-    "UnknownRegionError": "settings_invalid",
-    "SuspiciousOperation": "settings_invalid",
-    "LocationParseError": "settings_invalid",
-    "ProfileNotFound": "ambient_configuration",
-    "ConfigParseError": "ambient_configuration",
-    "ConfigNotFound": "ambient_configuration",
-    "DataNotFoundError": "ambient_configuration",
-    "ApiVersionNotFoundError": "ambient_configuration",
-    "InvalidConfigError": "ambient_configuration",
-    "InvalidChecksumConfigError": "ambient_configuration",
-    "InvalidDefaultsMode": "ambient_configuration",
-    "InvalidProxiesConfigError": "proxy_failed",
-    "InvalidRetryConfigurationError": "ambient_configuration",
-    "InvalidRetryModeError": "ambient_configuration",
-    "InvalidIMDSEndpointError": "ambient_configuration",
-    "InvalidIMDSEndpointModeError": "ambient_configuration",
-    "InvalidS3UsEast1RegionalEndpointConfigError": "ambient_configuration",
-    "InvalidSTSRegionalEndpointsConfigError": "ambient_configuration",
-    "InvalidEndpointDiscoveryConfigurationError": "ambient_configuration",
-    "UnknownCredentialError": "ambient_configuration",
-    "UnknownTokenProviderError": "ambient_configuration",
-    "UnknownSignatureVersionError": "ambient_configuration",
-    "UnsupportedSignatureVersionError": "ambient_configuration",
-    "ChecksumError": "digest_mismatch",
-    "FlexibleChecksumError": "digest_mismatch",
-    "UnseekableStreamError": "local_copy_unreadable",
-    "BotoCoreError": "unknown",
+EXCEPTIONS: Mapping[str, Diagnosis] = {
+    "ConnectTimeoutError": diagnoses.CONNECTION_TIMEOUT,
+    "ReadTimeoutError": diagnoses.READ_TIMEOUT,
+    "ProxyConnectionError": diagnoses.PROXY_FAILED,
+    "EndpointConnectionError": diagnoses.HOST_UNREACHABLE,
+    "SSLError": diagnoses.TLS_FAILED,
+    "ConnectionClosedError": diagnoses.CONNECTION_LOST,
+    "ResponseStreamingError": diagnoses.CONNECTION_LOST,
+    "IncompleteReadError": diagnoses.CONNECTION_LOST,
+    "HTTPClientError": diagnoses.CONNECTION_LOST,
+    "ConnectionError": diagnoses.CONNECTION_LOST,
+    "ResponseParserError": diagnoses.NOT_S3,
+    "EventStreamError": diagnoses.NOT_S3,
+    "NoCredentialsError": diagnoses.CREDENTIALS_MISSING,
+    "PartialCredentialsError": diagnoses.CREDENTIALS_MISSING,
+    "CredentialRetrievalError": diagnoses.CREDENTIALS_MISSING,
+    "NoAuthTokenError": diagnoses.CREDENTIALS_MISSING,
+    "TokenRetrievalError": diagnoses.CREDENTIALS_MISSING,
+    "MetadataRetrievalError": diagnoses.CREDENTIALS_MISSING,
+    "SSOError": diagnoses.CREDENTIALS_MISSING,
+    "LoginError": diagnoses.CREDENTIALS_MISSING,
+    "RefreshWithMFAUnsupportedError": diagnoses.CREDENTIALS_MISSING,
+    "ParamValidationError": diagnoses.SETTINGS_INVALID,
+    "ValidationError": diagnoses.SETTINGS_INVALID,
+    "BaseEndpointResolverError": diagnoses.SETTINGS_INVALID,
+    "EndpointProviderError": diagnoses.SETTINGS_INVALID,
+    "InvalidEndpointConfigurationError": diagnoses.SETTINGS_INVALID,
+    "InvalidDNSNameError": diagnoses.SETTINGS_INVALID,
+    "InvalidHostLabelError": diagnoses.SETTINGS_INVALID,
+    "InvalidS3AddressingStyleError": diagnoses.SETTINGS_INVALID,
+    "UnsupportedS3ArnError": diagnoses.SETTINGS_INVALID,
+    "UnsupportedS3ConfigurationError": diagnoses.SETTINGS_INVALID,
+    "UnsupportedS3AccesspointConfigurationError": diagnoses.SETTINGS_INVALID,
+    "UnsupportedS3ControlArnError": diagnoses.SETTINGS_INVALID,
+    "UnsupportedS3ControlConfigurationError": diagnoses.SETTINGS_INVALID,
+    "UnsupportedOutpostResourceError": diagnoses.SETTINGS_INVALID,
+    "ServiceNotInRegionError": diagnoses.SETTINGS_INVALID,
+    "UnknownRegionError": diagnoses.SETTINGS_INVALID,
+    "SuspiciousOperation": diagnoses.SETTINGS_INVALID,
+    "LocationParseError": diagnoses.SETTINGS_INVALID,
+    "ProfileNotFound": diagnoses.AMBIENT_CONFIGURATION,
+    "ConfigParseError": diagnoses.AMBIENT_CONFIGURATION,
+    "ConfigNotFound": diagnoses.AMBIENT_CONFIGURATION,
+    "DataNotFoundError": diagnoses.AMBIENT_CONFIGURATION,
+    "ApiVersionNotFoundError": diagnoses.AMBIENT_CONFIGURATION,
+    "InvalidConfigError": diagnoses.AMBIENT_CONFIGURATION,
+    "InvalidChecksumConfigError": diagnoses.AMBIENT_CONFIGURATION,
+    "InvalidDefaultsMode": diagnoses.AMBIENT_CONFIGURATION,
+    "InvalidProxiesConfigError": diagnoses.PROXY_FAILED,
+    "InvalidRetryConfigurationError": diagnoses.AMBIENT_CONFIGURATION,
+    "InvalidRetryModeError": diagnoses.AMBIENT_CONFIGURATION,
+    "InvalidIMDSEndpointError": diagnoses.AMBIENT_CONFIGURATION,
+    "InvalidIMDSEndpointModeError": diagnoses.AMBIENT_CONFIGURATION,
+    "InvalidS3UsEast1RegionalEndpointConfigError": diagnoses.AMBIENT_CONFIGURATION,
+    "InvalidSTSRegionalEndpointsConfigError": diagnoses.AMBIENT_CONFIGURATION,
+    "InvalidEndpointDiscoveryConfigurationError": diagnoses.AMBIENT_CONFIGURATION,
+    "UnknownCredentialError": diagnoses.AMBIENT_CONFIGURATION,
+    "UnknownTokenProviderError": diagnoses.AMBIENT_CONFIGURATION,
+    "UnknownSignatureVersionError": diagnoses.AMBIENT_CONFIGURATION,
+    "UnsupportedSignatureVersionError": diagnoses.AMBIENT_CONFIGURATION,
+    "ChecksumError": errors.DIGEST_MISMATCH,
+    "FlexibleChecksumError": errors.DIGEST_MISMATCH,
+    "UnseekableStreamError": errors.LOCAL_COPY_UNREADABLE,
+    "BotoCoreError": diagnoses.UNKNOWN,
 }
 """Names of exception classes of botocore and below. The most special class that has a row counts."""
 
-_CAUSES: Mapping[str, str] = {
-    "NameResolutionError": "host_not_found",
-    "gaierror": "host_not_found",
-    "ConnectionRefusedError": "connection_refused",
+_CAUSES: Mapping[str, Diagnosis] = {
+    "NameResolutionError": diagnoses.HOST_NOT_FOUND,
+    "gaierror": diagnoses.HOST_NOT_FOUND,
+    "ConnectionRefusedError": diagnoses.CONNECTION_REFUSED,
     # urllib3's, for a host name; not to be confused with ssl's, whose class has another name.
-    "CertificateError": "certificate_wrong_host",
+    "CertificateError": diagnoses.CERTIFICATE_WRONG_HOST,
 }
 """Names of exceptions inside a more general one that say more than it does."""
 
-_VERIFY_CODES: Mapping[int, str] = {
-    9: "certificate_not_yet_valid",
-    10: "certificate_expired",
-    18: "certificate_self_signed",
-    19: "certificate_unknown_issuer",
-    20: "certificate_unknown_issuer",
-    21: "certificate_unknown_issuer",
-    62: "certificate_wrong_host",
-    64: "certificate_wrong_host",
+_VERIFY_CODES: Mapping[int, Diagnosis] = {
+    9: diagnoses.CERTIFICATE_NOT_YET_VALID,
+    10: diagnoses.CERTIFICATE_EXPIRED,
+    18: diagnoses.CERTIFICATE_SELF_SIGNED,
+    19: diagnoses.CERTIFICATE_UNKNOWN_ISSUER,
+    20: diagnoses.CERTIFICATE_UNKNOWN_ISSUER,
+    21: diagnoses.CERTIFICATE_UNKNOWN_ISSUER,
+    62: diagnoses.CERTIFICATE_WRONG_HOST,
+    64: diagnoses.CERTIFICATE_WRONG_HOST,
 }
 """OpenSSL's verification results (X509_V_ERR_… in openssl/x509_vfy.h)."""
 
@@ -180,10 +182,12 @@ _PLAIN_HTTP = frozenset({"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_F
 """OpenSSL's words for an answer that begins with letters where a TLS record should."""
 
 
-def explain(error: Exception, *, asked_for: str = "", now: datetime | None = None) -> DeliveryError | None:
+def explain(
+    error: Exception, *, asked_for: Diagnosis | None = None, now: datetime | None = None
+) -> DeliveryError | None:
     """Return what `error` means as a DeliveryError, or None for an error that this catalogue must not hide.
 
-    `asked_for` is the code of what a store that refuses a request without saying why most likely objects to.
+    `asked_for` is what a store that refuses a request without saying why most likely objects to.
     `now` (aware) is this machine's time when the answer came, to tell a clock that differs from the store's.
     """
     if isinstance(error, DeliveryError):
@@ -195,40 +199,42 @@ def explain(error: Exception, *, asked_for: str = "", now: datetime | None = Non
     if "ClientError" in names:
         operation = getattr(error, "operation_name", "")
         return _explain_answer(getattr(error, "response", {}), operation, asked_for, now or datetime.now(UTC))
-    code = next((EXCEPTIONS[name] for name in names if name in EXCEPTIONS), None)
-    if code is None:
+    diagnosis = next((EXCEPTIONS[name] for name in names if name in EXCEPTIONS), None)
+    if diagnosis is None:
         # The only plain ValueError on this path is botocore's, for an endpoint that isn't an address.
-        return DeliveryError("settings_invalid", _line(error)) if isinstance(error, ValueError) else None
-    return DeliveryError(_refined(code, error), _line(error))
+        return DeliveryError(diagnoses.SETTINGS_INVALID, _line(error)) if isinstance(error, ValueError) else None
+    return DeliveryError(_refined(diagnosis, error), _line(error))
 
 
-def _explain_answer(response: Mapping[str, Any], operation: str, asked_for: str, now: datetime) -> DeliveryError:
+def _explain_answer(
+    response: Mapping[str, Any], operation: str, asked_for: Diagnosis | None, now: datetime
+) -> DeliveryError:
     error = response.get("Error", {})
     metadata = response.get("ResponseMetadata", {})
     s3_code, message = str(error.get("Code") or ""), str(error.get("Message") or "")
     status = int(metadata.get("HTTPStatusCode", 0))
     headers = metadata.get("HTTPHeaders", {})
-    code = _code_of_answer(s3_code, status, message)
-    if operation == "AssumeRole" and code in _ROLE_REFUSED:
-        code = "role_denied"
-    if code == "request_refused" and not message and asked_for:
-        code = asked_for
+    diagnosis = _diagnosis_of_answer(s3_code, status, message)
+    if operation == "AssumeRole" and diagnosis in _ROLE_REFUSED:
+        diagnosis = diagnoses.ROLE_DENIED
+    if diagnosis == diagnoses.REQUEST_REFUSED and not message and asked_for:
+        diagnosis = asked_for
     detail = f"HTTP status {status}" if s3_code in {"", str(status)} else f"{status} {s3_code}"
     detail += f": {message}" if message else ""
     fix = None
-    if code in {"wrong_region", "redirected"} and (region := _region(headers, error)):
-        code, detail = "wrong_region", f"{detail} The bucket is in {region}."
+    if diagnosis in {diagnoses.WRONG_REGION, diagnoses.REDIRECTED} and (region := _region(headers, error)):
+        diagnosis, detail = diagnoses.WRONG_REGION, f"{detail} The bucket is in {region}."
         fix = Fix("region", region, f"Set Region to {region}")
     ahead = _seconds_ahead(headers.get("date"), now)
-    if code in _BY_A_WRONG_CLOCK and abs(ahead) > 900:
-        code = "clock_skew"  # several stores call it something else
-    if code == "clock_skew" and ahead:
+    if diagnosis in _BY_A_WRONG_CLOCK and abs(ahead) > 900:
+        diagnosis = diagnoses.CLOCK_SKEW  # several stores call it something else
+    if diagnosis == diagnoses.CLOCK_SKEW and ahead:
         side = "ahead of" if ahead > 0 else "behind"
         detail = f"{detail} This machine's clock is {abs(ahead):.0f} s {side} the store's."
     if request_id := metadata.get("RequestId"):
         detail = f"{detail} (request {request_id})"
     return DeliveryError(
-        code, " ".join(detail.split()), fix=fix, retry_after=_retry_after(headers.get("retry-after"), now)
+        diagnosis, " ".join(detail.split()), fix=fix, retry_after=_retry_after(headers.get("retry-after"), now)
     )
 
 
@@ -244,71 +250,75 @@ def _region(headers: Mapping[str, str], error: Mapping[str, Any]) -> str:
     return str(headers.get("x-amz-bucket-region") or error.get("Region") or "")
 
 
-def _code_of_answer(s3_code: str, status: int, message: str) -> str:
+def _diagnosis_of_answer(s3_code: str, status: int, message: str) -> Diagnosis:
     lowered = message.lower()
-    for codes, words, code in _TELLING_WORDS:
+    for codes, words, diagnosis in _TELLING_WORDS:
         if s3_code in codes and any(word in lowered for word in words):
-            return code
+            return diagnosis
     if s3_code in S3_CODES:
         return S3_CODES[s3_code]
     if s3_code.startswith("KMS."):
-        return "kms_key_unknown"
-    return _code_of_status(status, plain=s3_code in {"", str(status)})
+        return diagnoses.KMS_KEY_UNKNOWN
+    return _diagnosis_of_status(status, plain=s3_code in {"", str(status)})
 
 
-_BY_A_WRONG_CLOCK = frozenset({"access_denied", "wrong_secret", "expired_token", "unknown"})
+_BY_A_WRONG_CLOCK = frozenset(
+    {diagnoses.ACCESS_DENIED, diagnoses.WRONG_SECRET, diagnoses.EXPIRED_TOKEN, diagnoses.UNKNOWN}
+)
 # The token service's words for a role that isn't there or doesn't trust whoever asks.
-_ROLE_REFUSED = frozenset({"access_denied", "explicit_deny", "not_s3", "unknown", "request_refused"})
+_ROLE_REFUSED = frozenset(
+    {diagnoses.ACCESS_DENIED, diagnoses.EXPLICIT_DENY, diagnoses.NOT_S3, diagnoses.UNKNOWN, diagnoses.REQUEST_REFUSED}
+)
 _DENIED = frozenset({"AccessDenied"})
 _REFUSED = frozenset({"InvalidRequest", "InvalidArgument", "NotImplemented"})
 _TELLING_WORDS = [
-    (_DENIED, ("kms:",), "kms_denied"),
-    (_DENIED, ("explicit deny",), "explicit_deny"),
-    (_DENIED, ("time skew", "timeskew", "time too skewed"), "clock_skew"),
-    (frozenset({"InvalidAccessKeyId"}), ("kms",), "kms_key_unknown"),  # Ceph's word for it
-    (_REFUSED, ("object lock", "objectlock"), "object_lock_unsupported"),
-    (_REFUSED, ("retain", "retention"), "retention_refused"),
-    (_REFUSED, ("storage class", "storageclass"), "storage_class_unsupported"),
-    (_REFUSED, ("conditional", "if-none-match"), "condition_unsupported"),
-    (_REFUSED, ("kms",), "kms_key_unknown"),
-    (_REFUSED, ("encrypt", "sse"), "encryption_unsupported"),
-    (_REFUSED, ("checksum",), "checksum_unsupported"),
+    (_DENIED, ("kms:",), diagnoses.KMS_DENIED),
+    (_DENIED, ("explicit deny",), diagnoses.EXPLICIT_DENY),
+    (_DENIED, ("time skew", "timeskew", "time too skewed"), diagnoses.CLOCK_SKEW),
+    (frozenset({"InvalidAccessKeyId"}), ("kms",), diagnoses.KMS_KEY_UNKNOWN),  # Ceph's word for it
+    (_REFUSED, ("object lock", "objectlock"), diagnoses.OBJECT_LOCK_UNSUPPORTED),
+    (_REFUSED, ("retain", "retention"), diagnoses.RETENTION_REFUSED),
+    (_REFUSED, ("storage class", "storageclass"), diagnoses.STORAGE_CLASS_UNSUPPORTED),
+    (_REFUSED, ("conditional", "if-none-match"), diagnoses.CONDITION_UNSUPPORTED),
+    (_REFUSED, ("kms",), diagnoses.KMS_KEY_UNKNOWN),
+    (_REFUSED, ("encrypt", "sse"), diagnoses.ENCRYPTION_UNSUPPORTED),
+    (_REFUSED, ("checksum",), diagnoses.CHECKSUM_UNSUPPORTED),
 ]
-"""What stores call by one and the same error code, told apart by words in the message, the first match first."""
+"""What stores call by one and the same error diagnosis, told apart by words in the message, the first match first."""
 
 
-def _code_of_status(status: int, *, plain: bool) -> str:
+def _diagnosis_of_status(status: int, *, plain: bool) -> Diagnosis:
     """Diagnose an answer by its status. `plain`: its body wasn't S3's, so a proxy or another server spoke."""
     if status == 429:
-        return "throttled"
+        return diagnoses.THROTTLED
     if status == 413:
-        return "too_large"
+        return diagnoses.TOO_LARGE
     if status == 507:
-        return "quota_exceeded"
+        return diagnoses.QUOTA_EXCEEDED
     if status == 503:
-        return "throttled"
+        return diagnoses.THROTTLED
     if status == 501 and plain:
-        return "not_s3"
+        return diagnoses.NOT_S3
     if status >= 500:
-        return "server_error"
+        return diagnoses.SERVER_ERROR
     if 300 <= status < 400:
-        return "redirected"
-    return "not_s3" if plain else "unknown"
+        return diagnoses.REDIRECTED
+    return diagnoses.NOT_S3 if plain else diagnoses.UNKNOWN
 
 
-def _refined(code: str, error: Exception) -> str:
+def _refined(diagnosis: Diagnosis, error: Exception) -> Diagnosis:
     """Look into an error that has several causes for the one that it has."""
-    if code not in {"host_unreachable", "tls_failed"}:
-        return code
+    if diagnosis not in {diagnoses.HOST_UNREACHABLE, diagnoses.TLS_FAILED}:
+        return diagnosis
     for cause in _chain(error):
         for cls in type(cause).__mro__:
             if cls.__name__ in _CAUSES:
                 return _CAUSES[cls.__name__]
         if getattr(cause, "reason", None) in _PLAIN_HTTP:
-            return "http_expected"
-        if code == "tls_failed" and (verify_code := getattr(cause, "verify_code", 0)):
-            return _VERIFY_CODES.get(verify_code, code)
-    return code
+            return diagnoses.HTTP_EXPECTED
+        if diagnosis == diagnoses.TLS_FAILED and (verify_code := getattr(cause, "verify_code", 0)):
+            return _VERIFY_CODES.get(verify_code, diagnosis)
+    return diagnosis
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:

@@ -11,7 +11,7 @@ from django.utils.html import format_html
 
 from anaphora.deliveries import queue
 from anaphora.deliveries.object_keys import prefix_problem
-from delivery_s3.diagnoses import CATALOGUE
+from delivery_s3 import diagnoses
 from delivery_s3.endpoint_guard import is_internal
 from delivery_s3.fields import SecretInput
 from delivery_s3.models import Encryption, S3Interface
@@ -136,7 +136,7 @@ class S3InterfaceForm(forms.ModelForm[S3Interface]):
         """Take certificates that can be read, with plain line breaks."""
         bundle = "\n".join(self.cleaned_data["ca_bundle"].splitlines())
         if bundle and not readable(bundle):
-            raise ValidationError(CATALOGUE["ca_bundle_invalid"].remedy)
+            raise ValidationError(diagnoses.CA_BUNDLE_INVALID.remedy)
         return bundle
 
     def clean(self) -> dict[str, Any]:

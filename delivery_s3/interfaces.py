@@ -10,11 +10,11 @@ from django.db import transaction
 from django.utils.crypto import constant_time_compare, salted_hmac
 
 from anaphora.deliveries import queue
+from anaphora.deliveries.errors import DeliveryError
 from delivery_s3.connection_test.runner import ConnectionTest, TestReport
-from delivery_s3.diagnoses import DeliveryError
 from delivery_s3.models import S3Interface
 from delivery_s3.secret import Secret, UnreadableSecret
-from delivery_s3.storage import ArchiveStorage
+from delivery_s3.storage import S3Destination
 
 _SALT = "delivery_s3.interfaces.tested"
 KEPT_SECONDS = 3600
@@ -95,7 +95,7 @@ def remove_test_file(interface: S3Interface, key: str) -> None:
     """Delete a test's file, where that is granted. Raises DeliveryError, and ValueError for any other key."""
     if not key.startswith(f"{interface.key_prefix}connection.test/"):
         raise ValueError(f"{key!r} is not the key of a connection test's file")
-    ArchiveStorage(interface.connection()).remove(key)
+    S3Destination(interface.connection()).delete(key)
 
 
 def reencrypt_secrets() -> tuple[int, list[str]]:

@@ -1,16 +1,19 @@
-"""Where reports go: S3 interfaces, the policies that choose among them, and the deliveries."""
+"""The kind of destination "S3 Object Storage": one bucket at one endpoint, with a key that may write to it."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 from django.conf import settings
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
+from model_utils.managers import InheritanceManager
 
-from delivery_s3.diagnoses import DeliveryError
+from anaphora.deliveries.errors import DeliveryError
+from anaphora.deliveries.models import Interface
+from delivery_s3 import diagnoses
 from delivery_s3.fields import SecretField
-from delivery_s3.providers import PROVIDERS
+from delivery_s3.providers import PROVIDERS, provider_choices
 from delivery_s3.secret import Secret, UnreadableSecret
-from delivery_s3.storage import Connection
+from delivery_s3.storage import Connection, S3Destination
 
 
 class AddressingStyle(models.TextChoices):
@@ -42,18 +45,14 @@ class ObjectLockMode(models.TextChoices):
     COMPLIANCE = "COMPLIANCE", "COMPLIANCE (removable by nobody)"
 
 
-class S3Interface(models.Model):
-    """A reusable destination configuration, what its last test found, and its condition.
+class S3Interface(Interface):
+    """A bucket to archive to, with everything that a request to it needs."""
 
-    After a failure that concerns all its reports (a bad key, no bucket, no network) an interface is paused:
-    until `paused_until` no worker claims its deliveries. `failures` counts such failures in a row. `announced_at` is
-    when a message was sent that no worker has taken up yet.
-    """
+    needed_to_read: ClassVar[str] = "s3:GetObject"
+    needed_to_list: ClassVar[str] = "s3:ListBucket"
 
-    name = models.CharField(max_length=100, unique=True)
-    provider = models.CharField(
-        max_length=20, choices=[(each.code, each.name) for each in PROVIDERS.values()], default="aws"
-    )
+    # Choices by a function, so that a new row in PROVIDERS needs no migration.
+    provider = models.CharField(max_length=20, choices=provider_choices, default="aws")
     access_key_id = models.CharField("access key ID", max_length=255, blank=True)
     secret_access_key = SecretField("secret access key", blank=True)
     region = models.CharField(
@@ -85,11 +84,6 @@ class S3Interface(models.Model):
     external_id = models.CharField(
         "external ID", max_length=1224, blank=True, help_text="Where the role's trust policy asks for one."
     )
-    key_prefix = models.CharField(
-        max_length=255,
-        blank=True,
-        help_text="Put before every object key, for example reports/. Empty: nothing.",
-    )
     addressing_style = models.CharField(max_length=10, choices=AddressingStyle.choices, default=AddressingStyle.AUTO)
     ca_bundle = models.TextField(
         "CA bundle",
@@ -117,42 +111,35 @@ class S3Interface(models.Model):
     storage_class = models.CharField(
         max_length=40, blank=True, help_text="For example STANDARD_IA. Empty: the bucket's default."
     )
-    catalogue = models.BooleanField(
-        "daily catalogue",
-        default=True,
-        help_text="Each day, one more object per dashboard lists what was stored, so other systems needn't list.",
-    )
-    enabled = models.BooleanField(default=True, help_text="A disabled interface keeps its deliveries pending.")
 
-    tested_at = models.DateTimeField(null=True, blank=True, editable=False)
-    test_passed = models.BooleanField(null=True, editable=False)
-    test_report = models.JSONField(default=dict, blank=True, editable=False)
-    capabilities = models.JSONField(default=dict, blank=True, editable=False)
-
-    failures = models.PositiveIntegerField(default=0, editable=False)
-    paused_until = models.DateTimeField(null=True, blank=True, editable=False)
-    diagnosis = models.CharField(max_length=40, blank=True, editable=False)
-    detail = models.TextField(blank=True, editable=False)
-    announced_at = models.DateTimeField(null=True, blank=True, editable=False)
-    catalogued_until = models.DateField(null=True, blank=True, editable=False)
+    objects: ClassVar[InheritanceManager["S3Interface"]] = InheritanceManager()
 
     class Meta:
         verbose_name = "S3 interface"
-        ordering = ["name"]
         permissions = [("test_s3interface", "Can test S3 interface")]
 
-    def __str__(self) -> str:
-        return self.name
+    @property
+    def place(self) -> str:
+        """The bucket and its endpoint."""
+        return f"bucket {self.bucket_name} at {self.endpoint_url or f'AWS S3 {self.region}'.strip()}"
+
+    def configuration(self) -> Connection:
+        """Return the connection. Raises DeliveryError where the secret is unreadable."""
+        return self.connection()
+
+    def open(self) -> S3Destination:
+        """Make the destination. Raises DeliveryError."""
+        return S3Destination(self.connection())
 
     def connection(self, *, fresh: bool = False, **changes: Any) -> Connection:
-        """Return what a request needs, with `changes` to it; `fresh` leaves what a test has found out of account.
+        """Return what a request needs, with `changes` to it; `fresh` ignores what an earlier test found.
 
         Raises DeliveryError where the secret is unreadable.
         """
         machine_role = self.credentials == Credentials.MACHINE
         if isinstance(self.secret_access_key, UnreadableSecret) and not machine_role:
-            raise DeliveryError("secret_unreadable")
-        provider = PROVIDERS[self.provider]
+            raise DeliveryError(diagnoses.SECRET_UNREADABLE)
+        provider = PROVIDERS.get(self.provider, PROVIDERS["other"])
         automatic = self.addressing_style == AddressingStyle.AUTO
         known = {} if fresh else self.capabilities
         values: dict[str, Any] = {
@@ -174,5 +161,6 @@ class S3Interface(models.Model):
             "conditional_writes": provider.conditional_writes and known.get("condition") != "refused",
             "sha256_header": provider.sha256_header and known.get("sha256") != "refused",
             "allow_private": settings.ALLOW_PRIVATE_ENDPOINTS,
+            "max_uploads": settings.DELIVERY_CONCURRENCY,
         }
         return Connection(**(values | changes))

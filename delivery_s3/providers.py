@@ -59,3 +59,8 @@ _PROVIDERS = [
     Provider("other", "Other S3-compatible", "https://s3.example.com", "us-east-1", region_default="us-east-1"),
 ]
 PROVIDERS: Mapping[str, Provider] = {provider.code: provider for provider in _PROVIDERS}
+
+
+def provider_choices() -> list[tuple[str, str]]:
+    """Return the providers as choices of a field."""
+    return [(provider.code, provider.name) for provider in PROVIDERS.values()]

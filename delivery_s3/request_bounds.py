@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from time import monotonic
 from typing import Any
 
-from delivery_s3.diagnoses import DeliveryError
+from anaphora.deliveries.errors import DeliveryError
+from delivery_s3 import diagnoses
 
 SLOWEST = 64 * 1024
 """Bytes per second below which a transfer is given up."""
@@ -129,7 +130,7 @@ def _bound(response: Any, longest: int) -> None:
             total += len(chunk)
             if total > longest:
                 response.close()
-                raise DeliveryError("not_s3", f"The answer is longer than {longest:,} bytes")
+                raise DeliveryError(diagnoses.NOT_S3, f"The answer is longer than {longest:,} bytes")
             yield chunk
 
     response.stream = stream

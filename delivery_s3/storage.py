@@ -1,14 +1,13 @@
 """The S3 side: one connection, one PUT per report, and the receipt that the store answers with.
 
-This module and `session` are the only ones that import boto3, botocore or django-storages; `wire` guards what they
-make of them. It takes a frozen `Connection`, needs no database, and lets no foreign error out: every failure leaves as
-a DeliveryError. Nothing of the machine's own AWS configuration may take part in a request (see `session`), and a
-secret never appears in a message, a log or a representation.
+This module and `credentials` are the only ones that import boto3, botocore or django-storages; `botocore_patches`
+hardens their clients. `S3Destination` takes a frozen `Connection`, needs no database, and raises no foreign error:
+every failure leaves as a DeliveryError. No AWS configuration of the machine takes part in a request (see
+`credentials`), and a secret never appears in a message, a log or a representation.
 """
 
 import base64
 import contextlib
-import hashlib
 import tempfile
 import weakref
 from collections.abc import Iterator, Mapping
@@ -25,6 +24,7 @@ from botocore.config import Config
 from botocore.session import Session as BotocoreSession
 from storages.backends.s3 import S3Storage
 
+from anaphora.deliveries import errors
 from anaphora.deliveries.destinations import (
     Condition,
     Integrity,
@@ -34,8 +34,8 @@ from anaphora.deliveries.destinations import (
     base64_of,
     integrity_of,
 )
-from delivery_s3 import botocore_patches, credentials
-from delivery_s3.diagnoses import DeliveryError
+from anaphora.deliveries.errors import DeliveryError, Diagnosis
+from delivery_s3 import botocore_patches, credentials, diagnoses
 from delivery_s3.error_mapping import explain
 from delivery_s3.fast_put import PutObject, small_put
 from delivery_s3.secret import MASK, Secret
@@ -87,7 +87,7 @@ class Connection:
     """Whether loopback and private addresses may be connected to."""
 
 
-class ArchiveStorage(S3Storage):  # type: ignore[misc]
+class S3Destination(S3Storage):  # type: ignore[misc]
     """A django-storages S3Storage that writes by one conditional, checksummed PUT and keeps the answer.
 
     `put()` is the one way in; Django's own `save()`, which could say neither under which condition it wrote
@@ -95,7 +95,7 @@ class ArchiveStorage(S3Storage):  # type: ignore[misc]
     """
 
     def __init__(self, connection: Connection) -> None:
-        self.to = connection
+        self.configuration = connection
         super().__init__(
             access_key=connection.access_key_id,
             secret_key=connection.secret_access_key.reveal(),
@@ -150,7 +150,9 @@ class ArchiveStorage(S3Storage):  # type: ignore[misc]
         resource = super().connection
         if not made_before:
             botocore_patches.harden_client(
-                resource.meta.client, allow_private=self.to.allow_private, pinned=bool(self.to.ca_bundle)
+                resource.meta.client,
+                allow_private=self.configuration.allow_private,
+                pinned=bool(self.configuration.ca_bundle),
             )
         return resource
 
@@ -177,7 +179,9 @@ class ArchiveStorage(S3Storage):  # type: ignore[misc]
                     parameters = {name: value for name, value in parameters.items() if name not in refused}
         etag = answer.get("ETag", "").strip('"')
         if not etag:
-            raise DeliveryError("not_s3", f"Status {answer['ResponseMetadata']['HTTPStatusCode']} without an ETag")
+            raise DeliveryError(
+                diagnoses.NOT_S3, f"Status {answer['ResponseMetadata']['HTTPStatusCode']} without an ETag"
+            )
         return Receipt(
             object_key=upload.key,
             size=upload.size,
@@ -186,28 +190,30 @@ class ArchiveStorage(S3Storage):  # type: ignore[misc]
                 upload.sha256, upload.md5, etag=etag, checksum=answer.get("ChecksumSHA256", ""), accepted=True
             ),
             condition=self._condition(parameters),
-            sha256_refused=self.to.sha256_header and "ChecksumSHA256" not in parameters,
+            sha256_refused=self.configuration.sha256_header and "ChecksumSHA256" not in parameters,
             version_id=answer.get("VersionId", ""),
             etag=etag,
             retain_until=retain_until,
         )
 
     def _condition(self, parameters: dict[str, Any]) -> Condition:
-        if not self.to.conditional_writes:
+        if not self.configuration.conditional_writes:
             return Condition.NOT_MADE
         return Condition.MET if "IfNoneMatch" in parameters else Condition.REFUSED
 
     def address(self, key: str) -> SplitResult:
         """Return where a request for `key` goes, by its URL without the query; the bucket may be part of the host."""
         with self._explained():
-            url = self.client.generate_presigned_url("put_object", {"Bucket": self.to.bucket_name, "Key": key})
+            url = self.client.generate_presigned_url(
+                "put_object", {"Bucket": self.configuration.bucket_name, "Key": key}
+            )
         return urlsplit(url)._replace(query="")
 
     def read(self, key: str, size: int) -> bytes:
         """Return the bytes of a small object that has `size` of them. Needs s3:GetObject. Raises DeliveryError."""
         return b"".join(self.stream(key, size=size))
 
-    def look(self, key: str, version_id: str = "") -> StoredObject | None:
+    def head(self, key: str, version_id: str = "") -> StoredObject | None:
         """Return what the store says of an object, None if it has none of that key. Needs s3:GetObject.
 
         Raises DeliveryError.
@@ -222,11 +228,13 @@ class ArchiveStorage(S3Storage):  # type: ignore[misc]
                 if status == 404:
                     return None
                 if status in (401, 403):
-                    raise DeliveryError("access_denied", f"Status {status} for reading {key}") from error
+                    raise DeliveryError(diagnoses.ACCESS_DENIED, f"Status {status} for reading {key}") from error
                 raise
         size, modified_at = answer.get("ContentLength", -1), answer.get("LastModified")
         if not 0 <= size <= LARGEST_OBJECT or modified_at is None:
-            raise DeliveryError("not_s3", f"A HEAD of {key} is answered with length {size} and date {modified_at}")
+            raise DeliveryError(
+                diagnoses.NOT_S3, f"A HEAD of {key} is answered with length {size} and date {modified_at}"
+            )
         return StoredObject(
             size=size,
             etag=answer.get("ETag", "").strip('"'),
@@ -238,22 +246,17 @@ class ArchiveStorage(S3Storage):  # type: ignore[misc]
             retain_until=answer.get("ObjectLockRetainUntilDate"),
         )
 
-    def keys(self, prefix: str) -> Iterator[list[str]]:
+    def list_keys(self, prefix: str) -> Iterator[list[str]]:
         """Yield the keys that begin with `prefix`, in their order, up to a thousand at a time.
 
         Needs s3:ListBucket. Raises DeliveryError.
         """
         with self._explained():
-            pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.to.bucket_name, Prefix=prefix)
+            pages = self.client.get_paginator("list_objects_v2").paginate(
+                Bucket=self.configuration.bucket_name, Prefix=prefix
+            )
             for each in pages:
                 yield [found["Key"] for found in each.get("Contents", [])]
-
-    def digest(self, key: str, version_id: str = "", *, size: int) -> str:
-        """Return the hexadecimal SHA-256 of an object of `size` bytes. Needs s3:GetObject. Raises DeliveryError."""
-        found = hashlib.sha256()
-        for chunk in self.stream(key, version_id, size=size):
-            found.update(chunk)
-        return found.hexdigest()
 
     def stream(
         self, key: str, version_id: str = "", *, size: int, between: tuple[int, int] | None = None, etag: str = ""
@@ -271,18 +274,18 @@ class ArchiveStorage(S3Storage):  # type: ignore[misc]
                 found = answer.get("ETag", "").strip('"')
                 # Compared here: not every store compares it on being asked to.
                 if etag and found != etag:
-                    raise DeliveryError("object_changed", f"The ETag is {found}, the receipt says {etag}")
+                    raise DeliveryError(errors.OBJECT_CHANGED, f"The ETag is {found}, the receipt says {etag}")
                 _check_length(answer, start, end, size=size, partial=between is not None)
                 left = end - start
                 while chunk := body.read(min(1024 * 1024, left + 1)):
                     left -= len(chunk)
                     if left < 0:
-                        raise DeliveryError("object_changed", f"There are more than {end - start:,} bytes")
+                        raise DeliveryError(errors.OBJECT_CHANGED, f"There are more than {end - start:,} bytes")
                     yield chunk
                 if left:
-                    raise DeliveryError("connection_lost", f"The answer ended {left:,} bytes early")
+                    raise DeliveryError(diagnoses.CONNECTION_LOST, f"The answer ended {left:,} bytes early")
 
-    def presigned(self, key: str, version_id: str, *, content_type: str, disposition: str) -> str:
+    def presigned_url(self, key: str, version_id: str, *, content_type: str, disposition: str) -> str:
         """Return an address from which anybody gets the object for a minute, under these headers."""
         parameters = self._object(key, version_id) | {
             "ResponseContentType": content_type,
@@ -292,22 +295,24 @@ class ArchiveStorage(S3Storage):  # type: ignore[misc]
             return str(self.client.generate_presigned_url("get_object", parameters, ExpiresIn=PRESIGNED_SECONDS))
 
     def _object(self, key: str, version_id: str = "") -> dict[str, Any]:
-        named = {"Bucket": self.to.bucket_name, "Key": key}
+        named = {"Bucket": self.configuration.bucket_name, "Key": key}
         return named | {"VersionId": version_id} if version_id else named
 
-    def remove(self, key: str) -> None:
+    def delete(self, key: str) -> None:
         """Delete one object. Needs s3:DeleteObject. Raises DeliveryError."""
         with self._explained():
             self.client.delete_object(**self._object(key))
 
-    def ask(self, operation: str, **parameters: Any) -> dict[str, Any] | None:
+    def get_bucket_config(self, operation: str, **parameters: Any) -> dict[str, Any] | None:
         """Return what the store answers to a question about the bucket, or None for "no such configuration".
 
         `operation` is a boto3 method, such as `get_bucket_versioning`. Raises DeliveryError.
         """
         with self._explained():
             try:
-                answer: dict[str, Any] = getattr(self.client, operation)(Bucket=self.to.bucket_name, **parameters)
+                answer: dict[str, Any] = getattr(self.client, operation)(
+                    Bucket=self.configuration.bucket_name, **parameters
+                )
             except self.client.exceptions.ClientError as error:
                 if error.response.get("Error", {}).get("Code") in _NOT_CONFIGURED:
                     return None
@@ -322,12 +327,12 @@ class ArchiveStorage(S3Storage):  # type: ignore[misc]
         if upload.size < botocore_patches.ASK_FIRST_BYTES:
             return self._put_small(sha256=upload.sha256, Body=body.read(), **parameters)
         return self.client.put_object(
-            Bucket=self.to.bucket_name, Body=botocore_patches.known(body, upload.sha256), **parameters
+            Bucket=self.configuration.bucket_name, Body=botocore_patches.known(body, upload.sha256), **parameters
         )
 
     @cached_property
     def _put_small(self) -> PutObject:
-        return small_put(self.client, self.to.bucket_name)
+        return small_put(self.client, self.configuration.bucket_name)
 
     def _parameters(self, upload: Upload, retain_until: datetime | None) -> dict[str, Any]:
         parameters: dict[str, Any] = {
@@ -339,37 +344,37 @@ class ArchiveStorage(S3Storage):  # type: ignore[misc]
         }
         if upload.content_disposition:
             parameters["ContentDisposition"] = upload.content_disposition
-        if self.to.sha256_header:
+        if self.configuration.sha256_header:
             # Without the algorithm's name Ceph ignores the checksum.
             parameters |= {"ChecksumAlgorithm": "SHA256", "ChecksumSHA256": base64_of(upload.sha256)}
-        if self.to.conditional_writes:
+        if self.configuration.conditional_writes:
             parameters["IfNoneMatch"] = "*"
-        if self.to.server_side_encryption:
-            parameters["ServerSideEncryption"] = self.to.server_side_encryption
-        if self.to.kms_key_id:
-            parameters["SSEKMSKeyId"] = self.to.kms_key_id
-        if self.to.storage_class:
-            parameters["StorageClass"] = self.to.storage_class
+        if self.configuration.server_side_encryption:
+            parameters["ServerSideEncryption"] = self.configuration.server_side_encryption
+        if self.configuration.kms_key_id:
+            parameters["SSEKMSKeyId"] = self.configuration.kms_key_id
+        if self.configuration.storage_class:
+            parameters["StorageClass"] = self.configuration.storage_class
         if retain_until:
             parameters |= {
-                "ObjectLockMode": self.to.object_lock_mode,
+                "ObjectLockMode": self.configuration.object_lock_mode,
                 "ObjectLockRetainUntilDate": retain_until,
             }
         return parameters
 
-    def _asked_for(self) -> str:
-        """Return the code of what a store objects to, most likely, if it refuses a request without a word."""
-        if self.to.object_lock_mode:
-            return "object_lock_unsupported"
-        if self.to.server_side_encryption:
-            return "kms_key_unknown" if self.to.kms_key_id else "encryption_unsupported"
-        return "storage_class_unsupported" if self.to.storage_class else ""
+    def _asked_for(self) -> Diagnosis | None:
+        """Return what a store most likely objects to if it refuses a request without giving a reason."""
+        if self.configuration.object_lock_mode:
+            return diagnoses.OBJECT_LOCK_UNSUPPORTED
+        if self.configuration.server_side_encryption:
+            return diagnoses.KMS_KEY_UNKNOWN if self.configuration.kms_key_id else diagnoses.ENCRYPTION_UNSUPPORTED
+        return diagnoses.STORAGE_CLASS_UNSUPPORTED if self.configuration.storage_class else None
 
     def _retain_until(self) -> datetime | None:
         """Retention counts from the delivery: the store keeps the report so long from when it has it."""
-        if not self.to.object_lock_mode:
+        if not self.configuration.object_lock_mode:
             return None
-        return datetime.now(UTC).replace(microsecond=0) + timedelta(days=self.to.retention_days)
+        return datetime.now(UTC).replace(microsecond=0) + timedelta(days=self.configuration.retention_days)
 
     def _receipt_of_earlier(self, upload: Upload) -> Receipt:
         """Make out the receipt of an object that an earlier attempt stored, from a HEAD where that is granted."""
@@ -382,7 +387,7 @@ class ArchiveStorage(S3Storage):  # type: ignore[misc]
         metadata = answer.get("Metadata", {})
         size = answer.get("ContentLength", -1)
         if size != upload.size or metadata.get("sha256", upload.sha256) != upload.sha256:
-            raise DeliveryError("key_taken", f"{upload.key} holds {size} bytes")
+            raise DeliveryError(errors.KEY_TAKEN, f"{upload.key} holds {size} bytes")
         etag = answer.get("ETag", "").strip('"')
         return Receipt(
             object_key=upload.key,
@@ -398,35 +403,37 @@ class ArchiveStorage(S3Storage):  # type: ignore[misc]
         )
 
     def _create_session(self) -> boto3.Session:
-        to = self.to
-        if to.machine_role:
+        configured = self.configuration
+        if configured.machine_role:
             source = credentials.machine_role()
         else:
-            source = credentials.own_keys(to.access_key_id, to.secret_access_key.reveal())
-        if to.role_arn:
-            source = credentials.assumed_role(source, to.role_arn, to.external_id, self._sts)
+            source = credentials.own_keys(configured.access_key_id, configured.secret_access_key.reveal())
+        if configured.role_arn:
+            source = credentials.assumed_role(source, configured.role_arn, configured.external_id, self._sts)
         return boto3.Session(botocore_session=source)
 
     def _sts(self, source: BotocoreSession) -> Any:
         client = credentials.sts(
             source,
-            region=self.to.region,
-            endpoint_url=self.to.endpoint_url,
+            region=self.configuration.region,
+            endpoint_url=self.configuration.endpoint_url,
             verify=self.verify,
-            timeouts=(self.to.connect_timeout, self.to.read_timeout),
+            timeouts=(self.configuration.connect_timeout, self.configuration.read_timeout),
         )
-        botocore_patches.harden_client(client, allow_private=self.to.allow_private, pinned=bool(self.to.ca_bundle))
+        botocore_patches.harden_client(
+            client, allow_private=self.configuration.allow_private, pinned=bool(self.configuration.ca_bundle)
+        )
         return client
 
     def _trusted(self) -> str:
         """Return the path of the certificates to trust. Always a path: else AWS_CA_BUNDLE would choose."""
-        if not self.to.ca_bundle:
+        if not self.configuration.ca_bundle:
             return str(botocore.httpsession.where())
-        if not readable(self.to.ca_bundle):
-            raise DeliveryError("ca_bundle_invalid")
+        if not readable(self.configuration.ca_bundle):
+            raise DeliveryError(diagnoses.CA_BUNDLE_INVALID)
         # urllib3 reads the file anew for each connection, so it must live as long as this object.
         with tempfile.NamedTemporaryFile("w", prefix="anaphora-ca-", suffix=".pem", delete=False) as file:
-            file.write(self.to.ca_bundle)
+            file.write(self.configuration.ca_bundle)
         weakref.finalize(self, Path(file.name).unlink, missing_ok=True)
         return file.name
 
@@ -440,9 +447,9 @@ class ArchiveStorage(S3Storage):  # type: ignore[misc]
         except Exception as error:
             if (explained := explain(error, asked_for=self._asked_for())) is None:
                 raise
-            secret = self.to.secret_access_key.reveal()
+            secret = self.configuration.secret_access_key.reveal()
             if secret and secret in explained.detail:
-                explained = DeliveryError(explained.diagnosis.code, explained.detail.replace(secret, MASK))
+                explained = DeliveryError(explained.diagnosis, explained.detail.replace(secret, MASK))
             raise explained from error
 
 
@@ -459,12 +466,12 @@ def _check_length(answer: Mapping[str, Any], start: int, end: int, *, size: int,
     length = answer.get("ContentLength")
     if not partial:
         if length is not None and length != size:
-            raise DeliveryError("object_changed", f"It has {length:,} bytes; {size:,} were archived")
+            raise DeliveryError(errors.OBJECT_CHANGED, f"It has {length:,} bytes; {size:,} were archived")
         return
     found, wanted = answer.get("ContentRange", ""), f"bytes {start}-{end - 1}/{size}"
     # Not by the status: rclone sends a part with 200.
     if found != wanted or length not in {None, end - start}:
-        raise DeliveryError("object_changed", f"Asked for {wanted}, the store sends {found or 'all'}")
+        raise DeliveryError(errors.OBJECT_CHANGED, f"Asked for {wanted}, the store sends {found or 'all'}")
 
 
 _NOT_CONFIGURED = {
@@ -481,12 +488,14 @@ _CHECKSUM = frozenset({"ChecksumSHA256", "ChecksumAlgorithm"})
 def _refused(error: Any, parameters: Mapping[str, Any]) -> frozenset[str]:
     """Return which of the parameters that can be done without a store objects to; empty if it is none of them."""
     explained = explain(error)
-    code = explained.diagnosis.code if explained else ""
+    diagnosis = explained.diagnosis if explained else None
     not_implemented = error.response["ResponseMetadata"]["HTTPStatusCode"] == 501
-    about_checksum = code == "checksum_unsupported" or (not_implemented and "IfNoneMatch" not in parameters)
+    about_checksum = diagnosis is diagnoses.CHECKSUM_UNSUPPORTED or (
+        not_implemented and "IfNoneMatch" not in parameters
+    )
     # By the same words Cloudflare R2 (the first) and Google (the second) refuse a checksum's header.
     about_checksum |= error.response.get("Error", {}).get("Code") in {"Unauthorized", "SignatureDoesNotMatch"}
     if about_checksum:
         return _CHECKSUM if "ChecksumSHA256" in parameters else frozenset()
-    about_condition = code == "condition_unsupported" or not_implemented
+    about_condition = diagnosis is diagnoses.CONDITION_UNSUPPORTED or not_implemented
     return frozenset({"IfNoneMatch"}) if about_condition and "IfNoneMatch" in parameters else frozenset()

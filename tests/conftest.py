@@ -17,7 +17,7 @@ from botocore.config import Config
 from django.conf import settings as django_settings
 from django.db import connection as database
 
-from anaphora.deliveries import engine
+from anaphora.deliveries.destinations import open_destinations
 from delivery_s3.models import S3Interface
 from delivery_s3.storage import Connection
 from tests.support import servers
@@ -80,7 +80,7 @@ def clean_surroundings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         monkeypatch.delenv(name)
     yield
-    engine._storages.clear()
+    open_destinations.clear()
     shutil.rmtree(django_settings.DATA_DIR / "reports", ignore_errors=True)
 
 

@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 from django.conf import settings
 from django.core.exceptions import RequestDataTooBig, TooManyFilesSent
 from django.db import DatabaseError
-from django.db.models import Count, Max, Q
+from django.db.models import Count, Max, Q, prefetch_related_objects
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, UnreadablePostError
 from django.http.multipartparser import MultiPartParserError
 from django.urls import reverse
@@ -27,8 +27,8 @@ from pydantic import Field
 
 from anaphora.api import tokens
 from anaphora.api.models import ApiToken, Scope
-from anaphora.deliveries import files
-from anaphora.deliveries.archives import Whereabouts, whereabouts
+from anaphora.deliveries import file_response, files
+from anaphora.deliveries.models import with_interfaces
 from anaphora.reports import upload_handler
 from anaphora.reports.ingest import IngestError, Reason, ingest
 from anaphora.reports.models import Dashboard, Report
@@ -191,8 +191,7 @@ def take_in(request: HttpRequest, form: Form[ReportIn], file: File[UploadedFile]
     """Take a report in: 201 if it is new, 200 if the same report (dashboard, instant, content) came before."""
     source = cast("BinaryIO", file)
     taken = ingest(source=source, filename=file.name or "", dashboard=form.dashboard, rendered_at=form.rendered_at)
-    places = whereabouts([taken.report.pk])[taken.report.pk]
-    return Status(201 if taken.created else 200, _shown(taken.report, places))
+    return Status(201 if taken.created else 200, _report_out(taken.report))
 
 
 @router.get("/{report_id}", auth=Bearer(Scope.READ), response={200: ReportOut, 404: Problem, 422: Problem, **_PROBLEMS})
@@ -201,7 +200,7 @@ def get_report(request: HttpRequest, report_id: UUID) -> dict[str, Any]:
     report = Report.objects.select_related("dashboard").filter(pk=report_id).first()
     if report is None:
         raise HttpError(404, f"There is no report {report_id}.")
-    return _shown(report, whereabouts([report.pk])[report.pk])
+    return _report_out(report)
 
 
 @router.get("/{report_id}/content", auth=Bearer(Scope.READ), response={404: Problem, 422: Problem, **_PROBLEMS})
@@ -211,7 +210,7 @@ def get_content(request: HttpRequest, report_id: UUID) -> HttpResponseBase:
     if report is None:
         raise HttpError(404, f"There is no report {report_id}.")
     try:
-        return files.response(report, request)
+        return file_response.response(report, request)
     except files.Unavailable as error:
         raise HttpError(404, str(error)) from error
 
@@ -219,7 +218,9 @@ def get_content(request: HttpRequest, report_id: UUID) -> HttpResponseBase:
 @router.get("", auth=Bearer(Scope.READ), response={200: ReportsOut, 404: Problem, 422: Problem, **_PROBLEMS})
 def list_reports(request: HttpRequest, query: Query[ReportQuery]) -> dict[str, Any]:
     """List reports, the latest first, a hundred at a time."""
-    reports = Report.objects.select_related("dashboard").order_by("-rendered_at", "-id")
+    reports = (
+        Report.objects.select_related("dashboard").prefetch_related(with_interfaces()).order_by("-rendered_at", "-id")
+    )
     if query.dashboard:
         reports = reports.filter(dashboard=_dashboard(query.dashboard))
     if query.from_:
@@ -231,9 +232,8 @@ def list_reports(request: HttpRequest, query: Query[ReportQuery]) -> dict[str, A
         reports = reports.filter(Q(rendered_at__lt=moment) | Q(rendered_at=moment, id__lt=key))
     found = list(reports[: PAGE + 1])
     more = found[PAGE - 1] if len(found) > PAGE else None
-    places = whereabouts([report.pk for report in found[:PAGE]])
     return {
-        "reports": [_shown(report, places[report.pk]) for report in found[:PAGE]],
+        "reports": [_report_out(report) for report in found[:PAGE]],
         "cursor": f"{stamp(more.rendered_at)}_{more.pk}" if more else None,
     }
 
@@ -259,7 +259,7 @@ def get_as_of(request: HttpRequest, slug: str, when: str, content_type: str = ""
         raise HttpError(404, f"There is no report of {slug} at or before {found.when.isoformat()}.")
     return {
         "when": found.when,
-        "report": _shown(found.report, whereabouts([found.report.pk])[found.report.pk]),
+        "report": _report_out(found.report),
         "next_rendered_at": found.next.rendered_at if found.next else None,
     }
 
@@ -290,7 +290,8 @@ def _read_cursor(cursor: str) -> tuple[datetime, UUID]:
         raise IngestError("cursor", "This is not a cursor of an earlier answer.") from error
 
 
-def _shown(report: Report, places: list[Whereabouts]) -> dict[str, Any]:
+def _report_out(report: Report) -> dict[str, Any]:
+    prefetch_related_objects([report], with_interfaces())  # asks for nothing where the list has done so
     return {
         "id": report.pk,
         "dashboard": report.dashboard.slug,
@@ -301,7 +302,8 @@ def _shown(report: Report, places: list[Whereabouts]) -> dict[str, Any]:
         "sha256": report.sha256,
         "ingested_at": report.ingested_at,
         "deliveries": [
-            {"destination": place.destination, "state": place.state, "detail": place.detail} for place in places
+            {"destination": each.interface.name, "state": each.state, "detail": each.summary}
+            for each in report.deliveries.all()
         ],
     }
 

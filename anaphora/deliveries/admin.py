@@ -1,6 +1,6 @@
-"""The administrator's pages of policies and deliveries; those of reports are in `report_admin`.
+"""The administrator's pages of policies and deliveries. Those of interfaces and reports are in modules of their own.
 
-They show and check; the work is elsewhere.
+They check and show; the work is done elsewhere.
 """
 
 from datetime import datetime
@@ -20,14 +20,14 @@ from django_celery_beat.models import ClockedSchedule, IntervalSchedule, SolarSc
 from kombu.exceptions import OperationalError
 
 from anaphora.admin_site import ReadOnlyAdmin, counted, exact_size, mark
-from anaphora.deliveries import heartbeat, policies, queue, schedules, tasks
-from anaphora.deliveries.models import ArchivePolicy, Delivery, Role, State, diagnosis_of
+from anaphora.deliveries import errors, heartbeat, interface_admin, policies, queue, schedules, tasks
+from anaphora.deliveries.errors import Diagnosis
+from anaphora.deliveries.models import ArchivePolicy, Delivery, Interface, Role, State, diagnosis_of
 from anaphora.deliveries.report_admin import ReportAdmin
 from anaphora.reports.models import Report
-from delivery_s3.diagnoses import CATALOGUE, Diagnosis
-from delivery_s3.models import S3Interface
 
 admin.site.register(Report, ReportAdmin)
+__all__ = ["interface_admin"]  # importing it registers its pages
 
 # Beat's pages show what a policy can use; these kinds of schedule it can't.
 admin.site.unregister([ClockedSchedule, IntervalSchedule, SolarSchedule])
@@ -98,29 +98,29 @@ class ArchivePolicyAdmin(admin.ModelAdmin[ArchivePolicy]):
                     "again, or run manage.py backfill, which needs none.",
                 )
             return HttpResponseRedirect(request.path)
-        outlook = policies.outlook(policy)
-        left = outlook.remaining
+        coverage = policies.coverage(policy)
+        left = coverage.remaining
         context = self.admin_site.each_context(request) | {
             "minutes_left": 1 + int(left.total_seconds() // 60) if left else None,
             "title": f"Backfill: {policy}",
             "opts": self.opts,
             "policy": policy,
-            "outlook": outlook,
+            "coverage": coverage,
         }
         return render(request, "admin/deliveries/archivepolicy/backfill.html", context)
 
 
 WAITING = {
-    State.PENDING.value: "It waits for its turn.",
+    State.PENDING.value: "It is waiting for a worker.",
     State.SENDING.value: "It is being uploaded.",
 }
-"""What a delivery with nothing in its way is doing."""
+"""What an unfinished delivery without a problem is doing."""
 
 
-def _in_the_way(interface: S3Interface) -> tuple[Diagnosis | None, str]:
-    """Return what keeps all deliveries to an interface waiting, with its detail; None where nothing does."""
+def _problem_of(interface: Interface) -> tuple[Diagnosis | None, str]:
+    """Return why all deliveries to an interface wait, with the detail; None where nothing is wrong."""
     if not interface.enabled:
-        return CATALOGUE["interface_disabled"], ""
+        return errors.INTERFACE_DISABLED, ""
     if diagnosis := diagnosis_of(interface):
         return diagnosis, interface.detail
     worker = next((each for each in heartbeat.missing() if each.role is Role.WORKER), None)
@@ -194,7 +194,7 @@ class DeliveryAdmin(ReadOnlyAdmin[Delivery]):
     @admin.display(description="interface")
     def interface_link(self, delivery: Delivery) -> SafeString:
         """Lead to the interface."""
-        address = reverse("admin:delivery_s3_s3interface_change", args=[delivery.interface_id])
+        address = reverse("admin:deliveries_interface_change", args=[delivery.interface_id])
         return format_html('<a href="{}">{}</a>', address, delivery.interface)
 
     @admin.display(description="state", ordering="state")
@@ -207,18 +207,18 @@ class DeliveryAdmin(ReadOnlyAdmin[Delivery]):
         """Show the size to the byte."""
         return "-" if delivery.size is None else exact_size(delivery.size)
 
-    @admin.display(description="what is in the way", ordering="diagnosis")
+    @admin.display(description="problem", ordering="diagnosis")
     def problem(self, delivery: Delivery) -> str:
         """Name the diagnosis."""
         diagnosis = diagnosis_of(delivery)
         return diagnosis.title if diagnosis else ""
 
-    @admin.display(description="what is in the way")
+    @admin.display(description="problem")
     def explanation(self, delivery: Delivery) -> str:
         """Explain the diagnosis and what to do."""
         diagnosis, detail = diagnosis_of(delivery), delivery.detail
         if diagnosis is None and delivery.state == State.PENDING:
-            diagnosis, detail = _in_the_way(delivery.interface)
+            diagnosis, detail = _problem_of(delivery.interface)
         if diagnosis is None:
             return WAITING.get(delivery.state, "-")
         text = format_html(

@@ -13,25 +13,23 @@ class DeliveriesConfig(AppConfig):
     verbose_name = "Deliveries"
 
     def ready(self) -> None:
-        """Hear of new reports, and answer where they are."""
-        from anaphora.deliveries import archives, receipts
+        """Connect to the signal of new reports."""
         from anaphora.reports.signals import report_ingested
 
         report_ingested.connect(_on_report_ingested, dispatch_uid="deliveries")
-        archives.register(receipts)
 
 
 def _on_report_ingested(*, report: Any, **kwargs: Any) -> None:
-    """Make the report's deliveries in the transaction that makes the report; call a worker once it holds."""
-    from anaphora.deliveries import engine, tasks
+    """Create the report's deliveries in the transaction that creates the report; wake a worker once it is committed."""
+    from anaphora.deliveries import policies, tasks
 
-    wanted = engine.plan(report)
+    wanted = policies.create_for_new(report)
 
-    def call_worker() -> None:
+    def wake_worker() -> None:
         for interface_id in wanted:
             tasks.request_delivery(interface_id)
 
     if wanted:
-        # Robust: the report is safe by then, and whatever fails in calling a worker is made up for by the sweep. No
-        # partial(): Django logs the name of what failed, and a partial has none.
-        transaction.on_commit(call_worker, robust=True)
+        # Robust: the report is safe by then, and the sweep makes up for a message that could not be sent. No partial():
+        # Django logs the name of the function that failed, and a partial has none.
+        transaction.on_commit(wake_worker, robust=True)

@@ -15,14 +15,12 @@ from time import monotonic
 from django.conf import settings
 from django.db.models import Min, Q
 
-from anaphora.deliveries import engine
-from anaphora.deliveries.destinations import Upload
-from anaphora.deliveries.models import Delivery, State
+from anaphora.deliveries import errors
+from anaphora.deliveries.destinations import Destination, Upload
+from anaphora.deliveries.errors import DeliveryError
+from anaphora.deliveries.models import Delivery, Interface, State
 from anaphora.deliveries.object_keys import FORMAT_VERSION, catalogue_key
 from anaphora.reports.timestamps import iso
-from delivery_s3.diagnoses import DeliveryError
-from delivery_s3.models import S3Interface
-from delivery_s3.storage import ArchiveStorage
 
 logger = logging.getLogger(__name__)
 
@@ -39,13 +37,13 @@ def write_due(now: datetime, seconds: float) -> bool:
     """
     end = monotonic() + seconds
     free = Q(paused_until__isnull=True) | Q(paused_until__lte=now)
-    for interface in S3Interface.objects.filter(free, enabled=True, catalogue=True):
+    for interface in Interface.objects.filter(free, enabled=True, catalogue=True).select_subclasses():
         try:
-            storage = engine.storage_of(interface)
+            destination = interface.destination()
             for day in _days(interface, (now - GRACE).astimezone(UTC).date() - timedelta(days=1)):
                 for dashboard in _dashboards(interface, day):
-                    _put(interface, storage, dashboard, day)
-                S3Interface.objects.filter(pk=interface.pk).update(catalogued_until=day)
+                    _put(interface, destination, dashboard, day)
+                Interface.objects.filter(pk=interface.pk).update(catalogued_until=day)
                 if monotonic() > end:
                     return True
         except DeliveryError as error:
@@ -53,7 +51,7 @@ def write_due(now: datetime, seconds: float) -> bool:
     return False
 
 
-def _days(interface: S3Interface, last: date) -> Iterator[date]:
+def _days(interface: Interface, last: date) -> Iterator[date]:
     """Yield the days to catalogue up to `last`, without those on which nothing was stored, but for `last`."""
     if interface.catalogued_until is not None and interface.catalogued_until >= last:
         return
@@ -73,19 +71,19 @@ def _start(day: date) -> datetime:
     return datetime.combine(day, time.min, tzinfo=UTC)
 
 
-def _of_day(interface: S3Interface, day: date) -> Q:
+def _of_day(interface: Interface, day: date) -> Q:
     end = _start(day + timedelta(days=1))
     return Q(interface=interface, state=State.DELIVERED, delivered_at__gte=_start(day), delivered_at__lt=end)
 
 
-def _dashboards(interface: S3Interface, day: date) -> list[str]:
+def _dashboards(interface: Interface, day: date) -> list[str]:
     slugs = (
         Delivery.objects.filter(_of_day(interface, day)).order_by().values_list("report__dashboard__slug", flat=True)
     )
     return sorted(slugs.distinct())
 
 
-def lines(interface: S3Interface, dashboard: str, day: date) -> Iterator[bytes]:
+def lines(interface: Interface, dashboard: str, day: date) -> Iterator[bytes]:
     """Yield the lines of a catalogue, by key."""
     rows = Delivery.objects.filter(_of_day(interface, day), report__dashboard__slug=dashboard)
     for row in rows.select_related("report").order_by("object_key").iterator(1000):
@@ -101,7 +99,7 @@ def lines(interface: S3Interface, dashboard: str, day: date) -> Iterator[bytes]:
         yield json.dumps(facts, ensure_ascii=False).encode() + b"\n"
 
 
-def _put(interface: S3Interface, storage: ArchiveStorage, dashboard: str, day: date) -> None:
+def _put(interface: Interface, destination: Destination, dashboard: str, day: date) -> None:
     size, sha256, md5 = 0, hashlib.sha256(), hashlib.md5(usedforsecurity=False)
     with tempfile.TemporaryFile(dir=settings.FILE_UPLOAD_TEMP_DIR) as body:
         for line in lines(interface, dashboard, day):
@@ -118,9 +116,9 @@ def _put(interface: S3Interface, storage: ArchiveStorage, dashboard: str, day: d
             metadata={"format-version": FORMAT_VERSION, "dashboard": dashboard, "sha256": sha256.hexdigest()},
         )
         try:
-            storage.put(upload, body)
+            destination.put(upload, body)
         except DeliveryError as error:
-            if error.diagnosis.code != "key_taken":
+            if error.diagnosis is not errors.KEY_TAKEN:
                 raise
             # Written before, by a clock that went wrong or before the index was rebuilt: what is stored stays.
             logger.warning("The catalogue %s of %s is another one: %s", upload.key, interface, error)

@@ -1,12 +1,14 @@
-"""What a destination takes and answers: the values that pass between the engine and a kind of destination.
+"""The `Destination` protocol: what a kind of destination offers the engine, and the values that pass between the two.
 
 This module imports no client library of any kind of destination.
 """
 
 import base64
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import BinaryIO, Protocol
 
 from django.db.models import TextChoices
 
@@ -23,7 +25,7 @@ class Integrity(TextChoices):
 
 
 class Condition(TextChoices):
-    """What became of the condition that a write made, namely that its key be free."""
+    """What the store did with the condition of a write, that no object has its key yet."""
 
     MET = "met", "the key was free"
     EXISTED = "existed", "an earlier upload of the same content was there"
@@ -33,7 +35,7 @@ class Condition(TextChoices):
 
 @dataclass(frozen=True)
 class Upload:
-    """One object to be: its key, what describes it, and its digests in hexadecimal."""
+    """One object to store: its key, its metadata, and its digests in hexadecimal."""
 
     key: str
     size: int
@@ -101,3 +103,65 @@ def integrity_of(sha256: str, md5: str, *, etag: str, checksum: str, accepted: b
 def base64_of(hexadecimal: str) -> str:
     """Return the Base64 form of a hexadecimal digest, as S3's headers have it."""
     return base64.b64encode(bytes.fromhex(hexadecimal)).decode()
+
+
+class Destination(Protocol):
+    """Where one interface puts reports: one bucket, or what takes its place.
+
+    Many threads use one destination at the same time. Every method raises DeliveryError for what the catalogue knows;
+    anything else that it raises is a bug.
+    """
+
+    def prepare(self) -> None:
+        """Do once what all threads share, before they start."""
+
+    def put(self, upload: Upload, body: BinaryIO) -> Receipt:
+        """Store `body`, from its start to its end, under `upload.key`, unless an object is there already.
+
+        An object that is there already with the same content is an earlier success of the same upload and gets its
+        receipt now; any other is left as it is and is `errors.KEY_TAKEN`. `body` is seekable.
+        """
+
+    def head(self, key: str, version_id: str = "") -> StoredObject | None:
+        """Return what the store says of an object, None if it has none of that key."""
+
+    def stream(
+        self, key: str, version_id: str = "", *, size: int, between: tuple[int, int] | None = None, etag: str = ""
+    ) -> Iterator[bytes]:
+        """Yield an object's bytes in chunks of a megabyte at most.
+
+        `between` is a half-open range of them. An object of another length than `size`, or of another ETag than `etag`
+        (empty: any), is `errors.OBJECT_CHANGED` before its first byte; no more bytes are yielded than were asked for.
+        """
+
+    def list_keys(self, prefix: str) -> Iterator[list[str]]:
+        """Yield the keys that begin with `prefix`, in their order, some at a time."""
+
+    def presigned_url(self, key: str, version_id: str, *, content_type: str, disposition: str) -> str:
+        """Return an address from which anybody gets the object for a minute, under these headers; empty for none."""
+
+
+class DestinationCache:
+    """This process's destinations: one for each interface, kept until the interface's configuration changes."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._held: dict[int, tuple[Hashable, Destination]] = {}
+
+    def get(self, interface_id: int, configuration: Hashable, make: Callable[[], Destination]) -> Destination:
+        """Return the destination that was made for an equal configuration; else make one and prepare it."""
+        with self._lock:
+            held = self._held.get(interface_id)
+            if held is None or held[0] != configuration:
+                held = configuration, make()
+                held[1].prepare()
+                self._held[interface_id] = held
+            return held[1]
+
+    def clear(self) -> None:
+        """Forget all of them."""
+        with self._lock:
+            self._held.clear()
+
+
+open_destinations = DestinationCache()

@@ -1,148 +1,186 @@
-"""A report's file as an answer to a browser: from the local copy while there is one, else from where it is stored.
+"""The bytes of a report: from its local copy, else from a store, and from there only after verification."""
 
-PDF, PNG and JPEG are shown in place. The rest is downloaded: HTML and SVG can carry script, which must not run as ours.
-"""
-
-import re
-from collections.abc import Iterator
+import hashlib
+import logging
+import os
+from collections import defaultdict
+from collections.abc import Collection, Iterator
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from tempfile import NamedTemporaryFile
 from typing import BinaryIO, cast
+from uuid import UUID
 
 from django.conf import settings
-from django.http import (
-    FileResponse,
-    HttpRequest,
-    HttpResponse,
-    HttpResponseBase,
-    HttpResponseRedirect,
-    StreamingHttpResponse,
-)
-from django.utils.cache import get_conditional_response
-from django.utils.http import content_disposition_header
 
-from anaphora.deliveries import archives
-from anaphora.reports.content_types import DRAWN
+from anaphora.deliveries import errors
+from anaphora.deliveries.errors import DeliveryError
+from anaphora.deliveries.models import Delivery, Interface, State
 from anaphora.reports.ingest import IngestError, check_space
 from anaphora.reports.models import Report
 
-_CHUNK = 64 * 1024
-_RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})", re.ASCII)
+logger = logging.getLogger(__name__)
 
 
 class Unavailable(Exception):  # noqa: N818  # of a file, it is a state
-    """The file can't be had at present; says why."""
+    """The file cannot be read at present; the message says why and, where something can be done, what."""
 
 
-def response(report: Report, request: HttpRequest) -> HttpResponseBase:
-    """Return the file, or the part of it that the request names, or 304 for who has it. Raises Unavailable.
+@dataclass(frozen=True)
+class StoredCopy:
+    """Where a store holds a report: what one receipt says."""
 
-    Its ETag is its SHA-256. One range of bytes is given (RFC 9110, 14.2); of several, the whole file.
+    interface: Interface
+    key: str
+    version_id: str
+    etag: str
+
+    def stream(self, report: Report, start: int, end: int) -> Iterator[bytes]:
+        """Yield the report's bytes from `start` up to before `end`. Raises DeliveryError.
+
+        The whole report is compared with its SHA-256 while it passes, and its last bytes are held back until the two
+        match. A part is read only of an object that still has the ETag of the receipt; where the receipt has none, the
+        whole object is read for it.
+        """
+        destination = self.interface.destination()
+        if (start, end) != (0, report.size) and self.etag:
+            yield from destination.stream(
+                self.key, self.version_id, size=report.size, between=(start, end), etag=self.etag
+            )
+            return
+        position = 0
+        for chunk in _verified(destination.stream(self.key, self.version_id, size=report.size), report):
+            part = chunk[max(start - position, 0) : max(end - position, 0)]
+            position += len(chunk)
+            if part:
+                yield part
+
+    def explain(self, error: DeliveryError) -> str:
+        """Return in words why the report cannot be read here."""
+        if error.diagnosis is errors.OBJECT_CHANGED:
+            return f"{error.diagnosis.title}: {self.interface} holds {self.key}, but not the report: {error.detail}."
+        needed = self.interface.needed_to_read
+        hint = f" Reading needs {needed} for the interface's key; archiving does not." if needed else ""
+        return (
+            f"The report is in {self.interface} as {self.key}, but cannot be read there: {error.diagnosis.title}.{hint}"
+        )
+
+
+def stored_copies(reports: Collection[UUID]) -> dict[UUID, list[StoredCopy]]:
+    """Return where stores hold each of the reports, the oldest receipt first. Two queries."""
+    rows = list(Delivery.objects.filter(report__in=reports, state=State.DELIVERED).order_by("pk"))
+    interfaces = {
+        interface.pk: interface
+        for interface in Interface.objects.filter(pk__in={row.interface_id for row in rows}).select_subclasses()
+    }
+    found: dict[UUID, list[StoredCopy]] = defaultdict(list)
+    for row in rows:
+        copy = StoredCopy(interfaces[row.interface_id], row.object_key, row.version_id, row.etag)
+        found[row.report_id].append(copy)
+    return found
+
+
+def open_local(report: Report) -> BinaryIO:
+    """Open the local copy. Raises DeliveryError, also for one of another length than the report."""
+    path = report.local_path
+    try:
+        body = path.open("rb")
+    except FileNotFoundError as error:
+        raise DeliveryError(errors.LOCAL_COPY_MISSING, path.name) from error
+    except OSError as error:
+        raise DeliveryError(errors.LOCAL_COPY_UNREADABLE, f"{path.name}: {error.strerror}") from error
+    size = os.fstat(body.fileno()).st_size
+    if size != report.size:
+        body.close()
+        raise DeliveryError(errors.LOCAL_COPY_CHANGED, f"{size} bytes; {report.size} came in")
+    return body
+
+
+def read_stored(report: Report, start: int, end: int) -> Iterator[bytes]:
+    """Return bytes of a report, from `start` up to before `end`, from the first store that lets us read them.
+
+    Raises Unavailable; the iterator raises DeliveryError where what follows is not the report or breaks off.
     """
-    etag = f'"{report.sha256}"'
-    disposition = content_disposition_header(report.content_type not in DRAWN, report.filename) or "attachment"
-    answer: HttpResponseBase
-    if kept := get_conditional_response(request, etag=etag):
-        answer = kept
-    elif link := _link(report, disposition):
-        # It stops working after a minute, so nobody may keep it.
-        return HttpResponseRedirect(link, headers={"Cache-Control": "no-store"})
-    else:
-        answer = _bytes(report, _range(request, report.size, etag))
-    answer["ETag"] = etag
-    answer["Cache-Control"] = "private, max-age=31536000, immutable"
-    answer["Accept-Ranges"] = "bytes"
-    answer["Content-Disposition"] = disposition
-    answer["X-Content-Type-Options"] = "nosniff"
-    # PDF viewers of browsers don't work in a sandbox.
-    answer["Content-Security-Policy"] = "default-src 'none'; style-src 'unsafe-inline'; object-src 'self'"
-    return answer
+    problem = "The file is neither here nor archived."
+    for copy in stored_copies([report.pk])[report.pk]:
+        chunks = copy.stream(report, start, end)
+        try:
+            return _with_first(next(chunks, b""), chunks)
+        except DeliveryError as error:
+            problem = copy.explain(error)
+            logger.warning("%s is not readable in %s: %s", copy.key, copy.interface, error)
+    raise Unavailable(problem)
+
+
+@contextmanager
+def fetched(report: Report, copies: Collection[StoredCopy]) -> Iterator[BinaryIO]:
+    """Fetch a report from a store to the local disk and open it there, verified. Raises Unavailable.
+
+    Touches no database. The file has a name for as long as it is open.
+    """
+    problem = "The file is neither here nor archived."
+    with NamedTemporaryFile(dir=settings.FILE_UPLOAD_TEMP_DIR) as body:
+        for copy in copies:
+            body.seek(0)
+            body.truncate()
+            try:
+                check_space(report.size)
+                for chunk in copy.stream(report, 0, report.size):
+                    body.write(chunk)
+                body.flush()
+            except DeliveryError as error:
+                problem = copy.explain(error)
+                continue
+            except (OSError, IngestError) as error:
+                raise Unavailable(f"It cannot be fetched: {error}") from error
+            body.seek(0)
+            yield cast("BinaryIO", body)
+            return
+        raise Unavailable(problem)
 
 
 @contextmanager
 def opened(report: Report) -> Iterator[BinaryIO]:
-    """Open the file, which has a name on the local disk: the local copy's, else one for as long. Raises Unavailable."""
+    """Open a file of the local disk with the report's bytes: the local copy or a fetched one. Raises Unavailable."""
     try:
-        local: BinaryIO | None = report.local_path.open("rb")
-    except OSError:
-        local = None
-    if local is not None:
-        with local:
-            yield local
+        local = open_local(report)
+    except DeliveryError:
+        with fetched(report, stored_copies([report.pk])[report.pk]) as body:
+            yield body
         return
-    with NamedTemporaryFile(dir=settings.FILE_UPLOAD_TEMP_DIR) as fetched:
-        try:
-            check_space(report.size)
-            for chunk in _stored(report, 0, report.size):
-                fetched.write(chunk)
-        except (archives.Broken, IngestError) as error:
-            raise Unavailable(str(error)) from error
-        fetched.flush()
-        fetched.seek(0)
-        yield cast("BinaryIO", fetched)
+    with closing(local):
+        yield local
 
 
-def refusal(report: Report) -> str:
-    """Return why the file can't be had at present; empty if it can. Asks the store for one byte if it must."""
+def problem(report: Report) -> str:
+    """Return why the file cannot be read at present; empty if it can. Reads one byte from the store if it must."""
     if report.local_path.exists():
         return ""
     try:
-        next(_stored(report, 0, 1), b"")
-    except (Unavailable, archives.Broken) as error:
+        for _ in read_stored(report, 0, 1):
+            break
+    except (Unavailable, DeliveryError) as error:
         return str(error)
     return ""
 
 
-def _link(report: Report, disposition: str) -> str:
-    if not settings.PRESIGN_DOWNLOADS or report.local_path.exists():
-        return ""
-    return archives.link(report, disposition)
+def _with_first(first: bytes, chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """Yield `first` and what follows. Unlike itertools' chain, it ends the request when it is closed."""
+    yield first
+    yield from chunks
 
 
-def _bytes(report: Report, wanted: tuple[int, int] | None) -> HttpResponseBase:
-    """Return the answer with the bytes from `wanted[0]` up to before `wanted[1]`; None: all of them."""
-    start, end = wanted or (0, report.size)
-    if start >= end:
-        return HttpResponse(status=416, headers={"Content-Range": f"bytes */{report.size}"})
-    answer: HttpResponseBase
-    try:
-        local = report.local_path.open("rb")
-    except OSError:
-        answer = StreamingHttpResponse(_stored(report, start, end))
-    else:
-        answer = StreamingHttpResponse(_part(local, start, end)) if wanted else FileResponse(local)
-    answer["Content-Type"] = report.content_type
-    answer["Content-Length"] = str(end - start)
-    if wanted:
-        answer.status_code = 206
-        answer["Content-Range"] = f"bytes {start}-{end - 1}/{report.size}"
-    return answer
-
-
-def _range(request: HttpRequest, size: int, etag: str) -> tuple[int, int] | None:
-    """Return the range that the request asks for, as half-open; None where it asks for none that counts."""
-    found = _RANGE.fullmatch(request.headers.get("Range", "").replace(" ", ""))
-    if not found or request.headers.get("If-Range", etag) != etag:
-        return None
-    first, last = found.groups()
-    if first:
-        return int(first), min(int(last) + 1 if last else size, size)
-    return (max(size - int(last), 0), size) if last else None
-
-
-def _part(local: BinaryIO, start: int, end: int) -> Iterator[bytes]:
-    with closing(local):
-        local.seek(start)
-        while start < end and (chunk := local.read(min(_CHUNK, end - start))):
-            start += len(chunk)
-            yield chunk
-
-
-def _stored(report: Report, start: int, end: int) -> Iterator[bytes]:
-    try:
-        found = archives.content(report, start, end)
-    except archives.NotReadable as error:
-        raise Unavailable(str(error)) from error
-    if found is None:
-        raise Unavailable("The file is neither here nor archived.")
-    return found
+def _verified(chunks: Iterator[bytes], report: Report) -> Iterator[bytes]:
+    """Yield a report's bytes, the last of them only once they are proved to be the report's. Raises DeliveryError."""
+    digest, size, held = hashlib.sha256(), 0, b""
+    for chunk in chunks:
+        size += len(chunk)
+        if size > report.size:
+            raise DeliveryError(errors.OBJECT_CHANGED, f"it has more than the report's {report.size:,} bytes")
+        if held:
+            yield held
+        digest.update(chunk)
+        held = chunk
+    if digest.hexdigest() != report.sha256:
+        raise DeliveryError(errors.OBJECT_CHANGED, f"its SHA-256 is {digest.hexdigest()}, not the report's")
+    yield held

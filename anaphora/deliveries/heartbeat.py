@@ -11,8 +11,8 @@ from celery.signals import worker_ready, worker_shutting_down
 from django.db import DatabaseError, connection
 from django.utils import timezone
 
+from anaphora.deliveries.errors import NO_BEAT, NO_WORKER, Diagnosis
 from anaphora.deliveries.models import Heartbeat, Role
-from delivery_s3.diagnoses import CATALOGUE, Diagnosis
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ class Missing:
     @property
     def diagnosis(self) -> Diagnosis:
         """Return what that means and what to do."""
-        return CATALOGUE[f"no_{self.role.value}"]
+        return {Role.WORKER: NO_WORKER, Role.BEAT: NO_BEAT}[self.role]
 
     def __str__(self) -> str:
         if self.since is None:

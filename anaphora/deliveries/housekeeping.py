@@ -1,8 +1,7 @@
 """Housekeeping: the removal of local copies that are safely archived.
 
-A local copy is removed only when its dashboard says after how many days, and every delivery app that should store the
-report has, with at least HOUSEKEEPING_INTEGRITY. The report's row stays, and so does the way to its bytes, through
-the store.
+A local copy is removed only when its dashboard says after how many days, and every interface that should store the
+report does, with at least HOUSEKEEPING_INTEGRITY. The report's row stays, and its bytes can be read from the store.
 """
 
 import logging
@@ -14,7 +13,7 @@ from pathlib import Path
 
 from django.conf import settings
 
-from anaphora.deliveries import archives
+from anaphora.deliveries import receipts
 from anaphora.reports.models import Dashboard, Report
 
 logger = logging.getLogger(__name__)
@@ -23,7 +22,7 @@ BATCH = 500
 
 
 @dataclass
-class Tidied:
+class Removed:
     """What one run removed, or would."""
 
     reports: int = 0
@@ -32,15 +31,15 @@ class Tidied:
     """Reports old enough by their rendering, and kept because they aren't safely archived long enough."""
 
 
-def tidy(now: datetime, *, dry_run: bool = False) -> Tidied:
-    """Remove the local copies whose time has come; `now` is aware."""
-    done = Tidied()
+def run_housekeeping(now: datetime, *, dry_run: bool = False) -> Removed:
+    """Remove the local copies that are due for removal; `now` is aware."""
+    done = Removed()
     if not dry_run:
         _remove_interrupted_uploads(now)
     for dashboard in Dashboard.objects.filter(keep_local_days__isnull=False):
         keep = timedelta(days=dashboard.keep_local_days or 0)
         for reports in _batches(dashboard, now - keep):
-            safe = archives.safe_since([report.pk for report in reports], settings.HOUSEKEEPING_INTEGRITY)
+            safe = receipts.safe_since([report.pk for report in reports], settings.HOUSEKEEPING_INTEGRITY)
             for report in reports:
                 since = safe.get(report.pk)
                 if since is None or since + keep > now:

@@ -1,18 +1,113 @@
-"""The archive policies, which say what goes where; the deliveries: queue, state and receipt in one row each; and
-when the processes that deliver were last seen."""
+"""Interfaces, archive policies and deliveries, whatever the kind of destination; and the heartbeats of processes.
 
-from typing import Any
+A kind of destination is an app with a child of `Interface` (see docs/development.md, "To add a destination").
+"""
 
+from collections.abc import Hashable
+from typing import Any, ClassVar
+
+from django.apps import apps
 from django.db import models
 from django.db.models.signals import pre_delete
 from django.dispatch import receiver
+from django.urls import reverse
 from django.utils import timezone
 from django_celery_beat.models import CrontabSchedule
+from model_utils.managers import InheritanceManager
 
-from anaphora.deliveries.destinations import Integrity
+from anaphora.deliveries.destinations import Destination, Integrity, open_destinations
+from anaphora.deliveries.errors import DIAGNOSES, KIND_MISSING, DeliveryError, Diagnosis
 from anaphora.reports.models import Dashboard, Report
-from delivery_s3.diagnoses import CATALOGUE, Diagnosis
-from delivery_s3.models import S3Interface
+
+
+class Interface(models.Model):
+    """A reusable destination configuration: what all kinds share, what its last test found, and its condition.
+
+    Each kind of destination is a child model that overrides `place`, `configuration()` and `open()`.
+
+    After a failure that concerns all its reports (a bad key, no bucket, no network) an interface is paused:
+    until `paused_until` no worker claims its deliveries. `failures` counts such failures in a row. `wakeup_sent_at` is
+    when a message was sent that no worker has received yet.
+    """
+
+    needed_to_read: ClassVar[str] = ""
+    """The permission that reading a stored report needs, beyond those for archiving; empty where there is none."""
+    needed_to_list: ClassVar[str] = ""
+    """The permission that listing needs, likewise."""
+
+    name = models.CharField(max_length=100, unique=True)
+    key_prefix = models.CharField(
+        max_length=255,
+        blank=True,
+        help_text="Put before every object key, for example reports/. Leave empty for none.",
+    )
+    catalogue = models.BooleanField(
+        "daily catalogue",
+        default=True,
+        help_text="Each day, one more object per dashboard lists what was stored, so other systems needn't list.",
+    )
+    enabled = models.BooleanField(default=True, help_text="A disabled interface keeps its deliveries pending.")
+
+    tested_at = models.DateTimeField(null=True, blank=True, editable=False)
+    test_passed = models.BooleanField(null=True, editable=False)
+    test_report = models.JSONField(default=dict, blank=True, editable=False)
+    capabilities = models.JSONField(default=dict, blank=True, editable=False)
+
+    failures = models.PositiveIntegerField(default=0, editable=False)
+    paused_until = models.DateTimeField(null=True, blank=True, editable=False)
+    diagnosis = models.CharField(max_length=40, blank=True, editable=False)
+    detail = models.TextField(blank=True, editable=False)
+    wakeup_sent_at = models.DateTimeField(null=True, blank=True, editable=False)
+    catalogued_until = models.DateField(null=True, blank=True, editable=False)
+
+    objects: ClassVar[Any] = InheritanceManager()
+
+    class Meta:
+        ordering = ["name"]
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def place(self) -> str:
+        """Where it leads, in words: bucket and endpoint, or what takes their place."""
+        return ""
+
+    def configuration(self) -> Hashable:
+        """Return everything that a destination is made of. Raises DeliveryError where something is unusable."""
+        raise DeliveryError(KIND_MISSING, f"{self.name} is of no installed kind")
+
+    def open(self) -> Destination:
+        """Make the destination of the present configuration. Raises DeliveryError."""
+        raise DeliveryError(KIND_MISSING, f"{self.name} is of no installed kind")
+
+    def child(self) -> "Interface":
+        """Return this interface as what it is a kind of."""
+        if type(self) is not Interface:
+            return self
+        child: Interface = Interface.objects.get_subclass(pk=self.pk)
+        return child
+
+    def destination(self) -> Destination:
+        """Return this process's one destination of the interface, until its configuration changes.
+
+        Raises DeliveryError.
+        """
+        child = self.child()
+        return open_destinations.get(self.pk, child.configuration(), child.open)
+
+    @property
+    def admin_url(self) -> str:
+        """The page on which it is configured; empty where its kind is not installed."""
+        opts = self.child()._meta
+        if opts.model is Interface:
+            return ""
+        return reverse(f"admin:{opts.app_label}_{opts.model_name}_change", args=[self.pk])
+
+
+def kinds() -> list[type[Interface]]:
+    """Return the models of the installed kinds of destination."""
+    return [model for model in apps.get_models() if issubclass(model, Interface) and model is not Interface]
 
 
 class ArchivePolicy(models.Model):
@@ -22,7 +117,7 @@ class ArchivePolicy(models.Model):
     """
 
     name = models.CharField(max_length=100, unique=True)
-    interface = models.ForeignKey(S3Interface, on_delete=models.PROTECT, related_name="policies")
+    interface = models.ForeignKey(Interface, on_delete=models.PROTECT, related_name="policies")
     dashboards = models.ManyToManyField(Dashboard, blank=True, help_text="None chosen: all dashboards.")
     schedule = models.ForeignKey(
         CrontabSchedule,
@@ -65,12 +160,12 @@ class Delivery(models.Model):
            ^                  │ ├────> failed             (an administrator must act, then retry)
            └── retryable ─────┘ └─ lease ran out ─> pending
 
-    Only `engine` and `queue` move a state. Whoever sets `sending` writes a lease, and may write the outcome only
+    Only `queue` and `outcomes` change a state. Whoever sets `sending` writes a lease, and may write the outcome only
     while the row still bears it.
     """
 
-    report = models.ForeignKey(Report, on_delete=models.PROTECT, related_name="+")
-    interface = models.ForeignKey(S3Interface, on_delete=models.PROTECT, related_name="deliveries")
+    report = models.ForeignKey(Report, on_delete=models.PROTECT, related_name="deliveries")
+    interface = models.ForeignKey(Interface, on_delete=models.PROTECT, related_name="deliveries")
     state = models.CharField(max_length=10, choices=State.choices, default=State.PENDING)
     priority = models.PositiveSmallIntegerField(choices=Priority.choices, default=Priority.FRESH)
     attempts = models.PositiveIntegerField(default=0, help_text="Uploads that failed for this report's own sake.")
@@ -123,6 +218,17 @@ class Delivery(models.Model):
     def __str__(self) -> str:
         return f"{self.report} → {self.interface}"
 
+    @property
+    def summary(self) -> str:
+        """The object's key once it is stored, otherwise the title of the problem, if there is one."""
+        diagnosis = diagnosis_of(self)
+        return diagnosis.title if diagnosis else self.object_key
+
+    @property
+    def admin_url(self) -> str:
+        """The delivery's page."""
+        return reverse("admin:deliveries_delivery_change", args=[self.pk])
+
 
 class Role(models.TextChoices):
     """What a process does that must run for anything to be delivered."""
@@ -152,6 +258,11 @@ def keep_receipts(instance: Delivery, **kwargs: Any) -> None:
         raise models.ProtectedError("A delivered delivery is a receipt and can't be deleted.", {instance})
 
 
-def diagnosis_of(row: S3Interface | Delivery) -> Diagnosis | None:
-    """Return the catalogue's entry for what last went wrong with this row, or None."""
-    return CATALOGUE.get(row.diagnosis) if row.diagnosis else None
+def with_interfaces() -> "models.Prefetch[Any]":
+    """Return what prefetches the deliveries of reports with their interfaces, by interface name."""
+    return models.Prefetch("deliveries", Delivery.objects.select_related("interface").order_by("interface__name"))
+
+
+def diagnosis_of(row: Interface | Delivery) -> Diagnosis | None:
+    """Return the diagnosis of what last went wrong with this row, or None."""
+    return DIAGNOSES.get(row.diagnosis) if row.diagnosis else None

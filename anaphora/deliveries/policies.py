@@ -1,10 +1,16 @@
-"""Which reports a policy wants where, and making the deliveries that are missing. Making twice changes nothing."""
+"""Which interfaces want a report, and the creation of missing deliveries. Creating twice changes nothing.
 
-from collections.abc import Iterator
+The rule is here and nowhere else: an enabled policy wants the reports of the dashboards that it names, or of all
+dashboards where it names none. A policy without a schedule wants them as soon as they are rendered.
+"""
+
+from collections import defaultdict
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from uuid import UUID
 
-from django.db.models import Count, Exists, OuterRef, QuerySet, Sum
+from django.db.models import Count, Exists, OuterRef, Q, QuerySet, Sum
 from django.utils import timezone
 
 from anaphora.deliveries import schedules
@@ -12,16 +18,50 @@ from anaphora.deliveries.models import ArchivePolicy, Delivery, Priority, State
 from anaphora.reports.models import Report
 
 BATCH = 1000
-"""Deliveries made by one statement."""
+"""Deliveries created by one statement."""
+
+
+def interfaces_of(reports: Collection[UUID]) -> dict[UUID, set[int]]:
+    """Return, for each report, the interfaces that want it at once or on schedule. Two queries."""
+    dashboards = dict(Report.objects.filter(pk__in=reports).values_list("pk", "dashboard_id"))
+    wanted = _interfaces_by_dashboard(set(dashboards.values()), Q())
+    return defaultdict(set, {report: wanted[dashboard] for report, dashboard in dashboards.items()})
+
+
+def create_for_new(report: Report) -> set[int]:
+    """Create the pending deliveries of a new report that policies want at once; return their interfaces' ids.
+
+    Runs in the caller's transaction.
+    """
+    wanted = _interfaces_by_dashboard({report.dashboard_id}, Q(schedule__isnull=True))[report.dashboard_id]
+    Delivery.objects.bulk_create(
+        [Delivery(report=report, interface_id=interface) for interface in wanted], ignore_conflicts=True
+    )
+    return wanted
+
+
+def _interfaces_by_dashboard(dashboards: Collection[int], condition: Q) -> dict[int, set[int]]:
+    rows = ArchivePolicy.objects.filter(
+        Q(dashboards__isnull=True) | Q(dashboards__in=dashboards), condition, enabled=True
+    ).values_list("interface_id", "dashboards")
+    return {
+        dashboard: {interface for interface, chosen in rows if chosen in {None, dashboard}} for dashboard in dashboards
+    }
+
+
+def covered(policy: ArchivePolicy) -> QuerySet[Report]:
+    """Return the reports that the policy wants, enabled or not."""
+    dashboards = list(policy.dashboards.values_list("pk", flat=True))
+    return Report.objects.filter(dashboard__in=dashboards) if dashboards else Report.objects.all()
 
 
 @dataclass(frozen=True)
-class Outlook:
-    """How far a policy is: reports, and their bytes where it matters."""
+class Coverage:
+    """How far a policy has got: reports, and their bytes where it matters."""
 
     missing: int
     missing_bytes: int
-    """Reports that the policy covers and that have no delivery to its interface yet."""
+    """Reports that the policy wants and that have no delivery to its interface yet."""
     waiting: int
     delivered: int
     failed: int
@@ -30,32 +70,26 @@ class Outlook:
 
     @property
     def total(self) -> int:
-        """All reports that the policy covers."""
+        """All reports that the policy wants."""
         return self.missing + self.waiting + self.delivered + self.failed
 
     @property
     def remaining(self) -> timedelta | None:
-        """How long what is left will take at the present pace; None where there is none."""
+        """How long the rest takes at the present pace; None where nothing moves."""
         left = self.missing + self.waiting
         if not left:
             return timedelta(0)
         return timedelta(minutes=left / self.per_minute) if self.per_minute else None
 
 
-def covered(policy: ArchivePolicy) -> QuerySet[Report]:
-    """Return the reports of the policy's dashboards."""
-    dashboards = list(policy.dashboards.values_list("pk", flat=True))
-    return Report.objects.filter(dashboard__in=dashboards) if dashboards else Report.objects.all()
-
-
 def missing(policy: ArchivePolicy) -> QuerySet[Report]:
-    """Return those that have no delivery to its interface."""
+    """Return the reports that the policy wants and that have no delivery to its interface."""
     there = Delivery.objects.filter(report=OuterRef("pk"), interface=policy.interface_id)
     return covered(policy).filter(~Exists(there))
 
 
-def outlook(policy: ArchivePolicy) -> Outlook:
-    """Count how far the policy is."""
+def coverage(policy: ArchivePolicy) -> Coverage:
+    """Count how far a policy has got."""
     left = missing(policy).aggregate(number=Count("pk"), size=Sum("size"))
     of_policy = Delivery.objects.filter(interface=policy.interface_id, report__in=covered(policy).order_by())
     states = dict(of_policy.order_by().values_list("state").annotate(Count("pk")))
@@ -64,7 +98,7 @@ def outlook(policy: ArchivePolicy) -> Outlook:
         state=State.DELIVERED,
         delivered_at__gte=timezone.now() - timedelta(minutes=5),
     )
-    return Outlook(
+    return Coverage(
         missing=left["number"],
         missing_bytes=left["size"] or 0,
         waiting=states.get(State.PENDING, 0) + states.get(State.SENDING, 0),
@@ -75,9 +109,9 @@ def outlook(policy: ArchivePolicy) -> Outlook:
 
 
 def create_missing(policy: ArchivePolicy, priority: Priority = Priority.BACKFILL) -> Iterator[int]:
-    """Make the missing deliveries, the newest reports first; yield how many after each batch.
+    """Create the missing deliveries, the newest reports first; yield how many after each batch.
 
-    It may be left at any point, and begun again: what is there stays.
+    It may be stopped at any point and started again.
     """
     last: datetime | None = None
     while True:
@@ -96,9 +130,9 @@ def create_missing(policy: ArchivePolicy, priority: Priority = Priority.BACKFILL
 
 
 def run_scheduled(now: datetime) -> list[int]:
-    """Keep the schedules: make what is missing for each policy with a run due; return their interfaces' ids.
+    """Create what is missing for each policy with a scheduled run due; return their interfaces' ids.
 
-    Any number of processes may do so at the same time. A run that was missed, because nothing ran, is made up for once.
+    Any number of processes may do so at the same time. Missed runs are made up for by one.
     """
     interfaces = []
     scheduled = ArchivePolicy.objects.filter(enabled=True, schedule__isnull=False).select_related("schedule")

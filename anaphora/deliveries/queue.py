@@ -1,33 +1,56 @@
-"""What tasks, pages and operators ask of the queue, and do with it. Delivering itself is the engine's."""
+"""The queue: which deliveries are due, who has leased them, and what operators do with them.
+
+The database is the queue. Any number of processes may claim at the same time; a lease that ran out makes its
+deliveries pending again.
+"""
 
 from collections import Counter
 from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
+from uuid import UUID
 
 from django.conf import settings
+from django.db import connection as database
+from django.db import transaction
 from django.db.models import Count, Exists, Min, OuterRef, Q
 from django.utils import timezone
 
-from anaphora.deliveries.models import ArchivePolicy, Delivery, State
-from delivery_s3.models import S3Interface
+from anaphora.deliveries.models import ArchivePolicy, Delivery, Interface, State
+
+# Claiming.
 
 
-def forget_other_clocks() -> None:
-    """Mend times that no clock like the present one can have written, because it was set back since.
-
-    Else what was claimed or put off before would wait for as long as the clock was wrong.
-    """
+def claim(interface_id: int, lease: UUID, limit: int) -> list[Delivery]:
+    """Lease up to `limit` due deliveries, fresh reports first, then the longest due; each to one claimer only."""
     now = timezone.now()
-    last_retry = now + timedelta(seconds=settings.DELIVERY_RETRY_SECONDS + 60)
-    last_lease = now + timedelta(seconds=settings.DELIVERY_LEASE_SECONDS + 60)
-    Delivery.objects.filter(state=State.PENDING, due_at__gt=last_retry).update(due_at=now)
-    Delivery.objects.filter(state=State.SENDING, leased_until__gt=last_lease).update(leased_until=now)
-    S3Interface.objects.filter(paused_until__gt=last_retry).update(paused_until=now)
-    S3Interface.objects.filter(announced_at__gt=now + timedelta(seconds=60)).update(announced_at=None)
-    # What has been done "up to" a time that has not come counts as done up to now.
-    ArchivePolicy.objects.filter(ran_at__gt=now + timedelta(seconds=60)).update(ran_at=now)
-    today = now.astimezone(UTC).date()
-    S3Interface.objects.filter(catalogued_until__gte=today).update(catalogued_until=today - timedelta(days=1))
+    of_interface = Delivery.objects.filter(interface=interface_id)
+    with transaction.atomic():
+        of_interface.filter(state=State.SENDING, leased_until__lt=now).update(
+            state=State.PENDING, lease=None, leased_until=None
+        )
+        due = of_interface.filter(state=State.PENDING, due_at__lte=now).order_by("priority", "due_at")
+        if database.features.has_select_for_update_skip_locked:
+            due = due.select_for_update(skip_locked=True)
+        claimed = list(due.values_list("pk", flat=True)[:limit])
+        Delivery.objects.filter(pk__in=claimed).update(state=State.SENDING, lease=lease, leased_until=_lease_end(now))
+    if not claimed:
+        return []
+    return list(
+        Delivery.objects.filter(pk__in=claimed).select_related("report__dashboard").order_by("priority", "due_at")
+    )
+
+
+def renew(lease: UUID) -> None:
+    """Extend the lease of what is being sent."""
+    leased = Delivery.objects.filter(lease=lease, state=State.SENDING)
+    leased.update(leased_until=_lease_end(timezone.now()))
+
+
+def _lease_end(now: datetime) -> datetime:
+    return now + timedelta(seconds=settings.DELIVERY_LEASE_SECONDS)
+
+
+# Waking workers up.
 
 
 def interfaces_with_due_work() -> list[int]:
@@ -35,32 +58,53 @@ def interfaces_with_due_work() -> list[int]:
     now = timezone.now()
     of_interface = Delivery.objects.filter(interface=OuterRef("pk"))
     due = Exists(of_interface.filter(state=State.PENDING, due_at__lte=now))
-    left = Exists(of_interface.filter(state=State.SENDING, leased_until__lt=now))
+    abandoned = Exists(of_interface.filter(state=State.SENDING, leased_until__lt=now))
     ready = Q(paused_until__isnull=True) | Q(paused_until__lte=now)
-    return list(S3Interface.objects.filter(due | left, ready, enabled=True).values_list("pk", flat=True))
+    return list(Interface.objects.filter(due | abandoned, ready, enabled=True).values_list("pk", flat=True))
 
 
-def announce(interface_id: int) -> bool:
-    """Note that a message is about to say that something is due; return False if one is on its way already.
+def record_wakeup_sent(interface_id: int) -> bool:
+    """Record that a message to a worker is about to be sent; return False if one is on its way already.
 
-    A message that was not taken up within a sweep's time counts as lost.
+    A message that no worker received within a sweep's time counts as lost.
     """
     now = timezone.now()
     lost = now - timedelta(seconds=settings.DELIVERY_SWEEP_SECONDS)
-    free = Q(announced_at__isnull=True) | Q(announced_at__lt=lost)
-    return bool(S3Interface.objects.filter(free, pk=interface_id).update(announced_at=now))
+    free = Q(wakeup_sent_at__isnull=True) | Q(wakeup_sent_at__lt=lost)
+    return bool(Interface.objects.filter(free, pk=interface_id).update(wakeup_sent_at=now))
 
 
-def take_up(interface_id: int) -> None:
-    """Note that the message has arrived. What comes due from now on needs another one."""
-    S3Interface.objects.filter(pk=interface_id, announced_at__isnull=False).update(announced_at=None)
+def record_wakeup_received(interface_id: int) -> None:
+    """Record that the message has arrived. What becomes due from now on needs another one."""
+    Interface.objects.filter(pk=interface_id, wakeup_sent_at__isnull=False).update(wakeup_sent_at=None)
 
 
 def resume(interface_id: int) -> None:
     """End an interface's pause: its settings have changed, a test has passed, or a delivery has."""
-    S3Interface.objects.filter(pk=interface_id, failures__gt=0).update(
+    Interface.objects.filter(pk=interface_id, failures__gt=0).update(
         failures=0, paused_until=None, diagnosis="", detail=""
     )
+
+
+def reset_future_timestamps() -> None:
+    """Reset timestamps left in the future by a clock change.
+
+    Otherwise what was claimed or postponed before would wait for as long as the clock was ahead.
+    """
+    now = timezone.now()
+    last_retry = now + timedelta(seconds=settings.DELIVERY_RETRY_SECONDS + 60)
+    last_lease = now + timedelta(seconds=settings.DELIVERY_LEASE_SECONDS + 60)
+    Delivery.objects.filter(state=State.PENDING, due_at__gt=last_retry).update(due_at=now)
+    Delivery.objects.filter(state=State.SENDING, leased_until__gt=last_lease).update(leased_until=now)
+    Interface.objects.filter(paused_until__gt=last_retry).update(paused_until=now)
+    Interface.objects.filter(wakeup_sent_at__gt=now + timedelta(seconds=60)).update(wakeup_sent_at=None)
+    # What has been done "up to" a time in the future counts as done up to now.
+    ArchivePolicy.objects.filter(ran_at__gt=now + timedelta(seconds=60)).update(ran_at=now)
+    today = now.astimezone(UTC).date()
+    Interface.objects.filter(catalogued_until__gte=today).update(catalogued_until=today - timedelta(days=1))
+
+
+# What operators do and see.
 
 
 def retry(chosen: list[Delivery]) -> int:
@@ -77,7 +121,7 @@ def cancel(chosen: list[Delivery]) -> int:
 
 
 def has_receipts(interface_id: int) -> bool:
-    """Tell whether anything was delivered to an interface."""
+    """Return whether anything was delivered to an interface."""
     return Delivery.objects.filter(interface=interface_id, state=State.DELIVERED).exists()
 
 
@@ -87,7 +131,7 @@ def oldest_pending(interfaces: Collection[int]) -> dict[int, datetime]:
     return dict(rows.order_by().values_list("interface").annotate(Min("report__ingested_at")))
 
 
-def tally(interfaces: Collection[int]) -> dict[int, Counter[State]]:
+def count_by_state(interfaces: Collection[int]) -> dict[int, Counter[State]]:
     """Count, for each interface, what is pending or being sent, what failed, and what was delivered in 24 hours."""
     counts: dict[int, Counter[State]] = {interface: Counter() for interface in interfaces}
     open_rows = Delivery.objects.filter(

@@ -15,15 +15,12 @@ from django.conf import settings
 from django.db import DatabaseError, OperationalError, transaction
 from django.utils import timezone
 
-from anaphora.deliveries import engine
-from anaphora.deliveries.destinations import StoredObject
-from anaphora.deliveries.models import Delivery, State
+from anaphora.deliveries.destinations import Destination, StoredObject
+from anaphora.deliveries.errors import DeliveryError, FailureScope
+from anaphora.deliveries.models import Delivery, Interface, State
 from anaphora.deliveries.object_keys import Described, Unclear, described, kind_of, parts_of
 from anaphora.foreign_text import words
 from anaphora.reports.models import Dashboard, Preview, Report
-from delivery_s3.diagnoses import DeliveryError, Scope
-from delivery_s3.models import S3Interface
-from delivery_s3.storage import ArchiveStorage
 
 
 @dataclass
@@ -49,25 +46,25 @@ class _Found:
     told: Described
 
 
-def rebuild(interface: S3Interface) -> Iterator[Progress]:
+def rebuild(interface: Interface) -> Iterator[Progress]:
     """Restore the index of an interface's bucket, a thousand keys at a step; yield after each the same object.
 
-    Needs s3:ListBucket and s3:GetObject. Raises DeliveryError.
+    Needs the permissions to list and to read. Raises DeliveryError.
     """
-    storage = engine.storage_of(interface)
+    destination = interface.destination()
     progress = Progress()
     with ThreadPoolExecutor(settings.DELIVERY_CONCURRENCY, "rebuild") as pool:
-        for keys in storage.keys(interface.key_prefix):
+        for keys in destination.list_keys(interface.key_prefix):
             progress.unclear = []
-            _restore(interface, storage, keys, pool, progress)
+            _restore(interface, destination, keys, pool, progress)
             progress.seen += len(keys)
             yield progress
     if progress.catalogued_until and not interface.catalogued_until:
-        S3Interface.objects.filter(pk=interface.pk).update(catalogued_until=progress.catalogued_until)
+        Interface.objects.filter(pk=interface.pk).update(catalogued_until=progress.catalogued_until)
 
 
 def _restore(
-    interface: S3Interface, storage: ArchiveStorage, keys: list[str], pool: ThreadPoolExecutor, progress: Progress
+    interface: Interface, destination: Destination, keys: list[str], pool: ThreadPoolExecutor, progress: Progress
 ) -> None:
     candidates = []
     for key in keys:
@@ -84,7 +81,7 @@ def _restore(
     progress.known += len(known)
     missing = [key for key in candidates if key not in known]
     found = []
-    for key, answer in zip(missing, pool.map(lambda key: _ask(interface, storage, key), missing), strict=True):
+    for key, answer in zip(missing, pool.map(lambda key: _describe(interface, destination, key), missing), strict=True):
         if isinstance(answer, _Found):
             found.append(answer)
         else:
@@ -92,7 +89,7 @@ def _restore(
     _write_each(interface, found, progress)
 
 
-def _write_each(interface: S3Interface, found: list[_Found], progress: Progress) -> None:
+def _write_each(interface: Interface, found: list[_Found], progress: Progress) -> None:
     """Write all together; should one of them be refused, each by itself, so that it costs no other."""
     try:
         _write(interface, found, progress)
@@ -115,7 +112,7 @@ def _note_catalogue(key: str, progress: Progress) -> None:
         progress.catalogued_until = max(day, progress.catalogued_until or day)
 
 
-def _known(interface: S3Interface, keys: Iterable[str]) -> set[str]:
+def _known(interface: Interface, keys: Iterable[str]) -> set[str]:
     """Return those of the keys for which there are receipts, by the reports' index."""
     spans = defaultdict(list)
     for key in keys:
@@ -136,12 +133,12 @@ def _known(interface: S3Interface, keys: Iterable[str]) -> set[str]:
     return known.intersection(keys)
 
 
-def _ask(interface: S3Interface, storage: ArchiveStorage, key: str) -> _Found | str:
+def _describe(interface: Interface, destination: Destination, key: str) -> _Found | str:
     """Return what the store says of an object, or why that can't be made out. Raises DeliveryError."""
     try:
-        stored = storage.look(key)
+        stored = destination.head(key)
     except DeliveryError as error:
-        if error.diagnosis.scope is Scope.REPORT:
+        if error.diagnosis.scope is FailureScope.REPORT:
             return f"{error.diagnosis.title}."
         raise
     if stored is None:
@@ -159,7 +156,7 @@ def _ask(interface: S3Interface, storage: ArchiveStorage, key: str) -> _Found | 
     return _Found(key, stored, told)
 
 
-def _write(interface: S3Interface, found: list[_Found], progress: Progress) -> None:
+def _write(interface: Interface, found: list[_Found], progress: Progress) -> None:
     with transaction.atomic():
         dashboards = {}
         for each in found:
@@ -208,7 +205,7 @@ def _report(each: _Found, dashboard: Dashboard) -> Report:
     return report
 
 
-def _receipt(interface: S3Interface, each: _Found, report_id: UUID) -> Delivery:
+def _receipt(interface: Interface, each: _Found, report_id: UUID) -> Delivery:
     stored, told = each.stored, each.told
     return Delivery(
         report_id=report_id,

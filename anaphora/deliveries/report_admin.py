@@ -4,8 +4,8 @@ from typing import Any
 from uuid import UUID
 
 from django.contrib import admin, messages
-from django.contrib.admin.views.main import ChangeList
 from django.core.exceptions import PermissionDenied
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, HttpResponseRedirect
 from django.template.defaultfilters import filesizeformat
 from django.urls import URLPattern, path, reverse
@@ -13,22 +13,11 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
 from anaphora.admin_site import ReadOnlyAdmin, exact_size, mark
-from anaphora.deliveries import files, heartbeat
-from anaphora.deliveries.archives import Whereabouts, whereabouts
+from anaphora.deliveries import file_response, files, heartbeat
+from anaphora.deliveries.models import Delivery, with_interfaces
 from anaphora.reports import upload
 from anaphora.reports.models import Report
 from anaphora.reports.timestamps import stamp
-
-
-class _ReportList(ChangeList):
-    """The list of reports, which asks for all the rows' whereabouts at once."""
-
-    def get_results(self, request: HttpRequest) -> None:
-        """Attach to each report where it went."""
-        super().get_results(request)
-        found = whereabouts([report.pk for report in self.result_list])
-        for report in self.result_list:
-            report.places = found[report.pk]
 
 
 class ReportAdmin(ReadOnlyAdmin[Report]):
@@ -48,9 +37,9 @@ class ReportAdmin(ReadOnlyAdmin[Report]):
         ("Record", {"fields": ["id", "ingested_at"]}),
     ]
 
-    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
-        """Use the list that knows where its reports went."""
-        return _ReportList
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Report]:
+        """Bring the deliveries along."""
+        return super().get_queryset(request).prefetch_related(with_interfaces())
 
     def get_urls(self) -> list[URLPattern]:
         """Add the addresses of a report's file and of the upload."""
@@ -74,7 +63,7 @@ class ReportAdmin(ReadOnlyAdmin[Report]):
         if report is None or not self.has_view_permission(request, report):
             raise PermissionDenied
         try:
-            return files.response(report, request)
+            return file_response.response(report, request)
         except files.Unavailable as error:
             messages.error(request, str(error))
             return HttpResponseRedirect(reverse("admin:reports_report_change", args=[pk]))
@@ -121,25 +110,28 @@ class ReportAdmin(ReadOnlyAdmin[Report]):
     @admin.display(description="archived")
     def archived(self, report: Any) -> SafeString:
         """Show one mark for each delivery, which leads there."""
-        return _marks(report.places)
+        return _marks(list(report.deliveries.all()))
 
     @admin.display(description="archived")
     def archived_in(self, report: Report) -> SafeString:
-        """Show each delivery with its key or what is in the way."""
-        places = whereabouts([report.pk])[report.pk]
+        """Show each delivery with its key or its problem."""
+        deliveries = list(report.deliveries.all())
         rows = format_html_join(
             "",
             '<li><a href="{}">{}</a> {} <code>{}</code></li>',
-            ((place.url, place.destination, mark(place.state, place.state), place.detail) for place in places),
+            ((each.admin_url, each.interface, mark(each.state, each.state), each.summary) for each in deliveries),
         )
-        return format_html('<ul class="places">{}</ul>', rows) if places else mark("never", "no policy covers it")
+        return format_html('<ul class="places">{}</ul>', rows) if deliveries else mark("never", "no policy covers it")
 
 
-def _marks(places: list[Whereabouts]) -> SafeString:
-    if not places:
+def _marks(deliveries: list[Delivery]) -> SafeString:
+    if not deliveries:
         return mark("never", "no policy")
     return format_html_join(
         " ",
         '<a href="{}">{}</a>',
-        ((place.url, mark(place.state, f"{place.destination}: {place.state}", title=place.detail)) for place in places),
+        (
+            (each.admin_url, mark(each.state, f"{each.interface}: {each.state}", title=each.summary))
+            for each in deliveries
+        ),
     )

@@ -1,4 +1,4 @@
-"""Celery's doors to the engine. A message carries an interface's id and nothing else."""
+"""The Celery tasks of deliveries. A message carries an interface's id and nothing else."""
 
 import logging
 from functools import partial
@@ -16,20 +16,20 @@ logger = logging.getLogger(__name__)
 
 
 TURN_SECONDS = 10
-"""How long one task goes on claiming. Then it gives back what it hasn't begun and queues up again behind the other
-interfaces, so that none of them is held up by a long backlog or a slow store."""
+"""How long one task continues to claim. Then it gives back what it has not started and queues up again behind the other
+interfaces, so that a long backlog or a slow store delays none of them."""
 
 
 @worker_shutting_down.connect
 def end_turns(**kwargs: Any) -> None:
-    """Let a worker that is told to end (SIGTERM) do so as soon as the uploads under way are through."""
+    """Let a worker that is told to end (SIGTERM) do so as soon as the uploads in progress are done."""
     engine.stop()
 
 
 @shared_task(name="deliveries.deliver_due")
 def deliver_due(interface_id: int) -> None:
-    """Deliver what is due for an interface, for one turn. Where there is a backlog, ask another worker to help."""
-    queue.take_up(interface_id)
+    """Deliver what is due for an interface, for one turn. If there is a backlog, wake another worker."""
+    queue.record_wakeup_received(interface_id)
     ask = partial(request_delivery, interface_id)
     if engine.deliver_due(interface_id, seconds=TURN_SECONDS, on_backlog=ask).unfinished:
         ask()
@@ -37,8 +37,8 @@ def deliver_due(interface_id: int) -> None:
 
 @shared_task(name="deliveries.sweep")
 def sweep() -> None:
-    """Find what no message announced: retries, ended pauses, and what dead workers or lost messages left."""
-    queue.forget_other_clocks()
+    """Find what no message was sent for: retries, ended pauses, and what dead workers or lost messages left."""
+    queue.reset_future_timestamps()
     policies.run_scheduled(timezone.now())
     for interface_id in queue.interfaces_with_due_work():
         _send(interface_id)
@@ -46,7 +46,7 @@ def sweep() -> None:
 
 @shared_task(name="deliveries.backfill")
 def backfill(policy_id: int) -> None:
-    """Make a policy's missing deliveries, for one turn at a time, and have them delivered behind fresh ones."""
+    """Create a policy's missing deliveries, for one turn at a time; they are delivered after fresh ones."""
     policy = ArchivePolicy.objects.filter(pk=policy_id).first()
     if policy is None:
         return
@@ -60,7 +60,7 @@ def backfill(policy_id: int) -> None:
 
 @shared_task(name="deliveries.write_catalogues")
 def write_catalogues() -> None:
-    """Write the catalogues of the days that are over; go on at once if that was not all."""
+    """Write the catalogues of the days that are over; continue at once if that was not all."""
     if catalogues.write_due(timezone.now(), TURN_SECONDS):
         write_catalogues.delay()
 
@@ -69,20 +69,20 @@ def write_catalogues() -> None:
 def run_housekeeping() -> None:
     """Remove the local copies that are safely archived and whose days are over."""
     heartbeat.forget(timezone.now())
-    housekeeping.tidy(timezone.now())
+    housekeeping.run_housekeeping(timezone.now())
 
 
 def request_delivery(interface_id: int) -> None:
-    """Ask a worker to deliver what is due, unless one has been asked already and hasn't begun.
+    """Wake a worker to deliver what is due, unless a message to one is on its way.
 
-    So there is one message for many reports, and those of a busy interface don't stand before another's.
+    So there is one message for many reports, and those of a busy interface do not delay another's.
     """
-    if queue.announce(interface_id):
+    if queue.record_wakeup_sent(interface_id):
         _send(interface_id)
 
 
 def _send(interface_id: int) -> None:
-    """Send the message. Whatever is wrong with the broker costs time only: the sweep asks again."""
+    """Send the message. A broker that fails costs time only: the sweep sends it again."""
     try:
         deliver_due.delay(interface_id)
     except Exception as error:  # each kind of broker has errors of its own, such as a refused password

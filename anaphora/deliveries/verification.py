@@ -1,6 +1,7 @@
 """Compares receipts with what the store holds now. It only reads: neither the store nor the database is changed."""
 
-from collections.abc import Iterator
+import hashlib
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import StrEnum
@@ -8,11 +9,10 @@ from itertools import islice
 
 from django.conf import settings
 
-from anaphora.deliveries import engine
-from anaphora.deliveries.models import Delivery, State
-from delivery_s3.diagnoses import DeliveryError
-from delivery_s3.models import S3Interface
-from delivery_s3.storage import ArchiveStorage
+from anaphora.deliveries import errors
+from anaphora.deliveries.destinations import Destination
+from anaphora.deliveries.errors import DeliveryError
+from anaphora.deliveries.models import Delivery, Interface, State
 
 _CHUNK = 500
 
@@ -35,27 +35,27 @@ class Finding:
     detail: str = ""
 
 
-def receipts(interface: S3Interface) -> int:
-    """Return how many receipts of an interface there are to compare."""
+def count_receipts(interface: Interface) -> int:
+    """Return how many receipts an interface has."""
     return Delivery.objects.filter(interface=interface, state=State.DELIVERED).count()
 
 
-def verify(interface: S3Interface, *, full: bool = False) -> Iterator[Finding]:
+def verify(interface: Interface, *, full: bool = False) -> Iterator[Finding]:
     """Compare each receipt of an interface, the oldest first, by what the store says of the object.
 
-    With `full`, each object is read from end to end and its SHA-256 taken. Needs s3:GetObject. Raises DeliveryError
-    where the interface itself can't be used.
+    With `full`, each object is read from end to end and its SHA-256 taken. Needs the permission to read. Raises
+    DeliveryError where the interface itself cannot be used.
     """
-    storage = engine.storage_of(interface)
+    destination = interface.destination()
     rows = Delivery.objects.filter(interface=interface, state=State.DELIVERED).order_by("pk").iterator(_CHUNK)
     with ThreadPoolExecutor(settings.DELIVERY_CONCURRENCY, "verify") as pool:
         while chunk := list(islice(rows, _CHUNK)):
-            yield from pool.map(lambda row: _compare(storage, row, full=full), chunk)
+            yield from pool.map(lambda row: _compare(destination, row, full=full), chunk)
 
 
-def _compare(storage: ArchiveStorage, row: Delivery, *, full: bool) -> Finding:
+def _compare(destination: Destination, row: Delivery, *, full: bool) -> Finding:
     try:
-        stored = storage.look(row.object_key, row.version_id)
+        stored = destination.head(row.object_key, row.version_id)
         if stored is None:
             return Finding(row, Verdict.MISSING)
         differences = []
@@ -65,11 +65,18 @@ def _compare(storage: ArchiveStorage, row: Delivery, *, full: bool) -> Finding:
             differences.append(f"ETag {stored.etag}, the receipt says {row.etag}")
         sha256 = stored.sha256
         if full and not differences:
-            sha256 = storage.digest(row.object_key, row.version_id, size=stored.size)
+            sha256 = _digest(destination.stream(row.object_key, row.version_id, size=stored.size))
         if sha256 and sha256 != row.sha256:
             differences.append(f"SHA-256 {sha256}, the receipt says {row.sha256}")
     except DeliveryError as error:
-        if error.diagnosis.code == "object_changed":
+        if error.diagnosis is errors.OBJECT_CHANGED:
             return Finding(row, Verdict.CHANGED, error.detail)
         return Finding(row, Verdict.UNREADABLE, str(error))
     return Finding(row, Verdict.CHANGED if differences else Verdict.SAME, "; ".join(differences))
+
+
+def _digest(chunks: Iterable[bytes]) -> str:
+    found = hashlib.sha256()
+    for chunk in chunks:
+        found.update(chunk)
+    return found.hexdigest()

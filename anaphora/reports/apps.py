@@ -5,7 +5,7 @@ from django.core.checks import register
 
 
 class ReportsConfig(AppConfig):
-    """The app of dashboards and reports. It never imports a delivery app; it asks them through `archives`."""
+    """The app of dashboards and reports. It knows nothing of deliveries."""
 
     name = "anaphora.reports"
     verbose_name = "Reports"

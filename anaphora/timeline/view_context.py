@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 from django.db.models import Count, OuterRef, QuerySet, Subquery
 from django.urls import reverse
 
-from anaphora.deliveries import archives, files
+from anaphora.deliveries import files, receipts
 from anaphora.reports.content_types import DRAWN
 from anaphora.reports.models import Dashboard, Preview, Report
 from anaphora.reports.timestamps import stamp
@@ -99,9 +99,9 @@ def days(calendar: queries.Calendar, dashboard: Dashboard, zone: ZoneInfo, kind:
 
 def shown(report: Report) -> dict[str, Any]:
     """Return how a report is shown in place, or why it isn't."""
-    refusal = files.refusal(report)
-    if refusal:
-        return {"refusal": refusal}
+    problem = files.problem(report)
+    if problem:
+        return {"refusal": problem}
     if report.content_type == "application/pdf":
         if not report.pages and report.preview != Preview.NONE:
             previews.make_preview(report)
@@ -120,8 +120,8 @@ def shown(report: Report) -> dict[str, Any]:
 def receipt(report: Report) -> dict[str, Any]:
     """Return what is known of a report for somebody who audits."""
     return {
-        "evidence": archives.evidence(report),
-        "places": archives.whereabouts([report.pk])[report.pk],
+        "stored_at": receipts.stored_at(report),
+        "deliveries": report.deliveries.select_related("interface").order_by("interface__name"),
         "local": report.local_path.exists(),
         "label": label(report.content_type),
     }

@@ -28,7 +28,7 @@ from django.utils.cache import get_conditional_response
 from django.views.decorators.http import require_safe
 from kombu.exceptions import OperationalError
 
-from anaphora.deliveries import files
+from anaphora.deliveries import file_response, files
 from anaphora.reports.models import Dashboard, Preview, Report
 from anaphora.reports.timestamps import read_stamp, stamp
 from anaphora.timeline import previews, queries, tasks, view_context
@@ -181,7 +181,7 @@ def file(request: HttpRequest, pk: UUID) -> HttpResponseBase:
     """Answer with a report's file, from here or from where it is stored."""
     report = get_object_or_404(Report.objects.select_related("dashboard"), pk=pk)
     try:
-        return files.response(report, request)
+        return file_response.response(report, request)
     except files.Unavailable as error:
         return HttpResponse(str(error), status=404, content_type="text/plain; charset=utf-8")
 

@@ -11,18 +11,20 @@ from datetime import UTC, datetime
 from time import monotonic
 from typing import Any
 
+from anaphora.deliveries import errors
+from anaphora.deliveries.errors import DIAGNOSES, DeliveryError, Diagnosis
+from delivery_s3 import diagnoses
 from delivery_s3.connection_test.steps import (
     CONNECT_TIMEOUT,
     READ_TIMEOUT,
     STEPS,
-    Finding,
     Outcome,
     Step,
+    StepResult,
     Trial,
     not_needed,
 )
-from delivery_s3.diagnoses import CATALOGUE, DeliveryError, Diagnosis
-from delivery_s3.storage import ArchiveStorage, Connection
+from delivery_s3.storage import Connection, S3Destination
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +53,7 @@ class TestReport:
     @property
     def diagnosis(self) -> Diagnosis | None:
         """Return the catalogue's entry of the step that failed, or None."""
-        return CATALOGUE[self._failed.diagnosis] if self._failed else None
+        return DIAGNOSES[self._failed.diagnosis] if self._failed else None
 
     @property
     def _failed(self) -> Step | None:
@@ -130,7 +132,7 @@ class ConnectionTest:
             found.put(step)
         found.put(None)
 
-    def _step(self, title: str, function: Callable[[Trial], Finding], *, optional: bool) -> Step:
+    def _step(self, title: str, function: Callable[[Trial], StepResult], *, optional: bool) -> Step:
         started = monotonic()
         try:
             if self._trial is None:
@@ -158,7 +160,7 @@ class ConnectionTest:
             read_timeout=READ_TIMEOUT,
             retention_days=min(self._connection.retention_days, 1),
         )
-        return Trial(connection, self._prefix, self._tested_at, ArchiveStorage(connection))
+        return Trial(connection, self._prefix, self._tested_at, S3Destination(connection))
 
     def _out_of_time(self) -> Iterator[Step]:
         waiting = STEPS[len(self._steps) :]
@@ -168,7 +170,7 @@ class ConnectionTest:
             elif any(each.outcome is Outcome.FAILED for each in self._steps):
                 step = Step(title, Outcome.SKIPPED)
             else:
-                diagnosis = CATALOGUE["test_too_slow"]
+                diagnosis = diagnoses.TEST_TOO_SLOW
                 step = Step(title, Outcome.FAILED, DEADLINE, diagnosis.title, diagnosis.code)
             self._steps.append(step)
             yield step
@@ -176,4 +178,4 @@ class ConnectionTest:
 
 def _internal(error: Exception) -> DeliveryError:
     logger.error("A step of a connection test failed unexpectedly", exc_info=error)
-    return DeliveryError("internal", type(error).__name__)
+    return DeliveryError(errors.INTERNAL, type(error).__name__)

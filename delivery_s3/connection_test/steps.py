@@ -19,11 +19,11 @@ from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from anaphora.deliveries.destinations import Condition, Integrity, Receipt, Upload
+from anaphora.deliveries.errors import DeliveryError, Fix
 from anaphora.deliveries.object_keys import connection_test_key, content_disposition
-from delivery_s3 import endpoint_guard, tls
-from delivery_s3.diagnoses import DeliveryError, Fix
+from delivery_s3 import diagnoses, endpoint_guard, tls
 from delivery_s3.error_mapping import explain
-from delivery_s3.storage import ArchiveStorage, Connection
+from delivery_s3.storage import Connection, S3Destination
 
 CONNECT_TIMEOUT, READ_TIMEOUT = 5, 8
 """Seconds. Somebody is waiting in front of the page."""
@@ -58,7 +58,7 @@ class Trial:
     connection: Connection
     prefix: str
     tested_at: datetime
-    storage: ArchiveStorage
+    destination: S3Destination
     key: str = ""
     content: bytes = b""
     host: str = ""
@@ -69,10 +69,10 @@ class Trial:
     capabilities: dict[str, str] = field(default_factory=dict)
 
 
-Finding = tuple[Outcome, str]
+StepResult = tuple[Outcome, str]
 
 
-def _settings(trial: Trial) -> Finding:
+def _settings(trial: Trial) -> StepResult:
     text = (
         f"Anaphora put this file here on {trial.tested_at:%Y-%m-%d at %H:%M:%S} UTC\n"
         f"to test that reports can be archived in this bucket. It may be deleted.\nTest {secrets.token_hex(8)}\n"
@@ -80,7 +80,7 @@ def _settings(trial: Trial) -> Finding:
     trial.content = text.encode()
     sha256 = hashlib.sha256(trial.content).hexdigest()
     trial.key = connection_test_key(prefix=trial.prefix, tested_at=trial.tested_at, sha256=sha256)
-    address = trial.storage.address(trial.key)
+    address = trial.destination.address(trial.key)
     trial.secure = address.scheme == "https"
     trial.host, trial.port = address.hostname or "", address.port or (443 if trial.secure else 80)
     return Outcome.PASSED, f"The test file goes to {address.scheme}://{address.netloc}{address.path}"
@@ -93,7 +93,7 @@ def _proxy(trial: Trial) -> str:
     return f"Left to the proxy of this machine's environment ({scheme.upper()}_PROXY)." if through else ""
 
 
-def _resolution(trial: Trial) -> Finding:
+def _resolution(trial: Trial) -> StepResult:
     if remark := _proxy(trial):
         return Outcome.SKIPPED, remark
     allow_private = trial.connection.allow_private
@@ -101,11 +101,11 @@ def _resolution(trial: Trial) -> Finding:
         trial.addresses = endpoint_guard.resolve(trial.host, trial.port, allow_private=allow_private)
     except DeliveryError as error:
         endpoint = urlsplit(trial.connection.endpoint_url).hostname
-        if error.diagnosis.code != "host_not_found" or endpoint in {None, trial.host}:
+        if error.diagnosis is not diagnoses.HOST_NOT_FOUND or endpoint in {None, trial.host}:
             raise
         endpoint_guard.resolve(str(endpoint), trial.port, allow_private=allow_private)
         raise DeliveryError(
-            "bucket_host_not_found",
+            diagnoses.BUCKET_HOST_NOT_FOUND,
             error.detail,
             fix=Fix("addressing_style", "path", "Set Addressing style to path"),
         ) from error
@@ -114,7 +114,7 @@ def _resolution(trial: Trial) -> Finding:
     return Outcome.PASSED, f"{trial.host} is {', '.join(trial.addresses)}"
 
 
-def _connection(trial: Trial) -> Finding:
+def _connection(trial: Trial) -> StepResult:
     if not trial.addresses:
         return Outcome.SKIPPED, _proxy(trial)
     failure: OSError | None = None
@@ -125,15 +125,15 @@ def _connection(trial: Trial) -> Finding:
                 return Outcome.PASSED, f"{address} port {trial.port} accepts connections"
         except OSError as error:
             failure = error
-    code = "host_unreachable"
+    diagnosis = diagnoses.HOST_UNREACHABLE
     if isinstance(failure, TimeoutError):
-        code = "connection_timeout"
+        diagnosis = diagnoses.CONNECTION_TIMEOUT
     elif isinstance(failure, ConnectionRefusedError):
-        code = "connection_refused"
-    raise DeliveryError(code, f"{trial.host} port {trial.port}: {failure}")
+        diagnosis = diagnoses.CONNECTION_REFUSED
+    raise DeliveryError(diagnosis, f"{trial.host} port {trial.port}: {failure}")
 
 
-def _tls(trial: Trial) -> Finding:
+def _tls(trial: Trial) -> StepResult:
     if not trial.secure:
         return Outcome.SKIPPED, "Custom endpoint begins with http: nothing is encrypted on the way."
     if not trial.addresses:
@@ -144,7 +144,7 @@ def _tls(trial: Trial) -> Finding:
             address,
             trial.port,
             trial.host,
-            cafile=str(trial.storage.verify),
+            cafile=str(trial.destination.verify),
             pinned=bool(trial.connection.ca_bundle),
             timeout=CONNECT_TIMEOUT,
         )
@@ -158,15 +158,17 @@ def _tls(trial: Trial) -> Finding:
 
 def _tls_error(trial: Trial, address: str, error: OSError) -> DeliveryError:
     if isinstance(error, tls.CertificateUnreadableError):
-        return DeliveryError("certificate_unreadable", str(error))
-    explained = explain(error) or DeliveryError("tls_failed", str(error))
-    if explained.diagnosis.code == "http_expected":
+        return DeliveryError(diagnoses.CERTIFICATE_UNREADABLE, str(error))
+    explained = explain(error) or DeliveryError(diagnoses.TLS_FAILED, str(error))
+    if explained.diagnosis is diagnoses.HTTP_EXPECTED:
         right = f"http://{trial.connection.endpoint_url.partition('://')[2]}"
-        return DeliveryError("http_expected", explained.detail, fix=Fix("endpoint_url", right, f"Set it to {right}"))
+        return DeliveryError(
+            diagnoses.HTTP_EXPECTED, explained.detail, fix=Fix("endpoint_url", right, f"Set it to {right}")
+        )
     try:
         chain = tls.shown_chain(address, trial.port, trial.host, timeout=CONNECT_TIMEOUT)
     except tls.CertificateUnreadableError as unreadable:
-        return DeliveryError("certificate_unreadable", str(unreadable))
+        return DeliveryError(diagnoses.CERTIFICATE_UNREADABLE, str(unreadable))
     except OSError:
         return explained
     detail = " ← ".join(
@@ -178,7 +180,7 @@ def _tls_error(trial: Trial, address: str, error: OSError) -> DeliveryError:
         top = chain[-1]
         what = "this certificate" if top.self_signed and len(chain) == 1 else f"{top.subject}"
         fix = Fix("ca_bundle", top.pem, f"Trust {what} at this endpoint")
-    return DeliveryError(explained.diagnosis.code, detail, fix=fix)
+    return DeliveryError(explained.diagnosis, detail, fix=fix)
 
 
 def _upload(trial: Trial) -> Receipt:
@@ -190,15 +192,15 @@ def _upload(trial: Trial) -> Receipt:
         content_type="text/plain; charset=utf-8",
         content_disposition=content_disposition("anaphora-connection-test.txt"),
     )
-    return trial.storage.put(upload, io.BytesIO(trial.content))
+    return trial.destination.put(upload, io.BytesIO(trial.content))
 
 
-def _write(trial: Trial) -> Finding:
+def _write(trial: Trial) -> StepResult:
     try:
         trial.receipt = _upload(trial)
     except DeliveryError as error:
         endpoint = trial.connection.endpoint_url
-        suspicious = error.diagnosis.code in {"connection_lost", "not_s3"} and endpoint.startswith("http://")
+        suspicious = error.diagnosis in {diagnoses.CONNECTION_LOST, diagnoses.NOT_S3} and endpoint.startswith("http://")
         if (
             suspicious
             and trial.addresses
@@ -206,7 +208,7 @@ def _write(trial: Trial) -> Finding:
         ):
             right = endpoint.replace("http://", "https://", 1)
             fix = Fix("endpoint_url", right, f"Set it to {right}")
-            raise DeliveryError("https_expected", error.detail, fix=fix) from error
+            raise DeliveryError(diagnoses.HTTPS_EXPECTED, error.detail, fix=fix) from error
         raise
     trial.capabilities["integrity"] = trial.receipt.integrity.value
     if trial.receipt.sha256_refused:
@@ -214,7 +216,7 @@ def _write(trial: Trial) -> Finding:
     return Outcome.PASSED, f"Stored {trial.receipt.object_key}"
 
 
-def _integrity(trial: Trial) -> Finding:
+def _integrity(trial: Trial) -> StepResult:
     assert trial.receipt is not None
     return {
         Integrity.SHA256: (Outcome.PASSED, "The store confirmed the SHA-256 of what it holds."),
@@ -224,7 +226,7 @@ def _integrity(trial: Trial) -> Finding:
     }[trial.receipt.integrity]
 
 
-def _condition(trial: Trial) -> Finding:
+def _condition(trial: Trial) -> StepResult:
     assert trial.receipt is not None
     if trial.receipt.condition in {Condition.REFUSED, Condition.NOT_MADE}:
         trial.capabilities["condition"] = "refused"
@@ -242,26 +244,26 @@ def _condition(trial: Trial) -> Finding:
     )
 
 
-def _read_back(trial: Trial) -> Finding:
-    if trial.storage.read(trial.key, len(trial.content)) != trial.content:
+def _read_back(trial: Trial) -> StepResult:
+    if trial.destination.read(trial.key, len(trial.content)) != trial.content:
         return Outcome.ADVICE, "What was read back is not what was written. Is a cache between here and the store?"
     return Outcome.PASSED, "What was read back is what was written."
 
 
-def _list(trial: Trial) -> Finding:
-    trial.storage.ask("list_objects_v2", Prefix=trial.prefix, MaxKeys=1)
+def _list(trial: Trial) -> StepResult:
+    trial.destination.get_bucket_config("list_objects_v2", Prefix=trial.prefix, MaxKeys=1)
     return Outcome.PASSED, "Objects can be listed."
 
 
-def _versioning(trial: Trial) -> Finding:
-    answer = trial.storage.ask("get_bucket_versioning") or {}
+def _versioning(trial: Trial) -> StepResult:
+    answer = trial.destination.get_bucket_config("get_bucket_versioning") or {}
     if answer.get("Status") == "Enabled":
         return Outcome.PASSED, "As recommended: versioning is on."
     return Outcome.ADVICE, "Versioning is off: turn it on so that what is overwritten or deleted can be had back."
 
 
-def _object_lock(trial: Trial) -> Finding:
-    configuration = _ask(trial, "get_object_lock_configuration", "ObjectLockConfiguration")
+def _object_lock(trial: Trial) -> StepResult:
+    configuration = _bucket_config(trial, "get_object_lock_configuration", "ObjectLockConfiguration")
     if configuration.get("ObjectLockEnabled") != "Enabled":
         return Outcome.ADVICE, "Object Lock is off. For records that nobody may delete, use a bucket that has it."
     retention = configuration.get("Rule", {}).get("DefaultRetention")
@@ -276,8 +278,8 @@ def _object_lock(trial: Trial) -> Finding:
     return Outcome.ADVICE, "Object Lock is on, but nothing sets a retention: choose an Object Lock mode."
 
 
-def _encryption(trial: Trial) -> Finding:
-    rules = _ask(trial, "get_bucket_encryption", "ServerSideEncryptionConfiguration").get("Rules")
+def _encryption(trial: Trial) -> StepResult:
+    rules = _bucket_config(trial, "get_bucket_encryption", "ServerSideEncryptionConfiguration").get("Rules")
     if rules:
         how = rules[0].get("ApplyServerSideEncryptionByDefault", {}).get("SSEAlgorithm", "yes")
         return Outcome.PASSED, f"As recommended: the bucket encrypts by default ({how})."
@@ -289,8 +291,8 @@ def _encryption(trial: Trial) -> Finding:
     )
 
 
-def _public_access(trial: Trial) -> Finding:
-    if _ask(trial, "get_bucket_policy_status", "PolicyStatus").get("IsPublic"):
+def _public_access(trial: Trial) -> StepResult:
+    if _bucket_config(trial, "get_bucket_policy_status", "PolicyStatus").get("IsPublic"):
         return (
             Outcome.ADVICE,
             "A policy opens this bucket to everybody: close it, unless that is what you want.",
@@ -298,28 +300,28 @@ def _public_access(trial: Trial) -> Finding:
     return Outcome.PASSED, "As recommended: no policy opens the bucket to everybody."
 
 
-def _ask(trial: Trial, operation: str, part: str) -> dict[str, Any]:
+def _bucket_config(trial: Trial, operation: str, part: str) -> dict[str, Any]:
     """Return the part of an answer that matters, empty where nothing is configured.
 
     An answer without it comes from a store that doesn't know the question: raises DeliveryError.
     """
-    answer = trial.storage.ask(operation)
+    answer = trial.destination.get_bucket_config(operation)
     if answer is None:
         return {}
     if part not in answer:
-        raise DeliveryError("request_refused", f"The answer to {operation} has no {part}")
+        raise DeliveryError(diagnoses.REQUEST_REFUSED, f"The answer to {operation} has no {part}")
     found: dict[str, Any] = answer[part]
     return found
 
 
-def not_needed(error: DeliveryError) -> Finding:
+def not_needed(error: DeliveryError) -> StepResult:
     """Return what to say of an optional step that the store refused."""
-    if error.diagnosis.code in {"access_denied", "explicit_deny"}:
+    if error.diagnosis in {diagnoses.ACCESS_DENIED, diagnoses.EXPLICIT_DENY}:
         return Outcome.SKIPPED, "Not granted, not needed for archiving."
     return Outcome.SKIPPED, "The store doesn't tell, and archiving doesn't need it."
 
 
-STEPS: list[tuple[str, Callable[[Trial], Finding], bool]] = [
+STEPS: list[tuple[str, Callable[[Trial], StepResult], bool]] = [
     ("Settings", _settings, False),
     ("Name resolution", _resolution, False),
     ("Connection", _connection, False),

@@ -13,14 +13,17 @@ from django.db import connection as database
 from django.db.models import ProtectedError
 from django.utils import timezone
 
-from anaphora.deliveries import engine, queue
-from anaphora.deliveries.engine import deliver_due, plan
+from anaphora.deliveries import engine, outcomes, queue, sending, time_slice
+from anaphora.deliveries.destinations import open_destinations
+from anaphora.deliveries.engine import deliver_due
+from anaphora.deliveries.errors import DeliveryError
 from anaphora.deliveries.models import Delivery, State
+from anaphora.deliveries.policies import create_for_new
 from anaphora.deliveries.queue import interfaces_with_due_work
 from anaphora.reports.models import Dashboard
-from delivery_s3.diagnoses import DeliveryError
+from delivery_s3 import diagnoses
 from delivery_s3.models import S3Interface
-from delivery_s3.storage import ArchiveStorage
+from delivery_s3.storage import S3Destination
 from tests.conftest import Bucket
 from tests.support import servers
 from tests.support.factories import NOON, make_interface, make_policy, make_report
@@ -39,7 +42,7 @@ class TestPlan:
     def test_a_policy_without_dashboards_covers_all(self, interface: S3Interface) -> None:
         make_policy(interface)
         make_report()
-        assert Delivery.objects.get().interface == interface
+        assert Delivery.objects.get().interface_id == interface.pk
 
     def test_a_policy_covers_the_dashboards_that_it_names(self, interface: S3Interface) -> None:
         make_policy(interface).dashboards.add(Dashboard.objects.create(slug="sales"))
@@ -58,7 +61,7 @@ class TestPlan:
         make_policy(interface)
         report = make_report()
         assert Delivery.objects.count() == 1
-        assert plan(report) == {interface.pk}
+        assert create_for_new(report) == {interface.pk}
         assert Delivery.objects.count() == 1
 
     def test_two_interfaces_make_two_deliveries(self, interface: S3Interface, bucket: Bucket) -> None:
@@ -186,13 +189,13 @@ class TestFailures:
             interface = make_interface(s3, bucket.name, endpoint_url=f"http://127.0.0.1:{port}")
             make_policy(interface)
             make_report()
-            engine._storages[interface.pk] = _hurried(interface)
+            open_destinations.get(interface.pk, interface.configuration(), lambda: _hurried(interface))
             deliver_due(interface.pk)
         delivery = Delivery.objects.get()
         assert (delivery.state, delivery.diagnosis, delivery.attempts) == (State.PENDING, "read_timeout", 0)
         interface.refresh_from_db()
         assert interface.paused_until is not None
-        assert interface.paused_until <= timezone.now() + timedelta(seconds=engine.PROBE_SECONDS)
+        assert interface.paused_until <= timezone.now() + timedelta(seconds=outcomes.PROBE_SECONDS)
 
     def test_what_breaks_while_others_get_through_is_the_report_s_own_trouble(self, bucket: Bucket) -> None:
         make_reset = servers.in_front_of(
@@ -246,19 +249,16 @@ class TestFailures:
         def buggy(*args: Any) -> None:
             raise KeyError("a bug")
 
-        monkeypatch.setattr(ArchiveStorage, "put", buggy)
+        monkeypatch.setattr(S3Destination, "put", buggy)
         deliver_due(interface.pk)
         delivery = Delivery.objects.get()
         assert (delivery.state, delivery.diagnosis, delivery.attempts) == (State.PENDING, "internal", 1)
         assert "Traceback" in caplog.text
 
 
-def _hurried(interface: S3Interface) -> ArchiveStorage:
-    """A storage that gives up soon, in the place of the cached one."""
-    storage = ArchiveStorage(interface.connection(read_timeout=0.3))
-    _ = storage.client
-    storage.to = interface.connection(max_uploads=django_settings.DELIVERY_CONCURRENCY)
-    return storage
+def _hurried(interface: S3Interface) -> S3Destination:
+    """A destination that gives up soon, in the place of the cached one."""
+    return S3Destination(interface.connection(read_timeout=0.3))
 
 
 class TestLeases:
@@ -283,7 +283,7 @@ class TestLeases:
         deliver_due(interface.pk)
         stored = Delivery.objects.get()
         Delivery.objects.all()._raw_delete("default")  # as if the database had been restored to an earlier day
-        plan(stored.report)
+        create_for_new(stored.report)
         assert deliver_due(interface.pk).delivered == 1
         again = Delivery.objects.get()
         assert (again.object_key, again.version_id) == (stored.object_key, stored.version_id)
@@ -294,18 +294,18 @@ class TestLeases:
     ) -> None:
         make_policy(interface)
         make_report()
-        put, other = ArchiveStorage.put, uuid.uuid4()
-        settle = engine._settle
+        put, other = S3Destination.put, uuid.uuid4()
+        settle = outcomes.settle
 
         def lose_lease(*args: Any) -> Any:
             Delivery.objects.update(lease=other)
             return settle(*args)
 
-        monkeypatch.setattr(engine, "_settle", lose_lease)
+        monkeypatch.setattr(outcomes, "settle", lose_lease)
         deliver_due(interface.pk)
-        assert ArchiveStorage.put is put
+        assert S3Destination.put is put
         assert (Delivery.objects.get().state, Delivery.objects.get().lease) == (State.SENDING, other)
-        assert "after their lease had run out" in caplog.text
+        assert "their lease had run out" in caplog.text
 
     def test_a_lease_is_renewed_while_an_upload_runs(
         self, interface: S3Interface, settings: Any, monkeypatch: pytest.MonkeyPatch
@@ -319,7 +319,7 @@ class TestLeases:
             end = time.monotonic() + 2.5
             while time.monotonic() < end:
                 time.sleep(0.1)
-            return DeliveryError("server_error")
+            return DeliveryError(diagnoses.SERVER_ERROR)
 
         renew = engine._Run._renew
 
@@ -327,7 +327,7 @@ class TestLeases:
             renew(run)
             ends.extend(Delivery.objects.exclude(leased_until=None).values_list("leased_until", flat=True))
 
-        monkeypatch.setattr(engine, "_send", slow)
+        monkeypatch.setattr(sending, "send", slow)
         monkeypatch.setattr(engine._Run, "_renew", watched)
         deliver_due(interface.pk)
         assert len(set(ends)) >= 3
@@ -336,7 +336,7 @@ class TestLeases:
         make_policy(interface)
         for _ in range(engine.BATCH + 10):
             make_report()
-        first, second, third = (engine._claim(interface, uuid.uuid4(), engine.BATCH) for _ in range(3))
+        first, second, third = (queue.claim(interface.pk, uuid.uuid4(), engine.BATCH) for _ in range(3))
         assert (len(first), len(second), len(third)) == (engine.BATCH, 10, 0)
         assert not {each.pk for each in first} & {each.pk for each in second}
 
@@ -390,14 +390,14 @@ class TestDatabase:
         def broken(*args: object) -> None:
             raise OperationalError("the connection is closed")
 
-        monkeypatch.setattr(engine, "_claim", broken)
+        monkeypatch.setattr(queue, "claim", broken)
         with pytest.raises(OperationalError):
             deliver_due(interface.pk)
 
 
 def cut_while_writing(monkeypatch: pytest.MonkeyPatch, times: int) -> None:
     """Break the database's connection so many times before outcomes are written; SQLite has none, but errors."""
-    write, left = engine._write, iter(range(times))
+    write, left = outcomes._write, iter(range(times))
 
     def cut_and_write(*args: Any) -> int:
         if next(left, None) is not None:
@@ -407,7 +407,7 @@ def cut_while_writing(monkeypatch: pytest.MonkeyPatch, times: int) -> None:
                 cursor.execute("SELECT pg_terminate_backend(pg_backend_pid())")
         return write(*args)
 
-    monkeypatch.setattr(engine, "_write", cut_and_write)
+    monkeypatch.setattr(outcomes, "_write", cut_and_write)
 
 
 class TestTurns:
@@ -437,7 +437,7 @@ class TestTurns:
         self, bucket: Bucket, settings: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         settings.DELIVERY_CONCURRENCY = 2
-        monkeypatch.setattr(engine, "OUTLASTING_SECONDS", 0.2)
+        monkeypatch.setattr(time_slice, "OUTLASTING_SECONDS", 0.2)
         monkeypatch.setattr(engine, "SETTLE_SECONDS", 0.3)
         slow = "T110000Z"  # the large one's, in its key
         with servers.in_front_of(
@@ -467,18 +467,18 @@ class TestTurns:
         assert calls == [1]
 
     def test_many_reports_are_announced_by_one_message_until_it_is_taken_up(self, interface: S3Interface) -> None:
-        assert [queue.announce(interface.pk) for _ in range(3)] == [True, False, False]
-        queue.take_up(interface.pk)
-        assert queue.announce(interface.pk)
-        S3Interface.objects.update(announced_at=timezone.now() - timedelta(hours=1))
-        assert queue.announce(interface.pk), "a message that was lost is not waited for"
+        assert [queue.record_wakeup_sent(interface.pk) for _ in range(3)] == [True, False, False]
+        queue.record_wakeup_received(interface.pk)
+        assert queue.record_wakeup_sent(interface.pk)
+        S3Interface.objects.update(wakeup_sent_at=timezone.now() - timedelta(hours=1))
+        assert queue.record_wakeup_sent(interface.pk), "a message that was lost is not waited for"
 
     def test_a_process_that_must_end_claims_nothing_new(
         self, interface: S3Interface, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         make_policy(interface)
         make_report()
-        monkeypatch.setattr(engine, "_stopping", threading.Event())
+        monkeypatch.setattr(time_slice, "_stopping", threading.Event())
         engine.stop()
         assert deliver_due(interface.pk).unfinished
         assert Delivery.objects.get().state == State.PENDING
@@ -491,14 +491,14 @@ class TestTurns:
         for _ in range(engine.BATCH * 2):
             make_report()
         settings.DELIVERY_CONCURRENCY = 2
-        send, released = engine._send, threading.Event()
+        send, released = sending.send, threading.Event()
 
-        def send_slowly(interface: S3Interface, storage: Any, delivery: Delivery, *rest: Any) -> Any:
-            if delivery.report_id == large.pk:
+        def send_slowly(job: sending.Job, halt: threading.Event) -> Any:
+            if job.delivery.report_id == large.pk:
                 assert released.wait(30), "the small ones waited for the large one"
-            return send(interface, storage, delivery, *rest)
+            return send(job, halt)
 
-        settle = engine._settle
+        settle = outcomes.settle
 
         def count(*args: Any) -> Any:
             failure = settle(*args)
@@ -506,8 +506,8 @@ class TestTurns:
                 released.set()
             return failure
 
-        monkeypatch.setattr(engine, "_send", send_slowly)
-        monkeypatch.setattr(engine, "_settle", count)
+        monkeypatch.setattr(sending, "send", send_slowly)
+        monkeypatch.setattr(outcomes, "settle", count)
         assert deliver_due(interface.pk).delivered == engine.BATCH * 2 + 1
 
     def test_a_store_that_asks_for_time_gets_it(self, s3: S3Server, bucket: Bucket) -> None:
@@ -538,13 +538,12 @@ class TestTurns:
 
 class TestClients:
     def test_one_client_serves_an_interface_until_it_changes(self, interface: S3Interface) -> None:
-        first = engine.storage_of(interface)
-        again = engine.storage_of(S3Interface.objects.get())
+        first = interface.destination()
+        again = S3Interface.objects.get().destination()
         assert first is again
         S3Interface.objects.update(region="eu-central-1")
-        changed = engine.storage_of(S3Interface.objects.get())
+        changed = S3Interface.objects.get().destination()
         assert changed is not first
-        assert len(engine._storages) == 1
 
     def test_a_changed_prefix_takes_effect_at_once_with_the_same_client(
         self, interface: S3Interface, bucket: Bucket
@@ -609,11 +608,11 @@ class TestClock:
         Delivery.objects.filter(report=reports[1]).update(
             state=State.SENDING, lease=uuid.uuid4(), leased_until=later + timedelta(minutes=5)
         )
-        S3Interface.objects.update(paused_until=later, announced_at=later)
+        S3Interface.objects.update(paused_until=later, wakeup_sent_at=later)
         assert interfaces_with_due_work() == []
-        queue.forget_other_clocks()
+        queue.reset_future_timestamps()
         assert interfaces_with_due_work() == [interface.pk]
-        assert queue.announce(interface.pk)
+        assert queue.record_wakeup_sent(interface.pk)
         assert deliver_due(interface.pk).delivered == 3
 
     def test_waits_of_a_right_clock_are_left_alone(self, interface: S3Interface, settings: Any) -> None:
@@ -622,7 +621,7 @@ class TestClock:
         soon = timezone.now() + timedelta(seconds=settings.DELIVERY_RETRY_SECONDS)
         Delivery.objects.update(due_at=soon)
         S3Interface.objects.update(paused_until=soon)
-        queue.forget_other_clocks()
+        queue.reset_future_timestamps()
         assert Delivery.objects.get().due_at == soon
         interface.refresh_from_db()
         assert interface.paused_until == soon
@@ -632,18 +631,18 @@ class TestClock:
     ) -> None:
         make_policy(interface)
         make_report(b"content")
-        put, now = ArchiveStorage.put, timezone.now
+        put, now = S3Destination.put, timezone.now
 
-        def put_while_the_clock_steps(self: ArchiveStorage, *args: Any) -> Any:
-            monkeypatch.setattr(ArchiveStorage, "put", put)
+        def put_while_the_clock_steps(self: S3Destination, *args: Any) -> Any:
+            monkeypatch.setattr(S3Destination, "put", put)
             receipt = put(self, *args)
             monkeypatch.setattr(timezone, "now", lambda: now() + timedelta(hours=5))
             lease = uuid.uuid4()
-            second.extend(engine._claim(interface, lease, 1))
+            second.extend(queue.claim(interface.pk, lease, 1))
             return receipt
 
         second: list[Delivery] = []
-        monkeypatch.setattr(ArchiveStorage, "put", put_while_the_clock_steps)
+        monkeypatch.setattr(S3Destination, "put", put_while_the_clock_steps)
         monkeypatch.setattr(engine, "Pool", _Inline)
         deliver_due(interface.pk)
         assert len(second) == 1
@@ -674,7 +673,7 @@ class _Inline:
 
 
 def test_waits_double_up_to_a_bound() -> None:
-    bounds = [max(engine._backoff(failures) for _ in range(300)).total_seconds() for failures in (1, 3, 30)]
+    bounds = [max(outcomes._backoff(failures) for _ in range(300)).total_seconds() for failures in (1, 3, 30)]
     assert 5 < bounds[0] <= 10
     assert 25 < bounds[1] <= 40
     assert 2000 < bounds[2] <= django_settings.DELIVERY_RETRY_SECONDS

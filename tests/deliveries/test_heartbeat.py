@@ -132,7 +132,7 @@ class TestDeliveryPage:
 
     def test_says_that_nothing_is_wrong(self, admin_client: Client, waiting: Delivery) -> None:
         all_run()
-        assert "It waits for its turn." in self.said(admin_client, waiting)
+        assert "It is waiting for a worker." in self.said(admin_client, waiting)
 
     def test_has_nothing_in_the_way_once_delivered(self, admin_client: Client, waiting: Delivery) -> None:
         Delivery.objects.update(

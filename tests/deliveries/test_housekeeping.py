@@ -16,10 +16,10 @@ from django.utils import timezone
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from anaphora.deliveries import archives, housekeeping, tasks
+from anaphora.deliveries import files, housekeeping, tasks
 from anaphora.deliveries.destinations import Integrity
 from anaphora.deliveries.engine import deliver_due
-from anaphora.deliveries.models import ArchivePolicy, Delivery, State
+from anaphora.deliveries.models import ArchivePolicy, Delivery, Interface, State
 from anaphora.deliveries.policies import create_missing
 from anaphora.reports.models import Dashboard, Report
 from delivery_s3.models import S3Interface
@@ -37,8 +37,8 @@ def archived(interface: S3Interface, **changes: Any) -> Report:
     return report
 
 
-def tidy_later() -> housekeeping.Tidied:
-    return housekeeping.tidy(timezone.now() + LATER)
+def tidy_later() -> housekeeping.Removed:
+    return housekeeping.run_housekeeping(timezone.now() + LATER)
 
 
 def test_what_is_safe_goes_when_its_days_are_over_and_stays_viewable(
@@ -46,10 +46,10 @@ def test_what_is_safe_goes_when_its_days_are_over_and_stays_viewable(
 ) -> None:
     make_policy(interface)
     report = archived(interface, content=b"%PDF-1.7 x")
-    assert housekeeping.tidy(timezone.now() + timedelta(days=29)).reports == 0
-    assert housekeeping.tidy(timezone.now() + LATER, dry_run=True).reports == 1
+    assert housekeeping.run_housekeeping(timezone.now() + timedelta(days=29)).reports == 0
+    assert housekeeping.run_housekeeping(timezone.now() + LATER, dry_run=True).reports == 1
     assert report.local_path.exists()
-    assert tidy_later() == housekeeping.Tidied(reports=1, bytes=10)
+    assert tidy_later() == housekeeping.Removed(reports=1, bytes=10)
     assert not report.local_path.exists()
     assert tidy_later().reports == 0
     page = admin_client.get(reverse("admin:reports_report_content", args=[report.pk]))
@@ -62,7 +62,7 @@ def test_without_days_copies_stay(interface: S3Interface) -> None:
     make_policy(interface)
     report = make_report()
     deliver_due(interface.pk)
-    assert tidy_later() == housekeeping.Tidied()
+    assert tidy_later() == housekeeping.Removed()
     assert report.local_path.exists()
 
 
@@ -150,8 +150,8 @@ def test_what_the_store_holds_instead_is_not_passed_on(interface: S3Interface, b
     make_policy(interface)
     report = archived(interface, content=b"%PDF-1.7 x")
     bucket.client.put_object(Bucket=bucket.name, Key=Delivery.objects.get().object_key, Body=b"%PDF-1.7 y")
-    with pytest.raises(archives.NotReadable, match="SHA-256"):
-        archives.content(report, 0, report.size)
+    with pytest.raises(files.Unavailable, match="SHA-256"):
+        files.read_stored(report, 0, report.size)
 
 
 def test_active_content_is_downloaded_never_shown(client: Client, admin_client: Client) -> None:
@@ -185,14 +185,14 @@ def test_what_a_killed_web_server_left_of_an_upload_goes() -> None:
     for file in (old, fresh):
         file.write_bytes(b"x")
     os.utime(old, (1, 1))
-    housekeeping.tidy(timezone.now())
+    housekeeping.run_housekeeping(timezone.now())
     assert (old.exists(), fresh.exists()) == (False, True)
     fresh.unlink()
 
 
 def test_uploads_that_end_meanwhile_don_t_disturb_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Path, "iterdir", lambda folder: iter([folder / "gone"]))
-    housekeeping.tidy(timezone.now())
+    housekeeping.run_housekeeping(timezone.now())
 
 
 FACT = st.tuples(
@@ -215,7 +215,7 @@ def test_over_all_histories_only_what_is_safe_is_removed(
     """Three interfaces, each with or without a delivery in any state, wanted by a policy or not."""
     import uuid
 
-    for model in (Delivery, ArchivePolicy, S3Interface, Report):
+    for model in (Delivery, ArchivePolicy, S3Interface, Interface, Report):
         model.objects.all()._raw_delete(using="default")
     now = timezone.now()
     report = make_report()
@@ -240,7 +240,7 @@ def test_over_all_histories_only_what_is_safe_is_removed(
         safe = safe and good and keep is not None and days >= keep
     before, django_settings.HOUSEKEEPING_INTEGRITY = django_settings.HOUSEKEEPING_INTEGRITY, grade
     try:
-        housekeeping.tidy(now)
+        housekeeping.run_housekeeping(now)
     finally:
         django_settings.HOUSEKEEPING_INTEGRITY = before
     assert report.local_path.exists() is not safe

@@ -13,7 +13,7 @@ from django.utils import timezone
 from django_celery_beat.models import CrontabSchedule
 from kombu.exceptions import OperationalError
 
-from anaphora.deliveries import policies, schedules, tasks
+from anaphora.deliveries import policies, queue, schedules, tasks
 from anaphora.deliveries.engine import deliver_due
 from anaphora.deliveries.models import ArchivePolicy, Delivery, Priority, State
 from anaphora.reports.models import Dashboard
@@ -137,7 +137,7 @@ class TestBackfill:
         assert (delivery.report, delivery.priority) == (sales, Priority.BACKFILL)
         assert other not in policies.covered(policy)
         deliver_due(interface.pk)
-        outlook = policies.outlook(policy)
+        outlook = policies.coverage(policy)
         assert (outlook.delivered, outlook.missing, outlook.total) == (1, 0, 1)
         assert outlook.remaining == timedelta(0)
 
@@ -157,9 +157,8 @@ class TestBackfill:
         policy = make_policy(interface)
         list(policies.create_missing(policy))
         fresh = make_report()
-        from anaphora.deliveries import engine
 
-        first = engine._claim(interface, uuid.uuid4(), 1)
+        first = queue.claim(interface.pk, uuid.uuid4(), 1)
         assert [delivery.report for delivery in first] == [fresh]
 
     def test_an_unknown_policy_is_named(self) -> None:

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from delivery_s3 import fast_put, interfaces
+from anaphora.deliveries.errors import DeliveryError
+from delivery_s3 import diagnoses, fast_put, interfaces
 from delivery_s3.connection_test import runner
 from delivery_s3.connection_test.runner import ConnectionTest, TestReport
 from delivery_s3.connection_test.steps import STEPS, Outcome, Step
-from delivery_s3.diagnoses import DeliveryError
 from delivery_s3.models import S3Interface
 from delivery_s3.secret import Secret
 from delivery_s3.storage import Connection
@@ -65,7 +65,7 @@ def test_after_the_step_that_failed_the_others_are_skipped(connection: Connectio
 
 
 def test_settings_that_give_no_connection_fail_at_the_first_step() -> None:
-    report = run(DeliveryError("secret_unreadable"))
+    report = run(DeliveryError(diagnoses.SECRET_UNREADABLE))
     assert failing(report) == ("secret_unreadable", "secret_access_key")
     assert report.steps[0].outcome is Outcome.FAILED
     assert len(report.steps) == len(STEPS)
@@ -437,8 +437,7 @@ class TestUnexpected:
         def broken(*args: Any, **kwargs: Any) -> None:
             raise IndexError
 
-        monkeypatch.setattr("delivery_s3.storage.ArchiveStorage.digest", broken)
-        monkeypatch.setattr("delivery_s3.storage.ArchiveStorage.stream", broken)
+        monkeypatch.setattr("delivery_s3.storage.S3Destination.stream", broken)
         assert run(connection).passed
 
     @pytest.mark.parametrize("kind", ["version 9", "a date that isn't one"])
@@ -457,7 +456,7 @@ def test_an_endpoint_without_hosts_for_buckets_says_which_provider_to_choose(
 ) -> None:
     def resolve(host: str, port: int, *, allow_private: bool) -> list[str]:
         if host != "minio.example.com":
-            raise DeliveryError("host_not_found", f"{host}: Name or service not known")
+            raise DeliveryError(diagnoses.HOST_NOT_FOUND, f"{host}: Name or service not known")
         return ["192.0.2.1"]
 
     monkeypatch.setattr("delivery_s3.endpoint_guard.resolve", resolve)

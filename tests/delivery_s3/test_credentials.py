@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from delivery_s3.diagnoses import DeliveryError
+from anaphora.deliveries.errors import DeliveryError
 from delivery_s3.models import S3Interface
 from delivery_s3.secret import Secret
-from delivery_s3.storage import ArchiveStorage, Connection
+from delivery_s3.storage import Connection, S3Destination
 from tests.conftest import Bucket
 from tests.delivery_s3.test_storage import code_of, make_upload, put, sent_by
 from tests.support import servers
@@ -53,7 +53,7 @@ def test_a_session_token_of_the_role_is_sent_and_signed(machine: Connection, mon
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "KEY")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "SECRET")
     monkeypatch.setenv("AWS_SESSION_TOKEN", "TOKEN")
-    storage = ArchiveStorage(machine)
+    storage = S3Destination(machine)
     requests = sent_by(storage)
     with pytest.raises(DeliveryError):
         storage.put(make_upload(b"content"), io.BytesIO(b"content"))
@@ -85,7 +85,7 @@ def test_a_role_is_assumed_once_with_its_external_id(moto: S3Server, make_bucket
         return servers.Fault.NONE
 
     with servers.in_front_of(moto, see) as endpoint:
-        storage = ArchiveStorage(
+        storage = S3Destination(
             make_connection(
                 moto,
                 bucket.name,

@@ -3,9 +3,9 @@ from typing import Any
 
 import pytest
 
+from anaphora.deliveries.errors import DeliveryError
 from delivery_s3 import endpoint_guard
-from delivery_s3.diagnoses import DeliveryError
-from delivery_s3.storage import ArchiveStorage, Connection
+from delivery_s3.storage import Connection, S3Destination
 from tests.conftest import in_namespace
 from tests.support import servers
 
@@ -99,7 +99,7 @@ class TestWire:
         assert asked == ["127.0.0.1"]
 
     def test_the_internals_of_botocore_are_where_they_were(self, connection: Connection) -> None:
-        storage = ArchiveStorage(connection)
+        storage = S3Destination(connection)
         session: Any = storage.client._endpoint.http_session  # type: ignore[attr-defined]
         for scheme in ("http", "https"):
             pool = session._manager.pool_classes_by_scheme[scheme]

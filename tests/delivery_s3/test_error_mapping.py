@@ -8,8 +8,8 @@ import botocore.parsers
 import pytest
 from botocore.exceptions import ClientError
 
-from delivery_s3 import error_mapping
-from delivery_s3.diagnoses import CATALOGUE, DeliveryError
+from anaphora.deliveries.errors import DIAGNOSES, DeliveryError
+from delivery_s3 import diagnoses, error_mapping
 from delivery_s3.error_mapping import explain
 
 NOW = datetime.datetime(2026, 3, 1, 12, 0, tzinfo=datetime.UTC)
@@ -55,7 +55,7 @@ def test_every_exception_of_botocore_has_an_entry(cls: type[Exception]) -> None:
         error_mapping.EXCEPTIONS[each.__name__] for each in cls.__mro__ if each.__name__ in error_mapping.EXCEPTIONS
     ]
     assert found, cls
-    assert found[0] != "unknown", f"{cls.__name__} needs a row in EXCEPTIONS"
+    assert found[0] is not diagnoses.UNKNOWN, f"{cls.__name__} needs a row in EXCEPTIONS"
 
 
 def test_every_row_leads_to_an_entry_of_the_catalogue() -> None:
@@ -65,8 +65,8 @@ def test_every_row_leads_to_an_entry_of_the_catalogue() -> None:
         error_mapping._CAUSES,
         error_mapping._VERIFY_CODES,
     ]
-    assert {code for table in tables for code in table.values()} <= set(CATALOGUE)
-    assert {code for _, _, code in error_mapping._TELLING_WORDS} <= set(CATALOGUE)
+    assert {each for table in tables for each in table.values()} <= set(DIAGNOSES.values())
+    assert {each for _, _, each in error_mapping._TELLING_WORDS} <= set(DIAGNOSES.values())
 
 
 @pytest.mark.parametrize(
@@ -223,7 +223,10 @@ def test_a_connection_that_failed_is_told_apart_by_its_cause(reason: Exception, 
     assert code_of(connection_error(reason)) == code
 
 
-@pytest.mark.parametrize(("verify_code", "code"), [*error_mapping._VERIFY_CODES.items(), (99, "tls_failed")])
+@pytest.mark.parametrize(
+    ("verify_code", "code"),
+    [*((number, each.code) for number, each in error_mapping._VERIFY_CODES.items()), (99, "tls_failed")],
+)
 def test_certificates_are_told_apart(verify_code: int, code: str) -> None:
     reason = ssl.SSLCertVerificationError("certificate verify failed")
     reason.verify_code = verify_code
@@ -236,5 +239,5 @@ def test_a_bug_is_not_explained_away() -> None:
 
 
 def test_a_delivery_error_stays_as_it_is() -> None:
-    error = DeliveryError("unknown")
+    error = DeliveryError(diagnoses.UNKNOWN)
     assert explain(error) is error

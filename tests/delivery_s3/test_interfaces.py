@@ -19,7 +19,9 @@ pytestmark = pytest.mark.django_db
 
 def stored_secret(interface: S3Interface) -> bytes:
     with database.cursor() as cursor:
-        cursor.execute("SELECT secret_access_key FROM delivery_s3_s3interface WHERE id = %s", [interface.pk])
+        cursor.execute(
+            "SELECT secret_access_key FROM delivery_s3_s3interface WHERE interface_ptr_id = %s", [interface.pk]
+        )
         return bytes(cursor.fetchone()[0])
 
 

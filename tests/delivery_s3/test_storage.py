@@ -16,10 +16,10 @@ import pytest
 from botocore.credentials import ReadOnlyCredentials
 
 from anaphora.deliveries.destinations import Condition, Integrity, Receipt, Upload
+from anaphora.deliveries.errors import DeliveryError
 from delivery_s3 import fast_put
-from delivery_s3.diagnoses import DeliveryError
 from delivery_s3.secret import Secret
-from delivery_s3.storage import ArchiveStorage, Connection
+from delivery_s3.storage import Connection, S3Destination
 from tests.conftest import Bucket
 from tests.support import servers
 from tests.support.factories import make_connection
@@ -40,7 +40,7 @@ def make_upload(content: bytes, key: str = "sales/report.pdf", **changes: Any) -
 
 
 def put(connection: Connection, content: bytes = b"content", **changes: Any) -> Receipt:
-    return ArchiveStorage(connection).put(make_upload(content, **changes), io.BytesIO(content))
+    return S3Destination(connection).put(make_upload(content, **changes), io.BytesIO(content))
 
 
 def code_of(call: Callable[[], object]) -> str:
@@ -67,7 +67,7 @@ def test_a_put_stores_the_bytes_and_all_that_describes_them(bucket: Bucket, conn
 def test_content_that_is_not_what_came_in_is_refused_by_the_store(bucket: Bucket, connection: Connection) -> None:
     upload = make_upload(b"what came in")
     with pytest.raises(DeliveryError) as caught:
-        ArchiveStorage(connection).put(upload, io.BytesIO(b"what rotted "))
+        S3Destination(connection).put(upload, io.BytesIO(b"what rotted "))
     assert caught.value.diagnosis.code == "digest_mismatch"
     assert bucket.keys() == []
 
@@ -188,13 +188,13 @@ def test_nothing_of_the_machine_s_aws_configuration_takes_part(
         monkeypatch.setenv(name, value)
     put(connection)
     assert bucket.keys() == ["sales/report.pdf"]
-    amazon = ArchiveStorage(dataclasses.replace(connection, endpoint_url="", region="eu-central-1"))
+    amazon = S3Destination(dataclasses.replace(connection, endpoint_url="", region="eu-central-1"))
     assert amazon.client.meta.endpoint_url == "https://s3.eu-central-1.amazonaws.com"
     credentials: Any = amazon.client._get_credentials()  # type: ignore[attr-defined]
     assert (credentials.access_key, credentials.token) == (connection.access_key_id, None)
 
 
-def sent_by(storage: ArchiveStorage) -> list[Any]:
+def sent_by(storage: S3Destination) -> list[Any]:
     """A list that fills with the requests that a storage sends; the sample that is never sent isn't among them."""
     session: Any = storage.client._endpoint.http_session  # type: ignore[attr-defined]
     requests: list[Any] = []
@@ -217,7 +217,7 @@ def test_the_request_asks_for_all_that_the_interface_says(connection: Connection
         object_lock_mode="GOVERNANCE",
         retention_days=2,
     )
-    storage = ArchiveStorage(full)
+    storage = S3Destination(full)
     requests = sent_by(storage)
     with contextlib.suppress(DeliveryError):  # few stores can do all of this; what matters is what they are asked
         storage.put(make_upload(b"content"), io.BytesIO(b"content"))
@@ -233,7 +233,7 @@ def test_the_request_asks_for_all_that_the_interface_says(connection: Connection
 
 
 def test_one_request_and_one_client_for_a_put(connection: Connection) -> None:
-    storage = ArchiveStorage(connection)
+    storage = S3Destination(connection)
     requests = sent_by(storage)
     storage.put(make_upload(b"content"), io.BytesIO(b"content"))
     assert [request.method for request in requests] == ["PUT"]
@@ -262,7 +262,7 @@ class TestShortcut:
         self, bucket: Bucket, connection: Connection, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
         monkeypatch.delitem(fast_put._HEADERS, "ContentMD5")  # as if botocore sent one more
-        storage = ArchiveStorage(connection)
+        storage = S3Destination(connection)
         receipt = storage.put(make_upload(b"content"), io.BytesIO(b"content"))
         assert "takes longer" in caplog.text or "take longer" in caplog.text
         assert receipt.integrity in {Integrity.SHA256, Integrity.ETAG}
@@ -281,7 +281,7 @@ class TestShortcut:
         assert bucket.read("sales/report.pdf") == b"content"
 
     def test_the_sample_is_never_sent(self, connection: Connection) -> None:
-        storage = ArchiveStorage(connection)
+        storage = S3Destination(connection)
         requests = sent_by(storage)
         _ = storage._put_small
         assert requests == []
@@ -289,7 +289,7 @@ class TestShortcut:
     def test_a_large_file_may_be_on_its_way_while_the_sample_is_taken(
         self, bucket: Bucket, connection: Connection
     ) -> None:
-        storage = ArchiveStorage(connection)
+        storage = S3Destination(connection)
         content = os.urandom(1_100_000)
         others: list[Receipt] = []
 
@@ -309,7 +309,7 @@ class TestShortcut:
     def test_key_and_token_of_a_request_are_of_the_same_credentials(
         self, bucket: Bucket, connection: Connection, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        storage = ArchiveStorage(connection)
+        storage = S3Destination(connection)
         storage.prepare()
         numbers = itertools.count()
 
@@ -346,7 +346,7 @@ class TestShortcut:
     ) -> None:
         content = os.urandom(3_000_000)
         (tmp_path / "large").write_bytes(content)
-        storage = ArchiveStorage(connection)
+        storage = S3Destination(connection)
         requests = sent_by(storage)
         upload = make_upload(content)
         body_reads: list[int] = []
@@ -366,7 +366,7 @@ class TestShortcut:
 def test_what_django_storages_makes_for_other_threads_is_guarded_too(bucket: Bucket, connection: Connection) -> None:
     from concurrent.futures import ThreadPoolExecutor
 
-    storage = ArchiveStorage(dataclasses.replace(connection, endpoint_url="http://169.254.169.254"))
+    storage = S3Destination(dataclasses.replace(connection, endpoint_url="http://169.254.169.254"))
     _ = storage.client
     with ThreadPoolExecutor(1) as pool, pytest.raises(Exception, match="metadata"):
         pool.submit(storage.exists, "sales/report.pdf").result()
@@ -374,7 +374,7 @@ def test_what_django_storages_makes_for_other_threads_is_guarded_too(bucket: Buc
 
 def test_django_s_own_save_is_closed(connection: Connection) -> None:
     with pytest.raises(TypeError, match=r"put\(\)"):
-        ArchiveStorage(connection).save("x.txt", io.BytesIO(b"x"))
+        S3Destination(connection).save("x.txt", io.BytesIO(b"x"))
 
 
 def test_a_secret_shows_itself_nowhere(connection: Connection, caplog: pytest.LogCaptureFixture) -> None:
@@ -391,7 +391,7 @@ def test_a_secret_shows_itself_nowhere(connection: Connection, caplog: pytest.Lo
 
 def test_the_trusted_certificates_file_goes_with_the_storage(connection: Connection, tmp_path: Path) -> None:
     certificate, _ = servers.make_certificate(tmp_path)
-    storage = ArchiveStorage(dataclasses.replace(connection, ca_bundle=certificate.read_text()))
+    storage = S3Destination(dataclasses.replace(connection, ca_bundle=certificate.read_text()))
     file = Path(storage.verify)
     assert file.parent == Path(tempfile.gettempdir())
     assert file.read_text() == certificate.read_text()

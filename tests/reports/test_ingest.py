@@ -88,7 +88,7 @@ def test_report_and_pending_deliveries_appear_together(interface: S3Interface) -
     make_policy(interface)
     report = take().report
     delivery = Delivery.objects.get()
-    assert (delivery.report, delivery.interface, delivery.state) == (report, interface, "pending")
+    assert (delivery.report, delivery.interface_id, delivery.state) == (report, interface.pk, "pending")
 
 
 def test_a_failing_receiver_undoes_the_report() -> None:

@@ -70,17 +70,17 @@ def serve_names(answers: dict[str, list[str]]) -> None:
 
 def try_all_ways(endpoint: str) -> set[str]:
     """Put and test; return the codes of what came of it."""
+    from anaphora.deliveries.errors import DeliveryError
     from delivery_s3.connection_test.runner import ConnectionTest
-    from delivery_s3.diagnoses import DeliveryError
     from delivery_s3.secret import Secret
-    from delivery_s3.storage import ArchiveStorage, Connection
+    from delivery_s3.storage import Connection, S3Destination
     from tests.delivery_s3.test_storage import make_upload
 
     connection = Connection("KEY", Secret("SECRET"), "us-east-1", "bucket", endpoint, connect_timeout=2, read_timeout=2)
     codes = set()
     for attempt in (connection, dataclasses.replace(connection, addressing_style="virtual")):
         try:
-            ArchiveStorage(attempt).put(make_upload(b"x"), io.BytesIO(b"x"))
+            S3Destination(attempt).put(make_upload(b"x"), io.BytesIO(b"x"))
             codes.add("stored")
         except DeliveryError as error:
             codes.add(error.diagnosis.code)

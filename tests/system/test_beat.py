@@ -56,7 +56,7 @@ def test_what_was_done_up_to_a_time_to_come_is_done_up_to_now(interface: S3Inter
     policy = make_policy(interface)
     ArchivePolicy.objects.update(ran_at=later)
     S3Interface.objects.update(catalogued_until=later.date())
-    queue.forget_other_clocks()
+    queue.reset_future_timestamps()
     policy.refresh_from_db()
     interface.refresh_from_db()
     assert policy.ran_at <= timezone.now()

@@ -213,7 +213,7 @@ def test_a_database_that_is_locked_for_long_loses_nothing(
             with database.cursor() as cursor:
                 cursor.execute("LOCK TABLE deliveries_delivery IN ACCESS EXCLUSIVE MODE")
         else:
-            S3Interface.objects.update(announced_at=None)
+            S3Interface.objects.update(wakeup_sent_at=None)
         log = start_celery()
         start_celery("beat", DELIVERY_SWEEP_SECONDS="1")
         time.sleep(33)

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 from django.conf import settings as django_settings
 
-from anaphora.deliveries import archives, engine, rebuild, verification
+from anaphora.deliveries import engine, files, rebuild, verification
+from anaphora.deliveries.errors import DeliveryError
 from anaphora.deliveries.models import Delivery, State
 from anaphora.reports.models import Report
 from delivery_s3 import storage as storage_module
 from delivery_s3.connection_test import runner
 from delivery_s3.connection_test.runner import ConnectionTest
-from delivery_s3.diagnoses import DeliveryError
 from delivery_s3.models import S3Interface
 from tests.support.factories import make_connection, make_interface, make_policy, make_report
 from tests.support.hostile_s3 import BEHAVIOURS, CONTENT, hostile
@@ -102,9 +102,9 @@ def read(store: S3Server) -> None:
     for start, end in ((0, report.size), (9, 14)):
         shown = b""
         try:
-            for chunk in archives.content(report, start, end) or ():
+            for chunk in files.read_stored(report, start, end):
                 shown += chunk
-        except (archives.NotReadable, archives.Broken):
+        except (files.Unavailable, DeliveryError):
             pass
         else:
             assert shown == CONTENT[start:end]

@@ -102,7 +102,7 @@ class TestDumps:
     @staticmethod
     def dump() -> str:
         out = io.StringIO()
-        call_command("dumpdata", "delivery_s3", stdout=out)
+        call_command("dumpdata", "deliveries.interface", "delivery_s3", stdout=out)
         return out.getvalue()
 
 

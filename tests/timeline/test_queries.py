@@ -94,7 +94,7 @@ class TestCommand:
         report = make_report(b"%PDF-1.7 x")
         deliver_due(interface.pk)
         Dashboard.objects.update(keep_local_days=0)
-        housekeeping.tidy(datetime.now(UTC) + timedelta(days=1))
+        housekeeping.run_housekeeping(datetime.now(UTC) + timedelta(days=1))
         assert not report.local_path.exists()
         call_command("as_of", "sales", "2026-12-31", "--output", tmp_path / "then.pdf", stdout=io.StringIO())
         assert (tmp_path / "then.pdf").read_bytes() == b"%PDF-1.7 x"

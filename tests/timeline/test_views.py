@@ -186,7 +186,7 @@ class TestThen:
         for word in (report.sha256, row.object_key, interface.bucket_name, "What you see is the local copy"):
             assert word in page
         assert "The store" in page
-        assert "No retention was asked for" in page
+        assert "No retention was requested" in page
         assert interface.secret_access_key.reveal() not in page
 
     def test_without_a_policy_it_says_so(self, viewer: Client) -> None:

@@ -30,16 +30,16 @@ class Command(commands.Command):
         policy = ArchivePolicy.objects.filter(name=options["policy"]).select_related("interface").first()
         if policy is None:
             raise CommandError(f"There is no archive policy of the name {options['policy']!r}.")
-        outlook = policies.outlook(policy)
+        coverage = policies.coverage(policy)
         # Plain blanks, for pipes and old terminals.
-        size = filesizeformat(outlook.missing_bytes).replace("\xa0", " ")
-        self.stdout.write(f"{outlook.missing} reports, {size}, are to go to {policy.interface}.")
+        size = filesizeformat(coverage.missing_bytes).replace("\xa0", " ")
+        self.stdout.write(f"{coverage.missing} reports, {size}, are to go to {policy.interface}.")
         if options["dry_run"]:
             return
         done, started = 0, time.monotonic()
         for number in policies.create_missing(policy):
             done += number
-            self._progress(done, outlook.missing, time.monotonic() - started)
+            self._progress(done, coverage.missing, time.monotonic() - started)
         self.stdout.write(f"{done} deliveries created.")
         tasks.request_delivery(policy.interface_id)
 

@@ -8,9 +8,9 @@ from django.core.management.base import CommandError, CommandParser
 
 from anaphora import commands
 from anaphora.deliveries import engine, heartbeat, queue
-from anaphora.deliveries.models import Role
-from delivery_s3.diagnoses import CATALOGUE
-from delivery_s3.models import S3Interface
+from anaphora.deliveries.errors import DIAGNOSES
+from anaphora.deliveries.models import Interface, Role
+from anaphora.deliveries.outcomes import Drained
 
 
 class Command(commands.Command):
@@ -32,7 +32,7 @@ class Command(commands.Command):
     def handle(self, *args: Any, **options: Any) -> None:
         """Drain the interfaces one after the other."""
         complete = True
-        queue.forget_other_clocks()
+        queue.reset_future_timestamps()
         before = signal.signal(signal.SIGTERM, lambda *_: engine.stop())
         try:
             for interface in _interfaces(options["interface"]):
@@ -45,8 +45,8 @@ class Command(commands.Command):
         if not complete:
             raise CommandError("Not everything that was due is delivered.")
 
-    def _print(self, interface: S3Interface, drained: engine.Drained, *, as_json: bool) -> None:
-        problems = [(CATALOGUE[code], detail, count) for (code, detail), count in drained.diagnoses.most_common()]
+    def _print(self, interface: Interface, drained: Drained, *, as_json: bool) -> None:
+        problems = [(DIAGNOSES[code], detail, count) for (code, detail), count in drained.diagnoses.most_common()]
         if as_json:
             facts = {
                 "interface": interface.name,
@@ -69,10 +69,10 @@ class Command(commands.Command):
                 self.stdout.write(f"      {detail}")
 
 
-def _interfaces(name: str | None) -> list[S3Interface]:
+def _interfaces(name: str | None) -> list[Interface]:
     if name is None:
-        return list(S3Interface.objects.filter(enabled=True))
-    interface = S3Interface.objects.filter(name=name).first()
+        return list(Interface.objects.filter(enabled=True))
+    interface = Interface.objects.filter(name=name).first()
     if interface is None:
         raise CommandError(f"There is no interface of the name {name!r}.")
     if not interface.enabled:

@@ -26,7 +26,7 @@ class Command(commands.Command):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Do it, or say what would be done."""
-        done = housekeeping.tidy(timezone.now(), dry_run=options["dry_run"])
+        done = housekeeping.run_housekeeping(timezone.now(), dry_run=options["dry_run"])
         if options["json"]:
             self.stdout.write(json.dumps(asdict(done)))
             return

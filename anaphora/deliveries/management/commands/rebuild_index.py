@@ -7,8 +7,8 @@ from django.core.management.base import CommandError, CommandParser
 
 from anaphora import commands
 from anaphora.deliveries import rebuild
-from delivery_s3.diagnoses import DeliveryError
-from delivery_s3.models import S3Interface
+from anaphora.deliveries.errors import DeliveryError
+from anaphora.deliveries.models import Interface
 
 EVERY = 10_000
 """Keys between two lines of progress where nobody watches."""
@@ -26,7 +26,7 @@ class Command(commands.Command):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Restore, and print what can't be made out."""
-        interface = S3Interface.objects.filter(name=options["interface"]).first()
+        interface = Interface.objects.filter(name=options["interface"]).select_subclasses().first()
         if interface is None:
             raise CommandError(
                 f"There is no interface of the name {options['interface']!r}. Set it up first, with the bucket, the "
@@ -45,11 +45,16 @@ class Command(commands.Command):
                     self.stderr.write(_words(progress))
         except DeliveryError as error:
             raise CommandError(
-                f"{error.diagnosis.title}: {error.detail}. {error.diagnosis.remedy} Rebuilding needs s3:ListBucket and "
-                f"s3:GetObject. So far: {_words(progress)}; run it again to go on."
+                f"{error.diagnosis.title}: {error.detail}. {error.diagnosis.remedy}{_needs(interface)} "
+                f"So far: {_words(progress)}; run it again to continue."
             ) from error
         counts = {name: getattr(progress, name) for name in ("seen", "restored", "known", "others")}
         self.stdout.write(json.dumps(counts) if options["json"] else _words(progress))
+
+
+def _needs(interface: Interface) -> str:
+    needed = [permission for permission in (interface.needed_to_list, interface.needed_to_read) if permission]
+    return f" Rebuilding needs {' and '.join(needed)}." if needed else ""
 
 
 def _words(progress: rebuild.Progress) -> str:

@@ -8,9 +8,9 @@ from django.core.management.base import CommandError, CommandParser
 
 from anaphora import commands
 from anaphora.deliveries import verification
+from anaphora.deliveries.errors import DeliveryError
+from anaphora.deliveries.models import Interface
 from anaphora.deliveries.verification import Finding, Verdict
-from delivery_s3.diagnoses import DeliveryError
-from delivery_s3.models import S3Interface
 
 
 class Command(commands.Command):
@@ -26,7 +26,7 @@ class Command(commands.Command):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Compare, and print what differs."""
-        interfaces = S3Interface.objects.all()
+        interfaces = Interface.objects.select_subclasses()
         if options["interface"] is not None:
             interfaces = interfaces.filter(name=options["interface"])
             if not interfaces:
@@ -40,9 +40,9 @@ class Command(commands.Command):
         if counts.total() != counts[Verdict.SAME]:
             raise CommandError("The archive differs from its receipts.")
 
-    def _verify(self, interface: S3Interface, *, full: bool, as_json: bool) -> Counter[Verdict]:
+    def _verify(self, interface: Interface, *, full: bool, as_json: bool) -> Counter[Verdict]:
         counts: Counter[Verdict] = Counter()
-        total = verification.receipts(interface)
+        total = verification.count_receipts(interface)
         try:
             for finding in verification.verify(interface, full=full):
                 counts[finding.verdict] += 1
@@ -54,7 +54,7 @@ class Command(commands.Command):
             raise CommandError(f"{interface.name}: {error.diagnosis.title}. {error.diagnosis.remedy}") from error
         return counts
 
-    def _print(self, finding: Finding, interface: S3Interface, *, as_json: bool) -> None:
+    def _print(self, finding: Finding, interface: Interface, *, as_json: bool) -> None:
         row = finding.delivery
         facts = {
             "interface": interface.name,

@@ -1,0 +1,104 @@
+"""A report's file as an answer to a browser: from the local copy while there is one, else from where it is stored.
+
+PDF, PNG and JPEG are shown in place. The rest is downloaded: HTML and SVG can carry script, which must not run as ours.
+"""
+
+import re
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from typing import BinaryIO
+
+from django.conf import settings
+from django.http import (
+    FileResponse,
+    HttpRequest,
+    HttpResponse,
+    HttpResponseBase,
+    HttpResponseRedirect,
+    StreamingHttpResponse,
+)
+from django.utils.cache import get_conditional_response
+from django.utils.http import content_disposition_header
+
+from anaphora.deliveries import files
+from anaphora.deliveries.errors import DeliveryError
+from anaphora.reports.content_types import DRAWN
+from anaphora.reports.models import Report
+
+_CHUNK = 64 * 1024
+_RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})", re.ASCII)
+
+
+def response(report: Report, request: HttpRequest) -> HttpResponseBase:
+    """Return the file, or the part of it that the request names, or 304 for who has it. Raises files.Unavailable.
+
+    Its ETag is its SHA-256. One range of bytes is given (RFC 9110, 14.2); of several, the whole file.
+    """
+    etag = f'"{report.sha256}"'
+    disposition = content_disposition_header(report.content_type not in DRAWN, report.filename) or "attachment"
+    answer: HttpResponseBase
+    if kept := get_conditional_response(request, etag=etag):
+        answer = kept
+    elif link := _link(report, disposition):
+        # It stops working after a minute, so nobody may keep it.
+        return HttpResponseRedirect(link, headers={"Cache-Control": "no-store"})
+    else:
+        answer = _bytes(report, _range(request, report.size, etag))
+    answer["ETag"] = etag
+    answer["Cache-Control"] = "private, max-age=31536000, immutable"
+    answer["Accept-Ranges"] = "bytes"
+    answer["Content-Disposition"] = disposition
+    answer["X-Content-Type-Options"] = "nosniff"
+    # PDF viewers of browsers don't work in a sandbox.
+    answer["Content-Security-Policy"] = "default-src 'none'; style-src 'unsafe-inline'; object-src 'self'"
+    return answer
+
+
+def _link(report: Report, disposition: str) -> str:
+    if not settings.PRESIGN_DOWNLOADS or report.local_path.exists():
+        return ""
+    for copy in files.stored_copies([report.pk])[report.pk]:
+        with suppress(DeliveryError):
+            return copy.interface.destination().presigned_url(
+                copy.key, copy.version_id, content_type=report.content_type, disposition=disposition
+            )
+    return ""
+
+
+def _bytes(report: Report, wanted: tuple[int, int] | None) -> HttpResponseBase:
+    """Return the answer with the bytes from `wanted[0]` up to before `wanted[1]`; None: all of them."""
+    start, end = wanted or (0, report.size)
+    if start >= end:
+        return HttpResponse(status=416, headers={"Content-Range": f"bytes */{report.size}"})
+    answer: HttpResponseBase
+    try:
+        local = files.open_local(report)
+    except DeliveryError:
+        answer = StreamingHttpResponse(files.read_stored(report, start, end))
+    else:
+        answer = StreamingHttpResponse(_part(local, start, end)) if wanted else FileResponse(local)
+    answer["Content-Type"] = report.content_type
+    answer["Content-Length"] = str(end - start)
+    if wanted:
+        answer.status_code = 206
+        answer["Content-Range"] = f"bytes {start}-{end - 1}/{report.size}"
+    return answer
+
+
+def _range(request: HttpRequest, size: int, etag: str) -> tuple[int, int] | None:
+    """Return the range that the request asks for, as half-open; None where it asks for none that counts."""
+    found = _RANGE.fullmatch(request.headers.get("Range", "").replace(" ", ""))
+    if not found or request.headers.get("If-Range", etag) != etag:
+        return None
+    first, last = found.groups()
+    if first:
+        return int(first), min(int(last) + 1 if last else size, size)
+    return (max(size - int(last), 0), size) if last else None
+
+
+def _part(local: BinaryIO, start: int, end: int) -> Iterator[bytes]:
+    with closing(local):
+        local.seek(start)
+        while start < end and (chunk := local.read(min(_CHUNK, end - start))):
+            start += len(chunk)
+            yield chunk

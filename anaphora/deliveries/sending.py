@@ -1,0 +1,108 @@
+"""Sending one report: its bytes, its key and metadata, the one PUT. Runs in threads and touches no database."""
+
+import hashlib
+import logging
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from io import BufferedReader
+from typing import BinaryIO, cast
+
+from anaphora.deliveries import errors, files
+from anaphora.deliveries.destinations import Destination, Receipt, Upload
+from anaphora.deliveries.errors import DeliveryError, FailureScope
+from anaphora.deliveries.files import StoredCopy
+from anaphora.deliveries.models import Delivery
+from anaphora.deliveries.object_keys import content_disposition, object_key, object_metadata
+from anaphora.reports.models import Report
+
+logger = logging.getLogger(__name__)
+
+Result = Receipt | DeliveryError | None
+"""The outcome of one delivery. None: not tried, because the interface had failed before or the run's time was over."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One delivery to send, and where else its bytes are once housekeeping has removed the local copy."""
+
+    delivery: Delivery
+    destination: Destination
+    key_prefix: str
+    copies: Sequence[StoredCopy] = ()
+
+
+def send(job: Job, halt: threading.Event) -> Result:
+    """Upload one report. A failure of the interface sets `halt`, so that nothing else is begun."""
+    if halt.is_set():
+        return None
+    try:
+        with _opened(job) as body:
+            return _put(job, body)
+    except DeliveryError as error:
+        if error.diagnosis.scope is FailureScope.INTERFACE:
+            halt.set()
+        return error
+    except Exception as error:
+        logger.exception("Unexpected error in delivery %s", job.delivery.pk)
+        return DeliveryError(errors.INTERNAL, type(error).__name__)
+
+
+@contextmanager
+def _opened(job: Job) -> Iterator[BinaryIO]:
+    report = job.delivery.report
+    if report.file or not job.copies:
+        with closing(files.open_local(report)) as body:
+            yield body
+        return
+    try:
+        with files.fetched(report, job.copies) as body:
+            yield body
+    except files.Unavailable as error:
+        raise DeliveryError(errors.LOCAL_COPY_MISSING, f"Removed by housekeeping. {error}") from error
+
+
+def _put(job: Job, body: BinaryIO) -> Receipt:
+    report = job.delivery.report
+    try:
+        return job.destination.put(_upload(report, job.key_prefix), body)
+    except DeliveryError as error:
+        if error.diagnosis is errors.DIGEST_MISMATCH:
+            _check_unchanged(report, body)
+        raise
+
+
+def _upload(report: Report, key_prefix: str) -> Upload:
+    slug = report.dashboard.slug
+    return Upload(
+        key=object_key(
+            prefix=key_prefix,
+            dashboard=slug,
+            rendered_at=report.rendered_at,
+            sha256=report.sha256,
+            suffix=report.suffix,
+        ),
+        size=report.size,
+        sha256=report.sha256,
+        md5=report.md5,
+        content_type=report.content_type,
+        content_disposition=content_disposition(report.filename),
+        metadata=object_metadata(
+            report_id=str(report.pk),
+            dashboard=slug,
+            title=report.dashboard.title,
+            rendered_at=report.rendered_at,
+            ingested_at=report.ingested_at,
+            sha256=report.sha256,
+            md5=report.md5,
+            filename=report.filename,
+        ),
+    )
+
+
+def _check_unchanged(report: Report, body: BinaryIO) -> None:
+    """Raise DeliveryError if it is the local copy that changed, not the transfer that broke."""
+    body.seek(0)
+    if hashlib.file_digest(cast("BufferedReader", body), "sha256").hexdigest() != report.sha256:
+        raise DeliveryError(errors.LOCAL_COPY_CHANGED, f"Its SHA-256 is no longer {report.sha256}")

@@ -1,0 +1,28 @@
+"""What every page says of deliveries: which processes are missing, and where the interfaces are."""
+
+from typing import Any
+
+from django import template
+from django.contrib.auth.models import AnonymousUser, User
+
+from anaphora.deliveries import heartbeat
+from anaphora.deliveries.models import kinds
+
+register = template.Library()
+
+
+@register.filter
+def may_view_interfaces(user: User | AnonymousUser) -> bool:
+    """Return whether a user may view, or change, interfaces of any kind."""
+    names = [(model._meta.app_label, model._meta.model_name) for model in kinds()]
+    return any(user.has_perm(f"{app}.{action}_{name}") for app, name in names for action in ("view", "change"))
+
+
+@register.inclusion_tag("admin/missing_processes.html")
+def missing_processes(user: User | AnonymousUser) -> dict[str, Any]:
+    """Show which processes are missing, to those whose work waits for them."""
+    concerned = any(user.has_perm(f"{name}") for name in _CONCERNED) or may_view_interfaces(user)
+    return {"missing": heartbeat.missing() if user.is_staff and concerned else []}
+
+
+_CONCERNED = ("deliveries.view_delivery", "reports.view_report", "reports.add_report")

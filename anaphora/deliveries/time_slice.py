@@ -1,0 +1,55 @@
+"""The time of one run of the engine: how long it may start new uploads, so that other interfaces get their turn."""
+
+import multiprocessing
+import threading
+from time import monotonic
+
+OUTLASTING_SECONDS = 3.0
+"""How much longer than its run an upload must take for the run to continue with others meanwhile."""
+
+# A worker's processes inherit it from the one that they are forked from, which sets it for all of them.
+_stopping = multiprocessing.Event()
+
+
+def stop_all() -> None:
+    """Let the runs of this process and of those forked from it end. For a worker that must end."""
+    _stopping.set()
+
+
+class TimeSlice:
+    """When a run is over, and whether it continues beside an upload that outlasts it.
+
+    While `halt` is set, no upload is started; `started` are the deliveries that a thread is uploading.
+    """
+
+    def __init__(self, seconds: float | None) -> None:
+        self.halt = threading.Event()
+        self.started: set[int] = set()
+        self._end = monotonic() + seconds if seconds is not None else float("inf")
+        self._ended_at = 0.0
+        self._outlasting: set[int] | None = None
+
+    def halt_if_over(self) -> bool:
+        """Halt if the time is over now; return whether it has just become so."""
+        if self.halt.is_set():
+            return False
+        outlasted = self._outlasting is not None and not self._outlasting & self.started
+        if not (monotonic() > self._end or outlasted or _stopping.is_set()):
+            return False
+        self._end, self._ended_at, self._outlasting = float("inf"), monotonic(), None
+        self.halt.set()
+        return True
+
+    def resume_if_outlasted(self) -> bool:
+        """Continue if an upload outlasts the time: until that one ends, this process is not free anyway."""
+        over = self._ended_at and monotonic() - self._ended_at > OUTLASTING_SECONDS
+        if not over or _stopping.is_set():
+            return False
+        self._ended_at, self._outlasting = 0.0, set(self.started)
+        self.halt = threading.Event()
+        return True
+
+    def halt_for_good(self) -> None:
+        """Halt, and do not resume."""
+        self._ended_at = 0.0
+        self.halt.set()
