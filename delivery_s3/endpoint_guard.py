@@ -19,6 +19,9 @@ _METADATA = [
     ip_network("fd00:ec2::/32"),  # AWS, "Use the Instance Metadata Service", IPv6
     ip_network("fd20:ce::254/128"),  # Google, "About VM metadata", instances with IPv6 alone
     ip_network("fd00:42::42/128"),  # Scaleway, "Using the Instance metadata API", IPv6
+    ip_network("fd00:c1::a9fe:a9fe/128"),  # Oracle, "Getting Instance Metadata", IPv6; the address is in its SDK
+    ip_network("fd00:a9fe:a9fe::1/128"),  # Akamai (Linode), "Use the Metadata service API", IPv6
+    ip_network("fd00:100::100:200/128"),  # Alibaba Cloud, "Instance metadata", IPv6
     ip_network("100.100.100.200/32"),  # Alibaba Cloud, "Instance metadata"
     ip_network("192.0.0.192/32"),  # Oracle Cloud's older platform
     ip_network("168.63.129.16/32"),  # Azure, "What is IP address 168.63.129.16?"
