@@ -79,8 +79,14 @@ def scan(*, seconds: float = float("inf")) -> Scan:
                 logger.warning("The inbox waits: %s", error)
                 result.unfinished = True
                 break
-            _reject(root, taking, error)
+            try:
+                _reject(root, taking, error)
+            except OSError as refused:
+                _leave(taking, refused)
+                continue
             result.rejected += 1
+        except OSError as refused:  # of the report's way out: it is in
+            _leave(taking, refused)
     _remove_empty(root / TAKING)
     _forget_old(root / TAKEN)
     return result
@@ -201,6 +207,11 @@ def _reject(root: Path, file: Path, error: IngestError) -> None:
                     text.write(reason)
                 break
     logger.warning("The inbox refused %r of %r: %s", file.name, file.parent.name, error)
+
+
+def _leave(file: Path, error: OSError) -> None:
+    """Leave a file where it was taken: a link or a file stands in the place of a folder of ours. It holds up no other."""
+    logger.error("The inbox can't put %r away: %s. Remove what is in the folder's place.", str(file), error)
 
 
 def _put_away(root: Path, file: Path) -> None:

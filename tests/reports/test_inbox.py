@@ -203,6 +203,28 @@ def test_a_link_within_an_own_folder_leads_nowhere(box: Path) -> None:
     assert not (box / ".taken" / "sales").exists(), "the link itself was old"
 
 
+@pytest.mark.parametrize("kind", ["link", "file"])
+@pytest.mark.parametrize("folder", [".taken", ".rejected"])
+def test_what_stands_in_an_own_folder_s_place_holds_up_no_other(
+    box: Path, folder: str, kind: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(django_settings, "INGEST_OTHER_TYPES", [])
+    elsewhere = put(box.parent, "elsewhere/precious.pdf").parent
+    (box / folder).mkdir()
+    place = box / folder / "aaa"
+    if kind == "link":
+        place.symlink_to(elsewhere)
+    else:
+        place.write_bytes(b"in the way")
+    put(box, "aaa/2026-03-01.pdf", b"%PDF-1.7 x" if folder == ".taken" else b"\x7fELF\x00\x01")
+    for name in ("bbb", "ccc"):
+        put(box, f"{name}/2026-03-01.pdf")
+    inbox.scan()
+    assert {"bbb", "ccc"} <= set(Report.objects.values_list("dashboard__slug", flat=True))
+    assert [path.name for path in elsewhere.iterdir()] == ["precious.pdf"]
+    assert "Remove what is in the folder's place" in caplog.text
+
+
 def test_a_link_named_like_a_reason_is_not_written_through(box: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(django_settings, "INGEST_OTHER_TYPES", [])
     database = put(box.parent, "elsewhere/database.sqlite3", b"rows")
