@@ -36,6 +36,9 @@ TAKING, TAKEN, REJECTED = ".taking", ".taken", ".rejected"
 TAKER_IS_DEAD = timedelta(hours=1)
 """After so long a file in `.taking` is taken by somebody else."""
 
+CLOCKS_DIFFER = timedelta(seconds=60)
+"""By which clocks of two machines may differ. A file that was touched later yet was touched by a wrong clock."""
+
 _UNFINISHED = re.compile(r".*\.(part|tmp|filepart|crdownload)|\..+\.[A-Za-z0-9]{6}", re.DOTALL)
 """Names under which files are being written; the last is rsync's, `.name.ending.` and six more characters."""
 
@@ -151,8 +154,22 @@ def _complete(root: Path) -> Iterator[Path]:
             if _UNFINISHED.fullmatch(file.name) or not stat.S_ISREG(found.st_mode):
                 continue
             # Of the two times the latter also changes by a rename, and can't be set by whoever copies.
-            if now - max(found.st_mtime, found.st_ctime) >= left:
+            touched = max(found.st_mtime, found.st_ctime)
+            if touched > now + CLOCKS_DIFFER.total_seconds():
+                _touch(file, found)  # else it would wait until that time comes
+            elif now - touched >= left:
                 yield file
+
+
+def _touch(file: Path, found: os.stat_result) -> None:
+    """Let a file that was touched in the future count as touched now: whoever still writes touches it again.
+
+    When it was written stays, unless that is to come: it may be the report's only time.
+    """
+    written = min(found.st_mtime, time.time())
+    logger.warning("The inbox has a file from the future, %r: the clock that wrote it is, or was, ahead", str(file))
+    with suppress(OSError), _opened(file.parent) as folder:
+        os.utime(file.name, (found.st_atime, written), dir_fd=folder, follow_symlinks=False)
 
 
 def _folders(folder: Path) -> list[Path]:

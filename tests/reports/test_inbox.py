@@ -109,6 +109,26 @@ def test_our_own_trouble_rejects_nothing(box: Path, monkeypatch: pytest.MonkeyPa
     assert inbox.scan().taken == 2
 
 
+def test_a_file_that_a_clock_ahead_has_written_is_taken(box: Path) -> None:
+    later = time.time() + 400 * 24 * 3600
+    file = put(box)
+    os.utime(file, (later, later))
+    assert inbox.scan().taken == 0, "whoever still writes it shows that first"
+    assert inbox.scan().taken == 1
+
+
+def test_the_time_of_a_file_stays_where_only_its_change_lies_ahead(box: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written = datetime(2026, 3, 1, 6, tzinfo=UTC)
+    file = put(box, "sales/report.pdf")
+    os.utime(file, (written.timestamp(), written.timestamp()))
+    with monkeypatch.context() as patch:
+        before = time.time() - 400 * 24 * 3600  # the clock was set back since
+        patch.setattr(time, "time", lambda: before + 300 * 24 * 3600)
+        assert inbox.scan().taken == 0
+    assert inbox.scan().taken == 1
+    assert Report.objects.get().rendered_at == written
+
+
 def test_what_a_dead_taker_held_is_one_report(box: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     put(box)
 
