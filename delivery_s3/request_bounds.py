@@ -22,6 +22,12 @@ LONGEST_ERROR = 256 * 1024
 LONGEST_ANSWER = 16 * 1024**2
 """Bytes. A listing of a thousand keys of 1,024 bytes, all characters escaped, stays below."""
 
+MOST_TAGS = 200_000
+"""Of such an answer. A listing of a thousand keys has about twenty for each."""
+
+_ENTITY = b"<!ENTITY"
+"""With entities, an answer of some megabytes becomes a text of gigabytes when it is parsed."""
+
 
 class _Watchdog:
     """Closes connections whose deadline has passed. One thread per process, started by the first connection."""
@@ -125,12 +131,21 @@ def _bound(response: Any, longest: int) -> None:
     read_all = response.stream
 
     def stream(*args: Any, **kwargs: Any) -> Iterator[bytes]:
-        total = 0
+        # At once: the time to read it was given by the length that it claims.
+        if (response.length_remaining or 0) > longest:
+            response.close()
+            raise DeliveryError(diagnoses.NOT_S3, f"The answer is longer than {longest:,} bytes")
+        total, tags, end = 0, 0, b""
         for chunk in read_all(*args, **kwargs):
             total += len(chunk)
-            if total > longest:
+            tags += chunk.count(b"<")
+            if total > longest or tags > MOST_TAGS:
                 response.close()
-                raise DeliveryError(diagnoses.NOT_S3, f"The answer is longer than {longest:,} bytes")
+                raise DeliveryError(diagnoses.NOT_S3, f"The answer is longer than {longest:,} bytes or {MOST_TAGS:,} tags")
+            if _ENTITY in end + chunk:
+                response.close()
+                raise DeliveryError(diagnoses.NOT_S3, "The answer declares entities, which S3 does not")
+            end = chunk[-len(_ENTITY) :]
             yield chunk
 
     response.stream = stream

@@ -48,6 +48,9 @@ if TYPE_CHECKING:
 LARGEST_OBJECT = 5 * 1024**4
 """Bytes (Amazon S3 User Guide, "Uploading objects")."""
 
+MOST_IDLE_PAGES = 1000
+"""Pages of a listing, one after the other, that have no key beyond those before. Some stores send empty ones."""
+
 PRESIGNED_SECONDS = 60
 """How long a presigned address works: long enough to follow a redirect, too short to be passed on."""
 
@@ -249,14 +252,23 @@ class S3Destination(S3Storage):  # type: ignore[misc]
     def list_keys(self, prefix: str) -> Iterator[list[str]]:
         """Yield the keys that begin with `prefix`, in their order, up to a thousand at a time.
 
-        Needs s3:ListBucket. Raises DeliveryError.
+        Needs s3:ListBucket. Raises DeliveryError, also where a listing goes on without getting anywhere.
         """
+        furthest, idle = "", 0
         with self._explained():
             pages = self.client.get_paginator("list_objects_v2").paginate(
                 Bucket=self.configuration.bucket_name, Prefix=prefix
             )
             for each in pages:
-                yield [found["Key"] for found in each.get("Contents", [])]
+                found = [entry.get("Key", "") for entry in each.get("Contents", [])]
+                if not all(found):
+                    raise DeliveryError(diagnoses.NOT_S3, "The store lists an object without a key")
+                last = max(found, default="")
+                idle = 0 if last > furthest else idle + 1
+                if idle > MOST_IDLE_PAGES:
+                    raise DeliveryError(diagnoses.NOT_S3, f"The listing goes on for {idle} pages without a further key")
+                furthest = max(furthest, last)
+                yield found
 
     def stream(
         self, key: str, version_id: str = "", *, size: int, between: tuple[int, int] | None = None, etag: str = ""

@@ -160,6 +160,42 @@ answering(
     b"HTTP/1.1 206 Partial\r\n" + HEAD + b"Content-Length: 5\r\nContent-Range: bytes 9-13/999\r\n\r\nwrong",
 )
 
+answering("length_a_lie_in_an_error", b"HTTP/1.1 403 No\r\nContent-Length: 5368709120\r\n\r\n<Error>")
+
+
+@behaviour
+def drips_behind_a_huge_length(connection: socket.socket, method: str) -> None:
+    drip(connection, OK + HEAD + b"Content-Length: 5368709120\r\n\r\n")
+
+
+@behaviour
+def drips_an_error_behind_a_huge_length(connection: socket.socket, method: str) -> None:
+    drip(connection, b"HTTP/1.1 403 Forbidden\r\nContent-Length: 5368709120\r\n\r\n")
+
+
+# Listings.
+
+
+def listing(inner: bytes, *, more: bytes = b"false") -> bytes:
+    body = b"<ListBucketResult><IsTruncated>" + more + b"</IsTruncated>" + inner + b"</ListBucketResult>"
+    return found(HEAD + b"Content-Length: %d\r\n" % len(body), body)
+
+
+answering("list_without_key", listing(b"<Contents><Size>1</Size></Contents>"))
+answering("list_of_tags", listing(b"<a/>" * 3_000_000))
+_ENTITIES = b"<!DOCTYPE x [<!ENTITY a '" + b"a" * 5_000_000 + b"'>]><ListBucketResult><Prefix>" + b"&a;" * 60
+answering(
+    "list_entities",
+    found(HEAD + b"Connection: close\r\n", _ENTITIES + b"</Prefix></ListBucketResult>"),
+)
+
+
+@behaviour
+def list_endless(connection: socket.socket, method: str) -> None:
+    token = b"<NextContinuationToken>%d</NextContinuationToken>" % time.monotonic_ns()
+    connection.sendall(listing(b"<Contents><Key>z</Key></Contents>" + token, more=b"true"))
+
+
 # Identifiers and dates.
 
 answering("etag_long", found(b'ETag: "' + b"e" * 5000 + b'"\r\nContent-Length: 0\r\n'))
