@@ -79,6 +79,7 @@ NOT_S3 = Diagnosis(
     "Check Custom endpoint: it must be the address of the S3 API, which often has a port of its own; a "
     "server's web console doesn't serve.",
     field="endpoint_url",
+    of_one_object=True,
 )
 HTTPS_EXPECTED = Diagnosis(
     "https_expected",
@@ -271,6 +272,7 @@ ACCESS_DENIED = Diagnosis(
     "Grant s3:PutObject on this bucket and Key prefix to the key's owner; no other permission is needed. "
     "Check that Bucket name is the one that the permission names.",
     field="bucket_name",
+    of_one_object=True,
 )
 EXPLICIT_DENY = Diagnosis(
     "explicit_deny",
@@ -279,6 +281,7 @@ EXPLICIT_DENY = Diagnosis(
     "encryption, a network or a prefix.",
     "Have the deny statement changed, or set what it demands: Server-side encryption or Key prefix.",
     field="bucket_name",
+    of_one_object=True,
 )
 KMS_DENIED = Diagnosis(
     "kms_denied",
@@ -286,6 +289,7 @@ KMS_DENIED = Diagnosis(
     "The write itself is allowed, but the keys may not use the KMS key that encrypts the bucket.",
     "Grant kms:GenerateDataKey on that key, or choose another Server-side encryption.",
     field="kms_key_id",
+    of_one_object=True,
 )
 KMS_KEY_UNKNOWN = Diagnosis(
     "kms_key_unknown",
@@ -293,6 +297,7 @@ KMS_KEY_UNKNOWN = Diagnosis(
     "The store can't encrypt with the KMS key that is filled in.",
     "Check KMS key ID, that the key is enabled, and that it lies in the bucket's region.",
     field="kms_key_id",
+    of_one_object=True,
 )
 ENCRYPTION_UNSUPPORTED = Diagnosis(
     "encryption_unsupported",
@@ -341,6 +346,7 @@ REQUEST_REFUSED = Diagnosis(
     "Request refused",
     "The store understood the request and doesn't accept it as it is.",
     "The detail says what the store objects to. Check the settings below the first six first.",
+    of_one_object=True,
 )
 METADATA_TOO_LARGE = Diagnosis(
     "metadata_too_large",
@@ -400,6 +406,7 @@ UNKNOWN = Diagnosis(
     "Unexpected answer",
     "The store answered with an error that this catalogue doesn't know.",
     "The detail names the error and the request. Look it up in the store's documentation or its log.",
+    of_one_object=True,
 )
 
 register(globals())

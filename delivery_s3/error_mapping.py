@@ -200,6 +200,8 @@ def explain(
         operation = getattr(error, "operation_name", "")
         return _explain_answer(getattr(error, "response", {}), operation, asked_for, now or datetime.now(UTC))
     diagnosis = next((EXCEPTIONS[name] for name in names if name in EXCEPTIONS), None)
+    if diagnosis is None and "Invalid timestamp" in str(error):
+        return DeliveryError(diagnoses.NOT_S3, _line(error))  # botocore's word for a date that is none
     if diagnosis is None:
         # The only plain ValueError on this path is botocore's, for an endpoint that isn't an address.
         return DeliveryError(diagnoses.SETTINGS_INVALID, _line(error)) if isinstance(error, ValueError) else None

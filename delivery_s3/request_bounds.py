@@ -141,7 +141,9 @@ def _bound(response: Any, longest: int) -> None:
             tags += chunk.count(b"<")
             if total > longest or tags > MOST_TAGS:
                 response.close()
-                raise DeliveryError(diagnoses.NOT_S3, f"The answer is longer than {longest:,} bytes or {MOST_TAGS:,} tags")
+                raise DeliveryError(
+                    diagnoses.NOT_S3, f"The answer is longer than {longest:,} bytes or {MOST_TAGS:,} tags"
+                )
             if _ENTITY in end + chunk:
                 response.close()
                 raise DeliveryError(diagnoses.NOT_S3, "The answer declares entities, which S3 does not")

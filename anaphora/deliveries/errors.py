@@ -40,6 +40,8 @@ class Diagnosis:
     retryable: bool = False
     """Whether the failure may pass without an administrator's action."""
     scope: FailureScope = FailureScope.INTERFACE
+    of_one_object: bool = False
+    """Whether a store may refuse so to read one object alone, such as one encrypted with another's key."""
 
 
 @dataclass(frozen=True)

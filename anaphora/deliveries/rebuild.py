@@ -22,6 +22,9 @@ from anaphora.deliveries.object_keys import Described, Unclear, described, kind_
 from anaphora.foreign_text import words
 from anaphora.reports.models import Dashboard, Preview, Report
 
+_ENOUGH = 1000
+"""Objects that are refused, and none that isn't, after which the rest is not asked for."""
+
 
 @dataclass
 class Progress:
@@ -37,6 +40,10 @@ class Progress:
     unclear: list[tuple[str, str]] = field(default_factory=list)
     """Of the last step: keys that can't be made out, each with the reason."""
     catalogued_until: date | None = None
+    answered: int = 0
+    """Objects of which the store said something."""
+    refused: list[DeliveryError] = field(default_factory=list)
+    """What it answered for others, while it has said nothing of any."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +66,8 @@ def rebuild(interface: Interface) -> Iterator[Progress]:
             _restore(interface, destination, keys, pool, progress)
             progress.seen += len(keys)
             yield progress
+    if progress.refused:
+        raise progress.refused[0]  # not one of them could be asked for: it is no matter of single objects
     if progress.catalogued_until and not interface.catalogued_until:
         Interface.objects.filter(pk=interface.pk).update(catalogued_until=progress.catalogued_until)
 
@@ -84,8 +93,17 @@ def _restore(
     for key, answer in zip(missing, pool.map(lambda key: _describe(interface, destination, key), missing), strict=True):
         if isinstance(answer, _Found):
             found.append(answer)
+        elif isinstance(answer, DeliveryError):
+            progress.unclear.append((key, f"{answer.diagnosis.title}: {answer.detail}."))
+            progress.refused.append(answer)
+            continue
         else:
             progress.unclear.append((key, answer))
+        progress.answered += 1
+    if progress.answered:
+        progress.refused.clear()
+    elif len(progress.refused) >= _ENOUGH:
+        raise progress.refused[0]
     _write_each(interface, found, progress)
 
 
@@ -133,13 +151,18 @@ def _known(interface: Interface, keys: Iterable[str]) -> set[str]:
     return known.intersection(keys)
 
 
-def _describe(interface: Interface, destination: Destination, key: str) -> _Found | str:
-    """Return what the store says of an object, or why that can't be made out. Raises DeliveryError."""
+def _describe(interface: Interface, destination: Destination, key: str) -> _Found | DeliveryError | str:
+    """Return what the store says of an object, or why that can't be made out. Raises DeliveryError.
+
+    Returned is what may concern this one object alone.
+    """
     try:
         stored = destination.head(key)
     except DeliveryError as error:
         if error.diagnosis.scope is FailureScope.REPORT:
             return f"{error.diagnosis.title}."
+        if error.diagnosis.scope is FailureScope.EITHER or error.diagnosis.of_one_object:
+            return error
         raise
     if stored is None:
         return "It was removed meanwhile."

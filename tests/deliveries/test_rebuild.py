@@ -111,8 +111,10 @@ def test_broken_off_it_goes_on(archive: S3Interface, bucket: Bucket) -> None:
 
     with servers.in_front_of(bucket.server, fail_later) as endpoint:
         S3Interface.objects.update(endpoint_url=endpoint, ca_bundle="")
-        with pytest.raises(CommandError, match=r"s3:GetObject.*run it again"):
-            run(archive.name)
+        assert "Error inside the store" in run(archive.name)
+    S3Interface.objects.update(endpoint_url="http://127.0.0.1:1")
+    with pytest.raises(CommandError, match=r"s3:GetObject.*run it again"):
+        run(archive.name)
     S3Interface.objects.update(endpoint_url=bucket.server.endpoint, ca_bundle=bucket.server.ca_bundle)
     run(archive.name)
     assert rows() == before
@@ -177,6 +179,20 @@ def test_one_object_stops_nothing(archive: S3Interface, bucket: Bucket, changes:
     lines = run(archive.name).splitlines()
     assert [line for line in lines if line.startswith(f"{twin}  ") and reason in line]
     assert rows() == before
+
+
+def test_one_object_that_the_store_refuses_stops_nothing(archive: S3Interface, bucket: Bucket) -> None:
+    before = rows()
+    refused = Delivery.objects.order_by("object_key")[0].object_key
+
+    def fail_one(method: str, path: str) -> Fault:
+        return Fault.ANSWER_500 if method == "HEAD" and path.endswith(refused) else Fault.NONE
+
+    forget()
+    with servers.in_front_of(bucket.server, fail_one) as endpoint:
+        S3Interface.objects.update(endpoint_url=endpoint, ca_bundle="")
+        assert f"{refused}  Error inside the store" in run(archive.name)
+    assert Report.objects.count() == len(before[1]) - 1
 
 
 def test_what_the_database_refuses_is_listed_and_costs_no_other(
