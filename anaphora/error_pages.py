@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 from types import FrameType
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from django.conf import settings
 from django.http import HttpRequest
@@ -72,7 +72,8 @@ class ErrorReporter(ExceptionReporter):
         yield from settings.FERNET_KEYS
         for database in settings.DATABASES.values():
             yield str(database.get("PASSWORD", ""))
-        yield urlsplit(settings.CELERY_BROKER_URL).password or ""
+        password = urlsplit(settings.CELERY_BROKER_URL).password or ""
+        yield from (password, unquote(password))  # as it is written there, and as it is used
         if self.request is not None:
             yield from self.request.COOKIES.values()
             yield self.request.headers.get("Authorization", "").rpartition(" ")[2]
@@ -94,10 +95,17 @@ class ErrorReporter(ExceptionReporter):
             error = error.__cause__ or error.__context__
 
 
+_OF_CREDENTIALS = ("secret_key", "token")
+"""What botocore's credentials, a machine's or a role's, call their secrets; they are plain text there."""
+
+
 def _revealed(value: object, depth: int) -> Iterator[str]:
     """Yield the text of what is, or holds, a value that has to be revealed to be read."""
     if callable(reveal := getattr(type(value), "reveal", None)):
         yield str(reveal(value))
-    elif depth:
+    for name in _OF_CREDENTIALS:
+        if isinstance(text := getattr(value, name, None), str):
+            yield text
+    if depth:
         for part in list(getattr(value, "__dict__", {}).values()):
             yield from _revealed(part, depth - 1)

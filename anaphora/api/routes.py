@@ -353,6 +353,11 @@ def _on_not_found(request: HttpRequest, error: Http404) -> HttpResponse:
     return _problem(404, "There is nothing of this name.")
 
 
+@api.exception_handler(Exception)
+def _on_defect(request: HttpRequest, error: Exception) -> HttpResponse:
+    raise error  # to Django, whose report has no secrets; with DEBUG, Ninja would answer with the bare traceback
+
+
 @api.exception_handler(DatabaseError)
 @api.exception_handler(OSError)
 def _on_own_trouble(request: HttpRequest, error: Exception) -> HttpResponse:

@@ -8,12 +8,15 @@ from itertools import combinations
 from typing import Any
 
 import pytest
+from botocore.credentials import ReadOnlyCredentials
 from django.contrib.auth.models import Permission, User
 from django.core.management import call_command
 from django.db import connection as database
 from django.test import Client
 from django.urls import reverse
 
+from anaphora.api import tokens
+from anaphora.api.models import Scope
 from delivery_s3 import interfaces
 from delivery_s3.models import S3Interface
 from delivery_s3.secret import MASK, Secret, UnreadableSecret
@@ -136,6 +139,45 @@ def test_an_error_page_shows_no_secret_stored_or_typed(
     shown = body(answer)
     assert ("RuntimeError" in shown) is debug
     for sentinel in (stored, "typed-and-secret", "broker-password", *settings.FERNET_KEYS, settings.SECRET_KEY):
+        assert sentinel not in shown, sentinel
+
+
+def test_an_error_page_of_the_api_shows_no_secret(
+    client: Client, settings: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings.DEBUG = True
+    settings.SECRET_KEY = "the-key-that-signs"
+    _, token = tokens.create("reader", [Scope.READ])
+
+    def fail(*args: Any) -> None:
+        raise RuntimeError(f"a bug that quotes {settings.SECRET_KEY}")
+
+    monkeypatch.setattr("anaphora.api.routes.whereabouts", fail)
+    client.raise_request_exception = False
+    with caplog.at_level(logging.CRITICAL):
+        answer = client.get("/api/v1/reports", headers={"Authorization": f"Bearer {token}"})
+    assert answer.status_code == 500
+    assert "RuntimeError" in body(answer)
+    assert settings.SECRET_KEY not in body(answer)
+
+
+def test_an_error_page_shows_no_password_of_the_broker_and_no_credentials_of_a_machine(
+    admin_client: Client, settings: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings.DEBUG = True
+    settings.CELERY_BROKER_URL = "amqp://user:p%40ss-of-broker@127.0.0.1//"
+
+    def fail(*args: Any) -> None:
+        password = "p@ss-of-broker"  # noqa: S105
+        credentials = ReadOnlyCredentials("AKID", "secret-of-machine", "token-of-machine")
+        raise RuntimeError(len(password) + len(credentials))
+
+    monkeypatch.setattr("anaphora.timeline.view_context.cards", fail)
+    admin_client.raise_request_exception = False
+    with caplog.at_level(logging.CRITICAL):
+        shown = body(admin_client.get("/timeline/"))
+    assert "RuntimeError" in shown
+    for sentinel in ("p@ss-of-broker", "secret-of-machine", "token-of-machine"):
         assert sentinel not in shown, sentinel
 
 
