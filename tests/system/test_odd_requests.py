@@ -133,6 +133,22 @@ class TestRequests:
             assert admin_client.get(f"{reverse(f'admin:{model}_changelist')}?{query}").status_code in {302, 400}
         assert time.monotonic() - before < 5
 
+    @pytest.mark.parametrize(
+        "query",
+        [f"id__in={'9' * 26}", f"pk__in=1,{'9' * 26}", "rendered_at__year=9999",
+         "rendered_at__year=9999&rendered_at__month=12&rendered_at__day=31",
+         f"rendered_at__year=2026&rendered_at__month={'9' * 20}", "rendered_at__gt=0001-01-01 00:00:00%2B14:00"],
+    )  # fmt: skip
+    def test_a_look_up_has_bounds(self, admin_client: Client, query: str) -> None:
+        admin_client.raise_request_exception = False
+        for model in ("reports_report", "deliveries_delivery", "auth_user"):
+            assert admin_client.get(f"{reverse(f'admin:{model}_changelist')}?{query}").status_code in {302, 400}
+
+    def test_an_empty_field_to_look_up_by(self, admin_client: Client, interface: S3Interface) -> None:
+        admin_client.raise_request_exception = False
+        address = reverse("admin:delivery_s3_s3interface_change", args=[interface.pk])
+        assert admin_client.get(f"{address}?_to_field=").status_code == 400
+
     def test_its_own_filters_still_work(self, admin_client: Client) -> None:
         report = make_report()
         base = reverse("admin:reports_report_changelist")
