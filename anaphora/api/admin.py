@@ -1,5 +1,6 @@
 """The administrator's pages of the API's tokens."""
 
+from datetime import datetime
 from typing import Any, cast
 
 from django import forms
@@ -23,6 +24,13 @@ class ApiTokenForm(forms.ModelForm[ApiToken]):
     class Meta:
         model = ApiToken
         fields = ["name", "scopes", "expires_at"]
+
+    def clean_expires_at(self) -> datetime | None:
+        """Refuse the end of the calendar, which is a date in some time zones only."""
+        expires_at: datetime | None = self.cleaned_data["expires_at"]
+        if expires_at is not None and not 1970 <= expires_at.year < 9999:
+            raise forms.ValidationError("Leave it empty for a token that never expires.")
+        return expires_at
 
 
 PERMISSIONS = {Scope.INGEST: "reports.add_report", Scope.READ: "reports.view_report"}

@@ -21,6 +21,10 @@ logger = logging.getLogger(__name__)
 BATCH = 500
 
 
+LONGEST_DAYS = 36_500
+"""More than that is for ever; so many more that there is no such date would stop housekeeping for all dashboards."""
+
+
 @dataclass
 class Removed:
     """What one run removed, or would."""
@@ -37,7 +41,7 @@ def run_housekeeping(now: datetime, *, dry_run: bool = False) -> Removed:
     if not dry_run:
         _remove_interrupted_uploads(now)
     for dashboard in Dashboard.objects.filter(keep_local_days__isnull=False):
-        keep = timedelta(days=dashboard.keep_local_days or 0)
+        keep = timedelta(days=min(dashboard.keep_local_days or 0, LONGEST_DAYS))
         for reports in _batches(dashboard, now - keep):
             safe = receipts.safe_since([report.pk for report in reports], settings.HOUSEKEEPING_INTEGRITY)
             for report in reports:

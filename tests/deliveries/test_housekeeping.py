@@ -58,6 +58,13 @@ def test_what_is_safe_goes_when_its_days_are_over_and_stays_viewable(
     assert "inline" in page["Content-Disposition"]
 
 
+@pytest.mark.parametrize("days", [999_999, 2**31 - 1])
+def test_days_beyond_the_calendar_stop_nothing(interface: S3Interface, days: int) -> None:
+    make_report()
+    Dashboard.objects.update(keep_local_days=days)
+    assert housekeeping.tidy(timezone.now()).reports == 0
+
+
 def test_without_days_copies_stay(interface: S3Interface) -> None:
     make_policy(interface)
     report = make_report()

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from amqp.exceptions import AccessRefused
 from django.contrib.auth.models import Permission, User
+from django.core.management import CommandError, call_command
 from django.db import OperationalError
 from django.test import Client
 from django.urls import reverse
@@ -177,6 +178,15 @@ class TestApi:
             assert answer.status_code == 404
             assert answer["Content-Type"] == "application/problem+json"
             assert answer.json()["detail"]
+
+    def test_a_token_does_not_expire_at_the_calendar_s_end(self, admin_client: Client, settings: Any) -> None:
+        settings.TIME_ZONE = "America/New_York"
+        admin_client.raise_request_exception = False
+        form = {"name": "mine", "scopes": ["read"], "expires_at_0": "9999-12-31", "expires_at_1": "23:59:59"}
+        answer = admin_client.post(reverse("admin:api_apitoken_add"), form)
+        assert "Leave it empty" in answer.content.decode()
+        with pytest.raises(CommandError, match="leave --days out"):
+            call_command("create_api_token", "mine", scope=["read"], days=99_999_999)
 
     def test_nobody_gives_a_scope_that_they_do_not_have(self, client: Client) -> None:
         user = User.objects.create_user("tokens", is_staff=True)

@@ -3,7 +3,7 @@
 from datetime import timedelta
 from typing import Any
 
-from django.core.management.base import CommandParser
+from django.core.management.base import CommandError, CommandParser
 from django.utils import timezone
 
 from anaphora import commands
@@ -24,6 +24,8 @@ class Command(commands.Command):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Make and print it."""
+        if options["days"] is not None and not 0 < options["days"] <= 36_500:
+            raise CommandError("Name 1 to 36,500 days, or leave --days out for a token that never expires.")
         expires_at = timezone.now() + timedelta(days=options["days"]) if options["days"] else None
         scopes = [Scope(scope) for scope in dict.fromkeys(options["scope"])]
         token, plain = tokens.create(options["name"], scopes, expires_at)
