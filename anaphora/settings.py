@@ -217,6 +217,9 @@ if INBOX_DIR:
         "schedule": INBOX_SECONDS,
         "options": {"expires": INBOX_SECONDS},
     }
+for _entry in CELERY_BEAT_SCHEDULE.values():
+    # A worker drops what has expired by its own clock, which may be ahead of beat's by as much.
+    _entry["options"]["expires"] += 60
 CELERY_BROKER_TRANSPORT_OPTIONS: dict[str, Any] = {}
 if CELERY_BROKER_URL.startswith("filesystem:"):
     for _part in ("messages", "control"):

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.conf import settings
 from django.utils import timezone
 from django_celery_beat.models import PeriodicTask, PeriodicTasks
 
@@ -62,3 +63,11 @@ def test_what_was_done_up_to_a_time_to_come_is_done_up_to_now(interface: S3Inter
     assert policy.ran_at <= timezone.now()
     assert interface.catalogued_until is not None
     assert interface.catalogued_until < timezone.now().date()
+
+
+@pytest.mark.parametrize("name", sorted(settings.CELERY_BEAT_SCHEDULE))
+def test_a_worker_whose_clock_is_ahead_of_beat_s_drops_nothing(name: str) -> None:
+    entry = settings.CELERY_BEAT_SCHEDULE[name]
+    ahead = timezone.now() + beat.TOLERANCE
+    expires = timezone.now() + timedelta(seconds=entry["options"]["expires"])
+    assert expires > ahead, "celery.worker.request.Request.maybe_expire drops it by the worker's clock"
