@@ -9,7 +9,7 @@ destination shares; each kind defines its own in a module of its own and registe
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from anaphora.foreign_text import words
@@ -88,6 +88,12 @@ def as_markdown(diagnoses: Iterable[Diagnosis]) -> str:
 
 
 RETRIED = "The delivery will be retried automatically."
+
+
+def in_a_test(diagnosis: Diagnosis) -> Diagnosis:
+    """Return a diagnosis in words that fit a connection test, after which nothing is retried."""
+    return replace(diagnosis, remedy=diagnosis.remedy.replace(RETRIED, "Test again."))
+
 
 # One report.
 DIGEST_MISMATCH = Diagnosis(

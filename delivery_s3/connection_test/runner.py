@@ -12,7 +12,7 @@ from time import monotonic
 from typing import Any
 
 from anaphora.deliveries import errors
-from anaphora.deliveries.errors import DIAGNOSES, DeliveryError, Diagnosis
+from anaphora.deliveries.errors import DIAGNOSES, DeliveryError, Diagnosis, in_a_test
 from delivery_s3 import diagnoses
 from delivery_s3.connection_test.steps import (
     CONNECT_TIMEOUT,
@@ -52,8 +52,8 @@ class TestReport:
 
     @property
     def diagnosis(self) -> Diagnosis | None:
-        """Return the catalogue's entry of the step that failed, or None."""
-        return DIAGNOSES[self._failed.diagnosis] if self._failed else None
+        """Return the diagnosis of the step that failed, in words that fit a test, or None."""
+        return in_a_test(DIAGNOSES[self._failed.diagnosis]) if self._failed else None
 
     @property
     def _failed(self) -> Step | None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from anaphora.deliveries.errors import DeliveryError
+from anaphora.deliveries.errors import DIAGNOSES, DeliveryError
 from delivery_s3 import diagnoses, fast_put, interfaces
 from delivery_s3.connection_test import runner
 from delivery_s3.connection_test.runner import ConnectionTest, TestReport
@@ -62,6 +62,13 @@ def test_after_the_step_that_failed_the_others_are_skipped(connection: Connectio
     assert outcomes[write] is Outcome.FAILED
     assert set(outcomes[write + 1 :]) == {Outcome.SKIPPED}
     assert report.object_key == ""
+
+
+@pytest.mark.parametrize("code", sorted(DIAGNOSES))
+def test_no_test_promises_an_automatic_retry(code: str) -> None:
+    failed = Step("Write", Outcome.FAILED, diagnosis=code)
+    report = TestReport(tested_at=datetime.datetime.now(datetime.UTC), steps=[failed]).as_json()
+    assert "retried automatically" not in report["diagnosis"]["remedy"]
 
 
 def test_settings_that_give_no_connection_fail_at_the_first_step() -> None:

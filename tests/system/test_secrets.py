@@ -168,7 +168,7 @@ def test_an_error_page_shows_no_password_of_the_broker_and_no_credentials_of_a_m
     settings.CELERY_BROKER_URL = "amqp://user:p%40ss-of-broker@127.0.0.1//"
 
     def fail(*args: Any) -> None:
-        password = "p@ss-of-broker"  # noqa: S105
+        password = "p@ss-of-broker"
         credentials = ReadOnlyCredentials("AKID", "secret-of-machine", "token-of-machine")
         raise RuntimeError(len(password) + len(credentials))
 
