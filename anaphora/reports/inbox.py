@@ -82,12 +82,7 @@ def scan(*, seconds: float = float("inf")) -> Scan:
                 logger.warning("The inbox waits: %s", error)
                 result.unfinished = True
                 break
-            try:
-                _reject(root, taking, error)
-            except OSError as refused:
-                _leave(taking, refused)
-                continue
-            result.rejected += 1
+            result.rejected += _rejected(root, taking, error)
         except OSError as refused:  # of the report's way out: it is in
             _leave(taking, refused)
     _remove_empty(root / TAKING)
@@ -210,6 +205,15 @@ def _take(file: Path) -> None:
         raise IngestError("file", f"The file can't be read: {error.strerror}.") from error
 
 
+def _rejected(root: Path, file: Path, error: IngestError) -> bool:
+    try:
+        _reject(root, file, error)
+    except OSError as refused:
+        _leave(file, refused)
+        return False
+    return True
+
+
 def _reject(root: Path, file: Path, error: IngestError) -> None:
     target = _move(file, root / REJECTED / file.parent.name / file.name)
     # Names have 255 bytes at most, and need not be UTF-8.
@@ -227,7 +231,7 @@ def _reject(root: Path, file: Path, error: IngestError) -> None:
 
 
 def _leave(file: Path, error: OSError) -> None:
-    """Leave a file where it was taken: a link or a file stands in the place of a folder of ours. It holds up no other."""
+    """Leave a file where it was taken: a link or a file stands in the place of a folder of ours."""
     logger.error("The inbox can't put %r away: %s. Remove what is in the folder's place.", str(file), error)
 
 
