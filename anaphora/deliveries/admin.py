@@ -3,6 +3,7 @@
 They check and show; the work is done elsewhere.
 """
 
+import logging
 from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -17,7 +18,6 @@ from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django_celery_beat.models import ClockedSchedule, IntervalSchedule, SolarSchedule
-from kombu.exceptions import OperationalError
 
 from anaphora.admin_site import ReadOnlyAdmin, counted, exact_size, mark
 from anaphora.deliveries import errors, heartbeat, interface_admin, policies, queue, schedules, tasks
@@ -25,6 +25,8 @@ from anaphora.deliveries.errors import Diagnosis
 from anaphora.deliveries.models import ArchivePolicy, Delivery, Interface, Role, State, diagnosis_of
 from anaphora.deliveries.report_admin import ReportAdmin
 from anaphora.reports.models import Report
+
+logger = logging.getLogger(__name__)
 
 admin.site.register(Report, ReportAdmin)
 __all__ = ["interface_admin"]  # importing it registers its pages
@@ -91,7 +93,8 @@ class ArchivePolicyAdmin(admin.ModelAdmin[ArchivePolicy]):
             try:
                 tasks.backfill.delay(policy.pk)
                 self.log_change(request, policy, "Backfill started.")
-            except (OperationalError, OSError):
+            except Exception:  # each kind of broker has errors of its own, such as a refused password
+                logger.exception("The backfill of %s was not started", policy)
                 messages.error(
                     request,
                     "Nothing was started: the message broker (CELERY_BROKER_URL) doesn't answer. Start it and try "

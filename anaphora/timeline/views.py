@@ -4,6 +4,7 @@ Doors: they check, call one function, and show the answer. Times are shown in th
 addresses hold them in UTC, so a link means the same to everybody.
 """
 
+import logging
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -26,12 +27,13 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
 from django.utils.cache import get_conditional_response
 from django.views.decorators.http import require_safe
-from kombu.exceptions import OperationalError
 
 from anaphora.deliveries import file_response, files
 from anaphora.reports.models import Dashboard, Preview, Report
 from anaphora.reports.timestamps import read_stamp, stamp
 from anaphora.timeline import previews, queries, tasks, view_context
+
+logger = logging.getLogger(__name__)
 
 CARDS = 24
 """Dashboards on the first page, those with the latest reports first."""
@@ -219,7 +221,8 @@ def _have_made(report: Report) -> None:
         Report.objects.filter(pk=report.pk).update(preview=Preview.WAITING)
         try:
             tasks.make_preview.delay(str(report.pk))
-        except (OperationalError, OSError):
+        except Exception as error:  # each kind of broker has errors of its own, such as a refused password
+            logger.warning("The broker takes no message (%s); the preview waits for the next look", error)
             cache.delete(f"preview-{report.pk}")
 
 

@@ -20,10 +20,12 @@ from anaphora.api.models import ApiToken, Scope
 from anaphora.deliveries import tasks
 from anaphora.deliveries.models import Delivery
 from anaphora.reports.models import Dashboard
+from anaphora.timeline import tasks as timeline_tasks
 from delivery_s3.models import S3Interface
 from tests.conftest import ROOT, printed_by, worker_environment
 from tests.support import servers
 from tests.support.factories import make_policy, make_report
+from tests.timeline.test_previews import png
 
 pytestmark = pytest.mark.django_db
 
@@ -74,6 +76,21 @@ class TestBroker:
         monkeypatch.setattr(tasks, "request_delivery", fail)
         with on_commit(execute=True):
             assert ingesting(client).status_code == 201
+
+    def test_a_refused_password_breaks_no_page(
+        self, admin_client: Client, interface: S3Interface, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        policy = make_policy(interface)
+        report = make_report(png(), filename="a.png")
+
+        def refuse(*args: Any) -> None:
+            raise AccessRefused("ACCESS_REFUSED - Login was refused")
+
+        monkeypatch.setattr(tasks.backfill, "delay", refuse)
+        monkeypatch.setattr(timeline_tasks.make_preview, "delay", refuse)
+        backfill = admin_client.post(f"/admin/deliveries/archivepolicy/{policy.pk}/backfill/", follow=True)
+        assert "Nothing was started" in backfill.content.decode()
+        assert admin_client.get(f"/reports/{report.pk}/preview/").status_code == 404
 
     @pytest.mark.django_db(transaction=True)
     def test_a_silent_redis_holds_nobody_up(self, interface: S3Interface, tmp_path: Path) -> None:
