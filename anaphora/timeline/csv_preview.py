@@ -5,6 +5,7 @@ import io
 from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass
+from difflib import SequenceMatcher
 
 from anaphora.deliveries import files
 from anaphora.reports.models import Report
@@ -63,15 +64,25 @@ def _delimiter(sample: str) -> str:
 
 
 def marked(one: Table, other: Table) -> list[list[list[tuple[str, bool]]]]:
-    """Return the rows of both, heads first; each cell with whether the other has something else there."""
-    rows = [[each.head, *each.rows] for each in (one, other)]
+    """Return the rows of both, heads first; each cell with whether the other has something else there.
+
+    Rows are matched by their content first, so that an inserted row is one change; what lies between matched rows is
+    compared in order.
+    """
+    rows = [[tuple(row) for row in (each.head, *each.rows)] for each in (one, other)]
+    facing: tuple[dict[int, int], dict[int, int]] = ({}, {})
+    for _, start, end, other_start, other_end in SequenceMatcher(None, rows[0], rows[1], autojunk=False).get_opcodes():
+        for left, right in zip(range(start, end), range(other_start, other_end), strict=False):
+            facing[0][left], facing[1][right] = right, left
 
     def at(side: int, row: int, column: int) -> str | None:
-        return rows[side][row][column] if row < len(rows[side]) and column < len(rows[side][row]) else None
+        found = facing[side].get(row)
+        there = rows[1 - side][found] if found is not None else ()
+        return there[column] if column < len(there) else None
 
     return [
         [
-            [(cell, at(1 - side, row, column) != cell) for column, cell in enumerate(cells)]
+            [(cell, at(side, row, column) != cell) for column, cell in enumerate(cells)]
             for row, cells in enumerate(rows[side])
         ]
         for side in (0, 1)

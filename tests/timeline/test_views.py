@@ -347,6 +347,15 @@ class TestCompare:
         assert "<mark>3</mark>" in page
         assert page.count("<mark>") == 2
 
+    def test_an_inserted_row_is_the_only_change(self, viewer: Client) -> None:
+        make_report(b"region,revenue\nnorth,1\nsouth,2\n", filename="a.csv")
+        content = b"region,revenue\ncentral,9\nnorth,1\nsouth,2\n"
+        make_report(content, filename="a.csv", rendered_at=NOON + timedelta(days=1))
+        page = self.get(viewer, **{"from": "2026-03-01", "to": "2026-03-02"})
+        assert page.count("<mark>") == 2
+        assert "<mark>central</mark>" in page
+        assert "<mark>9</mark>" in page
+
     def test_what_cannot_be_compared_says_so(self, viewer: Client, interface: S3Interface) -> None:
         make_report(b"a,b\n1,2\n", filename="a.csv")
         make_report(png(), filename="b.png", rendered_at=NOON + timedelta(days=1))
