@@ -43,8 +43,11 @@ def label(content_type: str) -> str:
     return next((name for type_, name in known.items() if ending.endswith(type_)), ending.upper()[:8])
 
 
-def cards(dashboards: QuerySet[Dashboard], number: int) -> list[dict[str, Any]]:
-    """Return up to so many dashboards that have reports, those with the latest first, each with that one."""
+def cards(dashboards: QuerySet[Dashboard], number: int, when: datetime | None = None) -> list[dict[str, Any]]:
+    """Return up to so many dashboards that have reports, those with the latest first, each with that one.
+
+    Each leads to what it looked like at `when`, or looks like now.
+    """
     of_each = Report.objects.filter(dashboard=OuterRef("pk")).order_by("-rendered_at", "-ingested_at").values("pk")[:1]
     found = dashboards.annotate(latest=Subquery(of_each)).exclude(latest=None)
     reports = Report.objects.filter(pk__in=found.order_by().values("latest")).select_related("dashboard")
@@ -59,7 +62,7 @@ def cards(dashboards: QuerySet[Dashboard], number: int) -> list[dict[str, Any]]:
         {
             "report": report,
             "dashboard": report.dashboard,
-            "address": address(report.dashboard),
+            "address": address(report.dashboard, when),
             "label": label(report.content_type),
             "number": numbers[report.dashboard_id],
         }

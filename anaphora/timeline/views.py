@@ -51,19 +51,20 @@ def viewer(view: Any) -> Any:
 def index(request: HttpRequest) -> HttpResponse:
     """Choose a dashboard; with `dashboard` and perhaps `date` and `time`, lead to what it looked like then."""
     wanted = request.GET.get("dashboard", "").strip().replace("\0", "")
-    problem = ""
+    problem, when = "", None
     if wanted:
+        try:
+            when = _asked(request)
+        except queries.BadMoment as error:
+            problem = str(error)
         dashboard = _named(wanted)
-        if dashboard:
-            when = request.GET.get("date", "")
-            when += f"T{request.GET['time']}" if when and request.GET.get("time") else ""
-            try:
-                return redirect(view_context.address(dashboard, queries.moment(when, _zone(request)) if when else None))
-            except queries.BadMoment as error:
-                problem = str(error)
-        else:
-            problem = f"There is no dashboard {wanted!r}."
-    cards = view_context.cards(_matching(wanted if problem else ""), CARDS + 1)
+        if dashboard and not problem:
+            return redirect(view_context.address(dashboard, when))
+        if not dashboard and not problem:
+            several = _matching(wanted).exists()
+            problem = f"Several dashboards contain {wanted!r}: choose one." if several else ""
+            problem = problem or f"There is no dashboard {wanted!r}."
+    cards = view_context.cards(_matching(wanted if problem else ""), CARDS + 1, when)
     return _page(
         request,
         "index.html",
@@ -72,6 +73,7 @@ def index(request: HttpRequest) -> HttpResponse:
         more=len(cards) > CARDS,
         problem=problem,
         wanted=wanted,
+        when=timezone.localtime(when, _zone(request)) if when else None,
     )
 
 
@@ -237,6 +239,13 @@ def _page(request: HttpRequest, template: str, **context: Any) -> HttpResponse:
             f"timeline/{template}",
             {**admin.site.each_context(request), "has_permission": True, "zone": zone.key, **context},
         )
+
+
+def _asked(request: HttpRequest) -> datetime | None:
+    """Return the instant that `date` and perhaps `time` name; None for none. Raises queries.BadMoment."""
+    when = request.GET.get("date", "")
+    when += f"T{request.GET['time']}" if when and request.GET.get("time") else ""
+    return queries.moment(when, _zone(request)) if when else None
 
 
 def _zone(request: HttpRequest) -> ZoneInfo:

@@ -83,10 +83,21 @@ class TestFind:
     def test_what_is_not_there_is_said(self, viewer: Client) -> None:
         make_report()
         make_report(dashboard="salt")
-        assert "There is no dashboard &#x27;sal&#x27;" in text(viewer.get("/timeline/", {"dashboard": "sal"}))
+        assert "Several dashboards contain &#x27;sal&#x27;: choose one." in text(
+            viewer.get("/timeline/", {"dashboard": "sal"})
+        )
         page = text(viewer.get("/timeline/", {"dashboard": "sales", "date": "soon"}))
         assert "neither a date" in page
         assert viewer.get("/timeline/", {"dashboard": "a\0b"}).status_code == 200
+
+    def test_several_matches_keep_the_date(self, viewer: Client) -> None:
+        for dashboard in ("sales-north", "sales-south"):
+            make_report(dashboard=dashboard)
+        page = viewer.get("/timeline/", {"dashboard": "sales", "date": "2026-03-05"}).content.decode()
+        assert "There is no dashboard" not in page
+        assert "Several dashboards contain" in page
+        assert "/timeline/sales-north/20260305T" in page
+        assert 'value="2026-03-05"' in page
 
     def test_the_first_page_has_the_dashboards_with_the_latest_reports_first(self, viewer: Client) -> None:
         make_report(dashboard="old", rendered_at=NOON - timedelta(days=2))
