@@ -176,6 +176,12 @@ class TestThen:
         page = text(viewer.get("/timeline/sales/20260302T150000Z/"))  # the PDF came last; its walk is of PDFs
         assert 'rel="next" href="/timeline/sales/20260303T130000Z/?type=application%2Fpdf"' in page
 
+    def test_the_latest_of_one_format_is_not_called_the_latest_of_all(self, viewer: Client) -> None:
+        make_report(png(), filename="a.png")
+        make_report(filename="b.pdf", rendered_at=NOON + timedelta(hours=1))
+        page = viewer.get("/timeline/sales/", {"type": "image/png"}).content.decode()
+        assert "It is the latest PNG." in page
+
     def test_the_calendar_has_the_days_and_the_gaps(self, viewer: Client) -> None:
         for day in (1, 2, 5):
             make_report(rendered_at=datetime(2026, 3, day, 23, 30, tzinfo=UTC))  # in Berlin the next day
