@@ -8,6 +8,7 @@ from zoneinfo import ZoneInfo
 from django.db.models import Count, OuterRef, QuerySet, Subquery
 from django.urls import reverse
 
+from anaphora.admin_site import exact_size
 from anaphora.deliveries import files, receipts
 from anaphora.reports.content_types import DRAWN
 from anaphora.reports.models import Dashboard, Preview, Report
@@ -127,6 +128,7 @@ def receipt(report: Report) -> dict[str, Any]:
         "deliveries": report.deliveries.select_related("interface").order_by("interface__name"),
         "local": report.local_path.exists(),
         "label": label(report.content_type),
+        "exact_size": exact_size(report.size),
     }
 
 

@@ -193,6 +193,11 @@ class TestThen:
         for year in ("99999", "0", "-1", "9" * 5000, "x", "²"):
             assert viewer.get("/timeline/sales/", {"year": year}).status_code == 200
 
+    def test_a_small_size_is_told_once(self, viewer: Client) -> None:
+        make_report(b"a,b\n1,2\n", filename="a.csv")
+        page = viewer.get("/timeline/sales/").content.decode()
+        assert "text/csv, 8 bytes</dd>" in page
+
     def test_the_receipt_is_in_words(self, viewer: Client, interface: S3Interface) -> None:
         make_policy(interface)
         report = make_report(png(), filename="a.png")
