@@ -206,3 +206,9 @@ def test_without_reading_the_page_says_what_would_help(page: Page, bucket: Bucke
     page.goto("/timeline/sales/")
     expect(page.locator(".instead")).to_contain_text("s3:GetObject")
     expect(page.locator(".receipt")).to_contain_text(Delivery.objects.get().object_key)
+
+
+def test_the_columns_of_a_csv_are_named_as_they_are(page: Page) -> None:
+    make_report(b"region,Net sales\nnorth,1\n", filename="a.csv")
+    page.goto("/timeline/sales/")
+    assert page.locator(".table th").all_inner_texts() == ["region", "Net sales"]
