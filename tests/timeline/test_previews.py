@@ -318,3 +318,17 @@ class TestMany:
         with pytest.raises(previews.NoPicture) as again:
             previews.page(report, 1)
         assert str(again.value) == str(first.value)
+
+
+@pytest.mark.namespace
+def test_what_draws_has_neither_network_nor_processes() -> None:
+    script = """
+import os, resource, socket, render_worker
+before = os.readlink("/proc/self/ns/net"), os.readlink("/proc/self/ns/user")
+render_worker._bound()
+after = os.readlink("/proc/self/ns/net"), os.readlink("/proc/self/ns/user")
+print(before[0] != after[0], before[1] != after[1], resource.getrlimit(resource.RLIMIT_NPROC))
+"""
+    folder = Path(render_worker.__file__).parent
+    done = subprocess.run([sys.executable, "-c", script], cwd=folder, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "True True (0, 0)"
