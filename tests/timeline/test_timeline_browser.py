@@ -212,3 +212,23 @@ def test_the_columns_of_a_csv_are_named_as_they_are(page: Page) -> None:
     make_report(b"region,Net sales\nnorth,1\n", filename="a.csv")
     page.goto("/timeline/sales/")
     assert page.locator(".table th").all_inner_texts() == ["region", "Net sales"]
+
+
+def test_links_and_permissions_are_copied_over_plain_http(page: Page) -> None:
+    """A browser gives pages no clipboard of their own there."""
+    make_report(b"region,Net sales\nnorth,1\n", filename="a.csv")
+    page.add_init_script("""
+        Object.defineProperty(navigator, "clipboard", {value: undefined});
+        document.addEventListener("copy", () => { window.copied = document.activeElement.value; });
+    """)
+    page.goto("/timeline/sales/")
+    page.click(".permanent")
+    expect(page.locator(".permanent")).to_have_text("Copied")
+    assert "/timeline/sales/20" in page.evaluate("window.copied")
+    page.goto("/admin/delivery_s3/s3interface/add/")
+    with page.expect_response("**/grants/"):  # opened, the panel is drawn again
+        page.click("#grants summary")
+    page.wait_for_timeout(200)
+    page.locator(".copy").first.click()
+    expect(page.locator(".copy").first).to_have_text("Copied")
+    assert "s3:PutObject" in page.evaluate("window.copied")

@@ -30,6 +30,21 @@ document.addEventListener("DOMContentLoaded", () => {
     }
   }
 
+  // Over plain http there is no navigator.clipboard.
+  function copyText(text) {
+    if (navigator.clipboard) {
+      navigator.clipboard.writeText(text);
+      return;
+    }
+    const area = document.createElement("textarea");
+    area.value = text;
+    area.style.position = "fixed";
+    document.body.append(area);
+    area.select();
+    document.execCommand("copy");
+    area.remove();
+  }
+
   document.addEventListener("click", (event) => {
     const fix = event.target.closest("button.fix");
     if (fix) {
@@ -38,7 +53,7 @@ document.addEventListener("DOMContentLoaded", () => {
     }
     const copy = event.target.closest("button.copy");
     if (copy) {
-      navigator.clipboard.writeText(copy.parentElement.querySelector("pre").textContent);
+      copyText(copy.parentElement.querySelector("pre").textContent);
       copy.textContent = "Copied";
     }
     const act = event.target.closest("button.act-button");

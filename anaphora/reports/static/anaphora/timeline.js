@@ -69,12 +69,25 @@ for (const image of document.querySelectorAll(".thumb img")) {
   if (image.complete && !image.naturalWidth && image.src) again();
 }
 
-/* The permanent link goes to the clipboard, where there is one. */
+/* The permanent link goes to the clipboard. Over plain http there is no navigator.clipboard. */
+async function copyText(text) {
+  if (navigator.clipboard) {
+    await navigator.clipboard.writeText(text);
+    return;
+  }
+  const area = document.createElement("textarea");
+  area.value = text;
+  area.style.position = "fixed";
+  document.body.append(area);
+  area.select();
+  document.execCommand("copy");
+  area.remove();
+}
 const permanent = $(".permanent");
-if (permanent && navigator.clipboard) {
+if (permanent) {
   permanent.addEventListener("click", async (event) => {
     event.preventDefault();
-    await navigator.clipboard.writeText(permanent.href);
+    await copyText(permanent.href);
     permanent.textContent = permanent.dataset.copied;
   });
 }
