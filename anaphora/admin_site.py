@@ -1,6 +1,6 @@
 """What all admin pages share: the site's titles, the marks, and pages that are only ever looked at."""
 
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from django.contrib import admin
 from django.db.models import Model
@@ -32,6 +32,15 @@ def exact_size(size: int) -> str:
     """Return a size to the byte, and as people read it where that says something else."""
     exact = counted(size, "byte", "bytes")
     return exact if size < 1024 else f"{exact} ({filesizeformat(size)})"
+
+
+class ProtectedAdmin(admin.ModelAdmin[T]):
+    """Pages of rows that others refer to: a refused deletion names these, not permissions that nobody can have."""
+
+    def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
+        """Leave missing permissions out where deleting is impossible anyway."""
+        deleted, counts, lacking, protected = super().get_deleted_objects(objs, request)
+        return deleted, counts, set() if protected else lacking, protected
 
 
 class ReadOnlyAdmin(admin.ModelAdmin[T]):

@@ -11,7 +11,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.timesince import timesince
 
-from anaphora.admin_site import mark
+from anaphora.admin_site import ProtectedAdmin, mark
 from anaphora.deliveries import queue, tasks
 from anaphora.deliveries.models import Interface, State, diagnosis_of, kinds
 
@@ -35,7 +35,7 @@ class InterfaceList(ChangeList):
         return address
 
 
-class InterfaceAdmin(admin.ModelAdmin[T]):
+class InterfaceAdmin(ProtectedAdmin[T]):
     """What the pages of every kind of interface share: the list with each one's condition, and what a save starts."""
 
     list_display = ["name", "where", "last_test", "condition", "counts", "enabled"]

@@ -9,13 +9,14 @@ from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
+from anaphora.admin_site import ProtectedAdmin
 from anaphora.reports.models import Dashboard
 
 T = TypeVar("T", bound=Model)
 
 
 @admin.register(Dashboard)
-class DashboardAdmin(admin.ModelAdmin[Dashboard]):
+class DashboardAdmin(ProtectedAdmin[Dashboard]):
     """What reports depict."""
 
     list_display = ["slug", "title", "report_count", "latest", "keep_local_days"]

@@ -438,3 +438,15 @@ class TestReportsAndDeliveries:
         assert " all " in text_of(admin_client.get(address))
         policy.dashboards.add(make_report().dashboard)
         assert " sales " in text_of(admin_client.get(address))
+
+
+def test_a_refused_deletion_says_what_is_in_use(admin_client: Client, interface: S3Interface) -> None:
+    make_policy(interface)
+    report = make_report()
+    for address in (
+        reverse(f"{INTERFACES}_delete", args=[interface.pk]),
+        reverse("admin:reports_dashboard_delete", args=[report.dashboard_id]),
+    ):
+        page = text_of(admin_client.get(address))
+        assert "protected related objects" in page
+        assert "doesn't have permission" not in page.replace("&#x27;", "'")
