@@ -62,7 +62,7 @@ def test_what_is_safe_goes_when_its_days_are_over_and_stays_viewable(
 def test_days_beyond_the_calendar_stop_nothing(interface: S3Interface, days: int) -> None:
     make_report()
     Dashboard.objects.update(keep_local_days=days)
-    assert housekeeping.tidy(timezone.now()).reports == 0
+    assert housekeeping.run_housekeeping(timezone.now()).reports == 0
 
 
 def test_without_days_copies_stay(interface: S3Interface) -> None:
