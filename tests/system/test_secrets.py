@@ -152,7 +152,7 @@ def test_an_error_page_of_the_api_shows_no_secret(
     def fail(*args: Any) -> None:
         raise RuntimeError(f"a bug that quotes {settings.SECRET_KEY}")
 
-    monkeypatch.setattr("anaphora.api.routes.whereabouts", fail)
+    monkeypatch.setattr("anaphora.api.routes.with_interfaces", fail)
     client.raise_request_exception = False
     with caplog.at_level(logging.CRITICAL):
         answer = client.get("/api/v1/reports", headers={"Authorization": f"Bearer {token}"})
