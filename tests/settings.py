@@ -15,7 +15,11 @@ os.environ.setdefault("INGEST_OTHER_TYPES", "*")
 os.environ.setdefault("MIN_FREE_MB", "0")
 
 from anaphora.settings import *  # noqa: F403
-from anaphora.settings import DATA_DIR, DATABASES
+from anaphora.settings import DATA_DIR, DATABASES, INSTALLED_APPS
+
+INSTALLED_APPS = [*INSTALLED_APPS, "tests.folder_destination"]
+if os.environ.get("WITHOUT_S3"):
+    INSTALLED_APPS.remove("delivery_s3")
 
 CELERY_TASK_DEFAULT_QUEUE = os.environ["ANAPHORA_TEST_QUEUE"]
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]

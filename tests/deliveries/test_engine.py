@@ -76,7 +76,7 @@ class TestDeliver:
         self, interface: S3Interface, bucket: Bucket
     ) -> None:
         make_policy(interface)
-        contents = [os.urandom(1000 * (n + 1)) for n in range(120)]
+        contents = [b"%PDF" + os.urandom(1000 * (n + 1)) for n in range(120)]
         reports = [make_report(content, rendered_at=NOON + timedelta(hours=n)) for n, content in enumerate(contents)]
         drained = deliver_due(interface.pk)
         assert (drained.delivered, drained.complete) == (120, True)
