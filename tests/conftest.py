@@ -5,53 +5,23 @@ import shutil
 import signal
 import subprocess
 import sys
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import boto3
 import pytest
-from botocore.config import Config
 from django.conf import settings as django_settings
-from django.db import connection as database
 
 from anaphora.deliveries.destinations import open_destinations
 from delivery_s3.models import S3Interface
 from delivery_s3.storage import Connection
 from tests.support import servers
 from tests.support.browsing import CHROMIUM, browser, page  # noqa: F401  # fixtures for all
+from tests.support.buckets import Bucket
 from tests.support.factories import make_connection, make_interface
+from tests.support.processes import ROOT, have_namespaces, new_worker, worker_environment
 from tests.support.servers import S3Server
-
-if TYPE_CHECKING:
-    from mypy_boto3_s3 import S3Client
-
-ROOT = Path(__file__).parent.parent
-
-
-def _namespaces() -> bool:
-    command = ["unshare", "--net", "--mount", "--map-root-user", "ip", "link", "set", "lo", "up"]
-    return (
-        bool(shutil.which("unshare") and shutil.which("ip"))
-        and not subprocess.run(command, capture_output=True, check=False).returncode
-    )
-
-
-def in_namespace(module: str, *arguments: str) -> str:
-    """Run a module of the tests in network and mount namespaces of its own; return what it printed."""
-    command = ["unshare", "--net", "--mount", "--map-root-user", sys.executable, "-m", module, *arguments]
-    return printed_by(command, ROOT, os.environ | {"DJANGO_SETTINGS_MODULE": "tests.settings"})
-
-
-def printed_by(command: list[str], folder: Path, environment: dict[str, str]) -> str:
-    """Run a command, which must succeed, in a folder; return what it printed."""
-    result = subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120, check=False
-    )
-    assert result.returncode == 0, result.stdout + result.stderr
-    return result.stdout
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -63,7 +33,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     there = {
         "ceph": bool(os.environ.get("CEPH_ENV")),
         "browser": ci or CHROMIUM is not None,
-        "namespace": ci or _namespaces(),
+        "namespace": ci or have_namespaces(),
         "systemd": ci or shutil.which("systemd-analyze") is not None,
     }
     left_out = [
@@ -103,50 +73,6 @@ def moto() -> Iterator[S3Server]:
         yield server
 
 
-def raw_client(server: S3Server) -> "S3Client":
-    """A plain boto3 client to look at a bucket from outside."""
-    session = boto3.Session(
-        aws_access_key_id=server.access_key_id,
-        aws_secret_access_key=server.secret_access_key,
-        region_name=server.region,
-    )
-    return session.client(
-        "s3",
-        endpoint_url=server.endpoint,
-        verify=os.environ.get("TEST_S3_CA") if server.ca_bundle else None,
-        config=Config(
-            request_checksum_calculation="when_required",
-            response_checksum_validation="when_required",
-            s3={"addressing_style": "path"},
-        ),
-    )
-
-
-class Bucket:
-    """A bucket of one test's own, and a look into it from outside."""
-
-    def __init__(self, server: S3Server, **settings: Any) -> None:
-        self.server = server
-        self.name = f"test-{uuid.uuid4().hex[:12]}"
-        self.client = raw_client(server)
-        self.client.create_bucket(Bucket=self.name, **settings)
-        if server.folder:
-            # rclone now and then answers 500 when two uploads make the same new folder at the same time.
-            for prefix in ("", "new/", "second/", "reports/", "reports/finance/"):
-                (server.folder / self.name / prefix / "sales" / "2026" / "03" / "01").mkdir(parents=True)
-
-    def keys(self) -> list[str]:
-        return [each["Key"] for each in self.client.list_objects_v2(Bucket=self.name).get("Contents", [])]
-
-    def read(self, key: str) -> bytes:
-        with closing(self.client.get_object(Bucket=self.name, Key=key)["Body"]) as body:
-            content: bytes = body.read()
-            return content
-
-    def close(self) -> None:
-        self.client.close()
-
-
 @pytest.fixture
 def make_bucket() -> Iterator[Callable[..., Bucket]]:
     with ExitStack() as stack:
@@ -178,26 +104,6 @@ def connection(bucket: Bucket) -> Connection:
 @pytest.fixture
 def interface(db: None, bucket: Bucket) -> S3Interface:
     return make_interface(bucket.server, bucket.name)
-
-
-def worker_environment() -> dict[str, str]:
-    """The environment in which another process sees this test's database, broker and local store."""
-    config = database.settings_dict
-    if database.vendor == "sqlite":
-        address = f"sqlite:///{config['NAME']}"
-    else:
-        address = (
-            f"postgresql://{config['USER']}:{config['PASSWORD']}@{config['HOST']}:{config['PORT']}/{config['NAME']}"
-        )
-    return os.environ | {"DJANGO_SETTINGS_MODULE": "tests.settings", "DATABASE_URL": address}
-
-
-def new_worker() -> list[str]:
-    """Return the arguments of Celery for a worker with a name of its own.
-
-    RabbitMQ keeps the queue of a name to itself until it has noticed that the worker before, which was killed, is gone.
-    """
-    return ["worker", "--concurrency", "2", "--hostname", f"{uuid.uuid4().hex}@%h"]
 
 
 @pytest.fixture

@@ -25,10 +25,11 @@ from anaphora.deliveries.models import ArchivePolicy, Delivery, Interface, State
 from anaphora.deliveries.outcomes import Drained
 from anaphora.reports.models import Dashboard, Report
 from delivery_s3.models import S3Interface
-from tests.conftest import ROOT, Bucket, worker_environment
 from tests.folder_destination.models import FolderInterface
 from tests.support import servers
+from tests.support.buckets import Bucket
 from tests.support.factories import NOON, make_interface, make_policy, make_report
+from tests.support.processes import ROOT, worker_environment
 from tests.support.servers import S3Server
 
 pytestmark = pytest.mark.django_db(transaction=True)

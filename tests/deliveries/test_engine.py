@@ -24,8 +24,8 @@ from anaphora.reports.models import Dashboard
 from delivery_s3 import diagnoses
 from delivery_s3.models import S3Interface
 from delivery_s3.storage import S3Destination
-from tests.conftest import Bucket
 from tests.support import servers
+from tests.support.buckets import Bucket
 from tests.support.factories import NOON, make_interface, make_policy, make_report
 from tests.support.servers import Fault, S3Server
 

@@ -23,7 +23,7 @@ from anaphora.deliveries.models import ArchivePolicy, Delivery, Interface, State
 from anaphora.deliveries.policies import create_missing
 from anaphora.reports.models import Dashboard, Report
 from delivery_s3.models import S3Interface
-from tests.conftest import Bucket
+from tests.support.buckets import Bucket
 from tests.support.factories import make_interface, make_policy, make_report
 
 pytestmark = pytest.mark.django_db

@@ -17,7 +17,7 @@ from anaphora.deliveries.models import Delivery
 from anaphora.reports.models import Dashboard, Report
 from anaphora.timeline import previews
 from delivery_s3.models import S3Interface
-from tests.conftest import Bucket
+from tests.support.buckets import Bucket
 from tests.support.factories import make_interface, make_policy, make_report
 from tests.support.servers import S3Server
 from tests.timeline.test_previews import png, two_pages

@@ -15,8 +15,8 @@ from anaphora.deliveries import catalogues, engine, rebuild, tasks
 from anaphora.deliveries.models import Delivery, State
 from anaphora.reports.models import Dashboard, Report
 from delivery_s3.models import S3Interface
-from tests.conftest import Bucket
 from tests.support import servers
+from tests.support.buckets import Bucket
 from tests.support.factories import make_interface, make_policy, make_report
 from tests.support.samples import NAMES
 from tests.support.servers import Fault, S3Server

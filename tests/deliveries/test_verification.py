@@ -7,8 +7,8 @@ from django.core.management import CommandError, call_command
 from anaphora.deliveries import engine
 from anaphora.deliveries.models import Delivery
 from delivery_s3.models import S3Interface
-from tests.conftest import Bucket
 from tests.support import servers
+from tests.support.buckets import Bucket
 from tests.support.factories import make_interface, make_policy, make_report
 
 pytestmark = pytest.mark.django_db

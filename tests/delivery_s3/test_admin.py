@@ -15,7 +15,7 @@ from anaphora.reports.models import Report
 from anaphora.timeline import view_context
 from delivery_s3 import interfaces
 from delivery_s3.models import S3Interface
-from tests.conftest import Bucket
+from tests.support.buckets import Bucket
 from tests.support.factories import make_interface, make_policy, make_report
 
 pytestmark = pytest.mark.django_db

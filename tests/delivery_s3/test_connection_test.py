@@ -15,8 +15,8 @@ from delivery_s3.connection_test.steps import STEPS, Outcome, Step
 from delivery_s3.models import S3Interface
 from delivery_s3.secret import Secret
 from delivery_s3.storage import Connection
-from tests.conftest import Bucket
 from tests.support import servers
+from tests.support.buckets import Bucket
 from tests.support.factories import make_connection
 from tests.support.servers import Fault, S3Server
 

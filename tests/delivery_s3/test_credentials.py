@@ -10,9 +10,9 @@ from anaphora.deliveries.errors import DeliveryError
 from delivery_s3.models import S3Interface
 from delivery_s3.secret import Secret
 from delivery_s3.storage import Connection, S3Destination
-from tests.conftest import Bucket
 from tests.delivery_s3.test_storage import code_of, make_upload, put, sent_by
 from tests.support import servers
+from tests.support.buckets import Bucket
 from tests.support.factories import make_connection, make_interface
 from tests.support.servers import S3Server
 

@@ -6,8 +6,8 @@ import pytest
 from anaphora.deliveries.errors import DeliveryError
 from delivery_s3 import endpoint_guard
 from delivery_s3.storage import Connection, S3Destination
-from tests.conftest import in_namespace
 from tests.support import servers
+from tests.support.processes import in_namespace
 
 ALWAYS_FORBIDDEN = [
     "169.254.169.254", "169.254.0.1", "100.100.100.200", "168.63.129.16", "192.0.0.192", "0.0.0.0", "0.1.2.3",

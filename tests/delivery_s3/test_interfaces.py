@@ -10,8 +10,8 @@ from django.db import connection as database
 from delivery_s3.connection_test.steps import STEPS
 from delivery_s3.models import S3Interface
 from delivery_s3.secret import UnreadableSecret
-from tests.conftest import Bucket
 from tests.support import servers
+from tests.support.buckets import Bucket
 from tests.support.factories import make_interface, make_policy, make_report
 
 pytestmark = pytest.mark.django_db

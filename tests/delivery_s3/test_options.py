@@ -10,8 +10,8 @@ import pytest
 
 from anaphora.deliveries.engine import deliver_due
 from anaphora.deliveries.models import Delivery, State
-from tests.conftest import Bucket
 from tests.support import servers
+from tests.support.buckets import Bucket
 from tests.support.factories import make_interface, make_policy, make_report
 from tests.support.servers import S3Server
 

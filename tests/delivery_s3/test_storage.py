@@ -20,8 +20,8 @@ from anaphora.deliveries.errors import DeliveryError
 from delivery_s3 import fast_put
 from delivery_s3.secret import Secret
 from delivery_s3.storage import Connection, S3Destination
-from tests.conftest import Bucket
 from tests.support import servers
+from tests.support.buckets import Bucket
 from tests.support.factories import make_connection
 from tests.support.servers import Fault, S3Server
 

@@ -10,9 +10,9 @@ from playwright.sync_api import Page, Route, expect
 from anaphora.deliveries import engine
 from anaphora.reports.models import Report
 from delivery_s3.models import S3Interface
-from tests.conftest import Bucket
 from tests.support import servers
 from tests.support.browsing import violations
+from tests.support.buckets import Bucket
 from tests.support.factories import make_interface, make_policy, make_report
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]

@@ -19,7 +19,7 @@ from anaphora.reports import inbox, ingest, tasks
 from anaphora.reports.models import Report
 from anaphora.reports.timestamps import moment_in
 from delivery_s3.models import S3Interface
-from tests.conftest import Bucket
+from tests.support.buckets import Bucket
 from tests.support.factories import make_policy
 
 pytestmark = pytest.mark.django_db

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT, worker_environment
+from tests.support.processes import ROOT, worker_environment
 
 NUMBER = 10_000
 _SCAN = """

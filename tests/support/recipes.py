@@ -4,7 +4,7 @@ import re
 import sys
 from pathlib import Path
 
-from tests.conftest import ROOT, printed_by
+from tests.support.processes import ROOT, printed_by
 
 Recipe = tuple[str, str]
 """Language and code."""

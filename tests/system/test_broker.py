@@ -10,7 +10,7 @@ import pytest
 from kombu import Connection
 
 from anaphora import broker
-from tests.conftest import ROOT
+from tests.support.processes import ROOT
 
 
 @pytest.fixture

@@ -15,8 +15,9 @@ from anaphora.deliveries import engine
 from anaphora.deliveries.models import ArchivePolicy, Delivery
 from anaphora.reports.models import Dashboard, Report
 from delivery_s3.models import S3Interface
-from tests.conftest import ROOT, Bucket
+from tests.support.buckets import Bucket
 from tests.support.factories import make_policy, make_report
+from tests.support.processes import ROOT
 
 OURS = sorted(name for name, app in get_commands().items() if app.startswith(("anaphora", "delivery_s3")))
 HOSTILE = "a\x1b[2Jb\x9b1mc\nd\u202ee\x07"

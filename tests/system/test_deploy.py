@@ -12,7 +12,7 @@ import yaml
 from django.contrib.auth.models import User
 from django.test import Client
 
-from tests.conftest import ROOT, printed_by
+from tests.support.processes import ROOT, printed_by
 
 DEPLOY = ROOT / "deploy"
 UNITS = sorted(DEPLOY.glob("*.service"))

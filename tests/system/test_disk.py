@@ -1,6 +1,6 @@
 import pytest
 
-from tests.conftest import in_namespace
+from tests.support.processes import in_namespace
 
 
 @pytest.mark.namespace

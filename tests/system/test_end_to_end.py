@@ -24,8 +24,8 @@ from anaphora.deliveries.models import Delivery, State
 from anaphora.demo.dashboards import SAMPLES
 from anaphora.reports.models import Dashboard
 from delivery_s3.models import S3Interface
-from tests.conftest import Bucket
 from tests.support import servers
+from tests.support.buckets import Bucket
 from tests.support.factories import make_interface, make_policy, make_report
 
 pytestmark = pytest.mark.django_db(transaction=True)

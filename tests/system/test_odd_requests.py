@@ -22,9 +22,9 @@ from anaphora.deliveries.models import Delivery
 from anaphora.reports.models import Dashboard
 from anaphora.timeline import tasks as timeline_tasks
 from delivery_s3.models import S3Interface
-from tests.conftest import ROOT, printed_by, worker_environment
 from tests.support import servers
 from tests.support.factories import make_policy, make_report
+from tests.support.processes import ROOT, printed_by, worker_environment
 from tests.timeline.test_previews import png
 
 pytestmark = pytest.mark.django_db

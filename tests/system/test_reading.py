@@ -10,8 +10,8 @@ import pytest
 from anaphora.deliveries import catalogues, engine
 from anaphora.deliveries.models import Delivery
 from anaphora.reports.models import Report
-from tests.conftest import Bucket
 from tests.support import recipes
+from tests.support.buckets import Bucket
 from tests.support.factories import make_interface, make_policy, make_report
 from tests.support.servers import S3Server
 

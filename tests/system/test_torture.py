@@ -26,9 +26,10 @@ from django.db.models import Count
 from anaphora.deliveries.models import Delivery, State
 from anaphora.reports.models import Report
 from delivery_s3.models import S3Interface
-from tests.conftest import ROOT, Bucket, new_worker, worker_environment
 from tests.support import servers
+from tests.support.buckets import Bucket
 from tests.support.factories import make_interface, make_policy, make_report
+from tests.support.processes import ROOT, new_worker, worker_environment
 from tests.support.servers import Fault, S3Server
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.heavy]

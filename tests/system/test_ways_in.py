@@ -28,7 +28,7 @@ from anaphora.deliveries.object_keys import object_key
 from anaphora.reports import inbox, upload
 from anaphora.reports.models import Report
 from delivery_s3.models import S3Interface
-from tests.conftest import Bucket
+from tests.support.buckets import Bucket
 from tests.support.factories import NOON, make_policy, make_report
 from tests.support.samples import files
 

@@ -1,7 +1,7 @@
 import os
 import sys
 
-from tests.conftest import ROOT, printed_by
+from tests.support.processes import ROOT, printed_by
 
 
 def test_admin_timeline_and_api_work_without_the_app_delivery_s3() -> None:

@@ -21,9 +21,9 @@ from anaphora.deliveries import engine
 from anaphora.reports.models import Preview, Report
 from anaphora.timeline import previews, render_worker, tasks
 from delivery_s3.models import S3Interface
-from tests.conftest import ROOT
 from tests.support import hostile
 from tests.support.factories import make_policy, make_report
+from tests.support.processes import ROOT
 
 pytestmark = pytest.mark.django_db
 

@@ -19,7 +19,7 @@ from anaphora.demo.dashboards import SAMPLES
 from anaphora.reports.models import Dashboard, Report
 from anaphora.timeline import previews
 from delivery_s3.models import S3Interface
-from tests.conftest import Bucket
+from tests.support.buckets import Bucket
 from tests.support.factories import make_interface, make_policy, make_report
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]

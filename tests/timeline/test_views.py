@@ -22,8 +22,8 @@ from anaphora.deliveries.models import ArchivePolicy, Delivery
 from anaphora.reports.models import Dashboard, Preview, Report
 from anaphora.timeline import csv_preview, previews
 from delivery_s3.models import S3Interface
-from tests.conftest import Bucket
 from tests.support.addresses import addresses, one_of_each
+from tests.support.buckets import Bucket
 from tests.support.factories import make_policy, make_report
 from tests.timeline.test_previews import png, two_pages
 

@@ -1,0 +1,57 @@
+"""Other processes that a test starts: programs of its own, Celery workers, and what runs in a network namespace."""
+
+import os
+import shutil
+import subprocess
+import sys
+import uuid
+from pathlib import Path
+
+from django.db import connection as database
+
+ROOT = Path(__file__).parent.parent.parent
+"""The project's folder."""
+
+
+def have_namespaces() -> bool:
+    """Return whether network namespaces can be made here."""
+    command = ["unshare", "--net", "--mount", "--map-root-user", "ip", "link", "set", "lo", "up"]
+    return (
+        bool(shutil.which("unshare") and shutil.which("ip"))
+        and not subprocess.run(command, capture_output=True, check=False).returncode
+    )
+
+
+def in_namespace(module: str, *arguments: str) -> str:
+    """Run a module of the tests in network and mount namespaces of its own; return what it printed."""
+    command = ["unshare", "--net", "--mount", "--map-root-user", sys.executable, "-m", module, *arguments]
+    return printed_by(command, ROOT, os.environ | {"DJANGO_SETTINGS_MODULE": "tests.settings"})
+
+
+def printed_by(command: list[str], folder: Path, environment: dict[str, str]) -> str:
+    """Run a command, which must succeed, in a folder; return what it printed."""
+    result = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    return result.stdout
+
+
+def worker_environment() -> dict[str, str]:
+    """The environment in which another process sees this test's database, broker and local store."""
+    config = database.settings_dict
+    if database.vendor == "sqlite":
+        address = f"sqlite:///{config['NAME']}"
+    else:
+        address = (
+            f"postgresql://{config['USER']}:{config['PASSWORD']}@{config['HOST']}:{config['PORT']}/{config['NAME']}"
+        )
+    return os.environ | {"DJANGO_SETTINGS_MODULE": "tests.settings", "DATABASE_URL": address}
+
+
+def new_worker() -> list[str]:
+    """Return the arguments of Celery for a worker with a name of its own.
+
+    RabbitMQ keeps the queue of a name to itself until it has noticed that the worker before, which was killed, is gone.
+    """
+    return ["worker", "--concurrency", "2", "--hostname", f"{uuid.uuid4().hex}@%h"]
