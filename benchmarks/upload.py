@@ -57,7 +57,9 @@ def _milliseconds(upload: Callable[[int], None]) -> float:
 
 def _ours(endpoint: Sink, file: Path) -> Callable[[int], None]:
     from anaphora.deliveries.destinations import Upload
-    from delivery_s3.storage import Connection, S3Destination, Secret
+    from delivery_s3.connection import Connection
+    from delivery_s3.secret import Secret
+    from delivery_s3.storage import S3Destination
 
     content = file.read_bytes()
     sha256, md5 = hashlib.sha256(content).hexdigest(), hashlib.md5(content).hexdigest()

@@ -11,7 +11,6 @@ import contextlib
 import tempfile
 import weakref
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
@@ -31,14 +30,15 @@ from anaphora.deliveries.destinations import (
     Receipt,
     StoredObject,
     Upload,
-    base64_of,
     integrity_of,
 )
-from anaphora.deliveries.errors import DeliveryError, Diagnosis
+from anaphora.deliveries.errors import DeliveryError
 from delivery_s3 import botocore_patches, credentials, diagnoses
+from delivery_s3.connection import Connection
 from delivery_s3.error_mapping import explain
 from delivery_s3.fast_put import PutObject, small_put
-from delivery_s3.secret import MASK, Secret
+from delivery_s3.put_request import likely_objection, put_parameters, refused_parameters
+from delivery_s3.secret import MASK
 from delivery_s3.tls import readable
 
 if TYPE_CHECKING:
@@ -53,41 +53,6 @@ MOST_IDLE_PAGES = 1000
 
 PRESIGNED_SECONDS = 60
 """How long a presigned address works: long enough to follow a redirect, too short to be passed on."""
-
-
-@dataclass(frozen=True)
-class Connection:
-    """All that a request to one bucket needs. Two equal connections may share one client."""
-
-    access_key_id: str
-    secret_access_key: Secret = field(repr=False)
-    """Both empty with `machine_role`."""
-    region: str
-    bucket_name: str
-    endpoint_url: str = ""
-    """Empty for AWS S3."""
-    machine_role: bool = False
-    """Whether to sign with what boto3's default chain finds on this machine."""
-    role_arn: str = ""
-    """A role to assume with those credentials, and what its trust policy may ask for."""
-    external_id: str = ""
-    addressing_style: str = "path"
-    ca_bundle: str = field(default="", repr=False)
-    """PEM. When given, it alone is trusted; when empty, the authorities that come with botocore."""
-    server_side_encryption: str = ""
-    kms_key_id: str = ""
-    object_lock_mode: str = ""
-    retention_days: int = 0
-    storage_class: str = ""
-    conditional_writes: bool = True
-    sha256_header: bool = True
-    connect_timeout: float = 10
-    """Seconds, as is the next."""
-    read_timeout: float = 60
-    max_uploads: int = 1
-    """How many threads use the client at once."""
-    allow_private: bool = True
-    """Whether loopback and private addresses may be connected to."""
 
 
 class S3Destination(S3Storage):  # type: ignore[misc]
@@ -166,7 +131,7 @@ class S3Destination(S3Storage):  # type: ignore[misc]
         now; anything else is left untouched and is an error. `body` must be seekable. Raises DeliveryError.
         """
         retain_until = self._retain_until()
-        parameters = self._parameters(upload, retain_until)
+        parameters = put_parameters(self.configuration, upload, retain_until)
         with self._explained():
             while True:
                 try:
@@ -175,7 +140,7 @@ class S3Destination(S3Storage):  # type: ignore[misc]
                 except self.client.exceptions.ClientError as error:
                     if error.response["ResponseMetadata"]["HTTPStatusCode"] == 412:
                         return self._receipt_of_earlier(upload)
-                    if not (refused := _refused(error, parameters)):
+                    if not (refused := refused_parameters(error, parameters)):
                         raise
                     # Without the condition the key still names one content, so nothing can mix; without the SHA-256
                     # the MD5 is still verified.
@@ -346,42 +311,6 @@ class S3Destination(S3Storage):  # type: ignore[misc]
     def _put_small(self) -> PutObject:
         return small_put(self.client, self.configuration.bucket_name)
 
-    def _parameters(self, upload: Upload, retain_until: datetime | None) -> dict[str, Any]:
-        parameters: dict[str, Any] = {
-            "Key": upload.key,
-            "ContentLength": upload.size,
-            "ContentMD5": base64_of(upload.md5),
-            "ContentType": upload.content_type,
-            "Metadata": dict(upload.metadata),
-        }
-        if upload.content_disposition:
-            parameters["ContentDisposition"] = upload.content_disposition
-        if self.configuration.sha256_header:
-            # Without the algorithm's name Ceph ignores the checksum.
-            parameters |= {"ChecksumAlgorithm": "SHA256", "ChecksumSHA256": base64_of(upload.sha256)}
-        if self.configuration.conditional_writes:
-            parameters["IfNoneMatch"] = "*"
-        if self.configuration.server_side_encryption:
-            parameters["ServerSideEncryption"] = self.configuration.server_side_encryption
-        if self.configuration.kms_key_id:
-            parameters["SSEKMSKeyId"] = self.configuration.kms_key_id
-        if self.configuration.storage_class:
-            parameters["StorageClass"] = self.configuration.storage_class
-        if retain_until:
-            parameters |= {
-                "ObjectLockMode": self.configuration.object_lock_mode,
-                "ObjectLockRetainUntilDate": retain_until,
-            }
-        return parameters
-
-    def _asked_for(self) -> Diagnosis | None:
-        """Return what a store most likely objects to if it refuses a request without giving a reason."""
-        if self.configuration.object_lock_mode:
-            return diagnoses.OBJECT_LOCK_UNSUPPORTED
-        if self.configuration.server_side_encryption:
-            return diagnoses.KMS_KEY_UNKNOWN if self.configuration.kms_key_id else diagnoses.ENCRYPTION_UNSUPPORTED
-        return diagnoses.STORAGE_CLASS_UNSUPPORTED if self.configuration.storage_class else None
-
     def _retain_until(self) -> datetime | None:
         """Retention counts from the delivery: the store keeps the report so long from when it has it."""
         if not self.configuration.object_lock_mode:
@@ -457,7 +386,7 @@ class S3Destination(S3Storage):  # type: ignore[misc]
         except DeliveryError:
             raise
         except Exception as error:
-            if (explained := explain(error, asked_for=self._asked_for())) is None:
+            if (explained := explain(error, asked_for=likely_objection(self.configuration))) is None:
                 raise
             secret = self.configuration.secret_access_key.reveal()
             if secret and secret in explained.detail:
@@ -492,22 +421,3 @@ _NOT_CONFIGURED = {
     "ObjectLockConfigurationNotFoundError",
     "ServerSideEncryptionConfigurationNotFoundError",
 }
-
-
-_CHECKSUM = frozenset({"ChecksumSHA256", "ChecksumAlgorithm"})
-
-
-def _refused(error: Any, parameters: Mapping[str, Any]) -> frozenset[str]:
-    """Return which of the parameters that can be done without a store objects to; empty if it is none of them."""
-    explained = explain(error)
-    diagnosis = explained.diagnosis if explained else None
-    not_implemented = error.response["ResponseMetadata"]["HTTPStatusCode"] == 501
-    about_checksum = diagnosis is diagnoses.CHECKSUM_UNSUPPORTED or (
-        not_implemented and "IfNoneMatch" not in parameters
-    )
-    # By the same words Cloudflare R2 (the first) and Google (the second) refuse a checksum's header.
-    about_checksum |= error.response.get("Error", {}).get("Code") in {"Unauthorized", "SignatureDoesNotMatch"}
-    if about_checksum:
-        return _CHECKSUM if "ChecksumSHA256" in parameters else frozenset()
-    about_condition = diagnosis is diagnoses.CONDITION_UNSUPPORTED or not_implemented
-    return frozenset({"IfNoneMatch"}) if about_condition and "IfNoneMatch" in parameters else frozenset()

@@ -14,8 +14,8 @@ import pytest
 from django.conf import settings as django_settings
 
 from anaphora.deliveries.destinations import open_destinations
+from delivery_s3.connection import Connection
 from delivery_s3.models import S3Interface
-from delivery_s3.storage import Connection
 from tests.support import servers
 from tests.support.browsing import CHROMIUM, browser, page  # noqa: F401  # fixtures for all
 from tests.support.buckets import Bucket

@@ -14,6 +14,7 @@ from typing import Any
 from anaphora.deliveries import errors
 from anaphora.deliveries.errors import DIAGNOSES, DeliveryError, Diagnosis, in_a_test
 from delivery_s3 import diagnoses
+from delivery_s3.connection import Connection
 from delivery_s3.connection_test.steps import (
     CONNECT_TIMEOUT,
     READ_TIMEOUT,
@@ -24,7 +25,7 @@ from delivery_s3.connection_test.steps import (
     Trial,
     not_needed,
 )
-from delivery_s3.storage import Connection, S3Destination
+from delivery_s3.storage import S3Destination
 
 logger = logging.getLogger(__name__)
 

@@ -22,8 +22,9 @@ from anaphora.deliveries.destinations import Condition, Integrity, Receipt, Uplo
 from anaphora.deliveries.errors import DeliveryError, Fix
 from anaphora.deliveries.object_keys import connection_test_key, content_disposition
 from delivery_s3 import diagnoses, endpoint_guard, tls
+from delivery_s3.connection import Connection
 from delivery_s3.error_mapping import explain
-from delivery_s3.storage import Connection, S3Destination
+from delivery_s3.storage import S3Destination
 
 CONNECT_TIMEOUT, READ_TIMEOUT = 5, 8
 """Seconds. Somebody is waiting in front of the page."""

@@ -9,12 +9,12 @@ import pytest
 
 from anaphora.deliveries.errors import DIAGNOSES, DeliveryError
 from delivery_s3 import diagnoses, fast_put, interfaces
+from delivery_s3.connection import Connection
 from delivery_s3.connection_test import runner
 from delivery_s3.connection_test.runner import ConnectionTest, TestReport
 from delivery_s3.connection_test.steps import STEPS, Outcome, Step
 from delivery_s3.models import S3Interface
 from delivery_s3.secret import Secret
-from delivery_s3.storage import Connection
 from tests.support import servers
 from tests.support.buckets import Bucket
 from tests.support.factories import make_connection

@@ -5,7 +5,8 @@ import pytest
 
 from anaphora.deliveries.errors import DeliveryError
 from delivery_s3 import endpoint_guard
-from delivery_s3.storage import Connection, S3Destination
+from delivery_s3.connection import Connection
+from delivery_s3.storage import S3Destination
 from tests.support import servers
 from tests.support.processes import in_namespace
 

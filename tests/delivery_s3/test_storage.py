@@ -18,8 +18,9 @@ from botocore.credentials import ReadOnlyCredentials
 from anaphora.deliveries.destinations import Condition, Integrity, Receipt, Upload
 from anaphora.deliveries.errors import DeliveryError
 from delivery_s3 import fast_put
+from delivery_s3.connection import Connection
 from delivery_s3.secret import Secret
-from delivery_s3.storage import Connection, S3Destination
+from delivery_s3.storage import S3Destination
 from tests.support import servers
 from tests.support.buckets import Bucket
 from tests.support.factories import make_connection

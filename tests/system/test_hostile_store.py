@@ -14,7 +14,7 @@ from anaphora.deliveries import engine, files, rebuild, verification
 from anaphora.deliveries.errors import DeliveryError
 from anaphora.deliveries.models import Delivery, State
 from anaphora.reports.models import Report
-from delivery_s3 import storage as storage_module
+from delivery_s3.connection import Connection
 from delivery_s3.connection_test import runner
 from delivery_s3.connection_test.runner import ConnectionTest
 from delivery_s3.models import S3Interface
@@ -40,8 +40,7 @@ def test_there_are_enough_behaviours() -> None:
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Waits of an interface that are as short as those of a test."""
-    connection = storage_module.Connection
-    fields = connection.__dataclass_fields__
+    fields = Connection.__dataclass_fields__
     assert (fields["connect_timeout"].default, fields["read_timeout"].default) == (10, 60)
     of_interface = S3Interface.connection
 
