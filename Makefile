@@ -1,4 +1,4 @@
-# Every target sets up .venv by itself when it is missing or older than the requirements. Packages are installed by uv,
+# Every target sets up .venv by itself when it is missing or older than the locks. Packages are installed by uv,
 # which is many times faster than pip; where uv cannot be had, or finds no package index, by pip.
 
 PYTHON ?= python3
@@ -11,7 +11,7 @@ PYTEST := $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal
 # The share of lines and branches, in per cent, that the tests must reach.
 COVERAGE_FLOOR := 96
 
-.PHONY: help demo test test-heavy coverage torture screenshots lint bench
+.PHONY: help demo test test-heavy coverage torture screenshots lint lock bench
 
 help:
 	@echo "make demo   the whole product on this machine, with sample reports"
@@ -21,6 +21,7 @@ help:
 	@echo "make torture  1,000 reports, five minutes of killed workers, lost messages and a faulty store"
 	@echo "make screenshots  the pictures of docs/, by the tests of the timeline"
 	@echo "make lint   style, types, imports, migrations"
+	@echo "make lock   the locks of the requirements, anew; LOCK_ARGS=--upgrade for the newest versions"
 	@echo "make bench  throughput beside other tools, CPU per upload, memory for 1 GiB, a claim among a million"
 
 # venv installs pip last: an environment without pip is incomplete, and is created again.
@@ -38,12 +39,12 @@ define install
 	|| $(BIN)/pip install --quiet --disable-pip-version-check --requirement $(1)
 endef
 
-$(DEMO): requirements.txt requirements-demo.txt | $(BIN)/pip
-	$(call install,requirements-demo.txt)
+$(DEMO): requirements-demo.lock | $(BIN)/pip
+	$(call install,requirements-demo.lock)
 	@touch $@
 
-$(INSTALLED): requirements.txt requirements-demo.txt requirements-dev.txt | $(BIN)/pip
-	$(call install,requirements-dev.txt)
+$(INSTALLED): requirements-dev.lock | $(BIN)/pip
+	$(call install,requirements-dev.lock)
 	@touch $(DEMO) $@
 
 demo: $(DEMO)
@@ -73,6 +74,12 @@ lint: $(INSTALLED)
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 	SECRET_KEY=lint FERNET_KEYS=lint $(BIN)/python manage.py makemigrations --check --dry-run
+
+# The locks name every package with its version and hashes; the requirements name only what is used directly.
+lock: $(INSTALLED)
+	@for each in requirements requirements-demo requirements-dev; do \
+	  $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+	    --no-emit-index-url --output-file $$each.lock $(LOCK_ARGS) $$each.txt || exit 1; done
 
 bench: $(INSTALLED)
 	@status=0; for each in upload claim asof rebuild memory engine; do \

@@ -1,5 +1,6 @@
 """`make` sets up the environment: what is installed, by what, and from which package index."""
 
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -34,7 +35,7 @@ class Checkout:
 
     def __init__(self, folder: Path) -> None:
         self.folder, self._log = folder, folder / "log"
-        for file in (ROOT / "Makefile", *ROOT.glob("requirements*.txt")):
+        for file in (ROOT / "Makefile", *ROOT.glob("requirements*")):
             shutil.copy(file, folder)
         tools, path = folder / "tools", folder / "path"
         for each, names in {tools: ("pip", "uv"), path: ("python3", "uv")}.items():
@@ -68,11 +69,11 @@ def checkout(tmp_path: Path) -> Checkout:
 def test_the_demo_installs_no_tools_of_the_tests(checkout: Checkout) -> None:
     assert checkout.make("demo")
     [line] = checkout.installed()
-    assert "--requirement requirements-demo.txt" in line
+    assert "--requirement requirements-demo.lock" in line
     assert checkout.make("demo")
     assert len(checkout.installed()) == 1
     assert checkout.make("test")
-    assert "--requirement requirements-dev.txt" in checkout.installed()[1]
+    assert "--requirement requirements-dev.lock" in checkout.installed()[1]
     assert checkout.make("demo")
     assert len(checkout.installed()) == 2
 
@@ -111,3 +112,17 @@ def test_an_incomplete_environment_is_created_again(checkout: Checkout) -> None:
     assert (checkout.folder / ".venv/bin/python").exists()
     assert checkout.make("demo")
     assert len(checkout.installed()) == 1
+
+
+@pytest.mark.parametrize("name", ["requirements", "requirements-demo", "requirements-dev"])
+def test_the_lock_holds_what_the_requirements_name_with_hashes(name: str) -> None:
+    locked = {}
+    for package in re.split(r"\n(?=\S)", (ROOT / f"{name}.lock").read_text().strip()):
+        pinned, *hashes = package.split()
+        assert any(each.startswith("--hash=sha256:") for each in hashes), pinned
+        wanted, _, version = pinned.partition("==")
+        locked[wanted] = version
+    pins = re.findall(r"^([\w.-]+)(?:\[.*\])?==(\S+)$", (ROOT / f"{name}.txt").read_text(), re.MULTILINE)
+    assert pins
+    for wanted, version in pins:
+        assert locked[wanted.lower()] == version
