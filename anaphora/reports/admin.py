@@ -2,6 +2,7 @@
 
 from typing import Any, TypeVar
 
+from django import forms
 from django.contrib import admin
 from django.db.models import Count, Max, Model, QuerySet
 from django.http import HttpRequest
@@ -15,6 +16,16 @@ from anaphora.reports.models import Dashboard
 T = TypeVar("T", bound=Model)
 
 
+class DashboardRowForm(forms.ModelForm[Dashboard]):
+    """What the list lets change of one dashboard; the column's title is no label, so the field has its own."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        field = self.fields["keep_local_days"]
+        field.help_text = ""  # the list has no room for it
+        field.widget.attrs["aria-label"] = f"Keep local copies of {self.instance}, in days"
+
+
 @admin.register(Dashboard)
 class DashboardAdmin(ProtectedAdmin[Dashboard]):
     """What reports depict."""
@@ -26,6 +37,10 @@ class DashboardAdmin(ProtectedAdmin[Dashboard]):
     def get_queryset(self, request: HttpRequest) -> QuerySet[Dashboard]:
         """Count the reports in the same query."""
         return super().get_queryset(request).annotate(count=Count("reports"), latest=Max("reports__rendered_at"))
+
+    def get_changelist_form(self, request: HttpRequest, **kwargs: Any) -> type[forms.ModelForm[Dashboard]]:
+        """Use the form whose fields have labels."""
+        return super().get_changelist_form(request, form=DashboardRowForm, **kwargs)
 
     def get_readonly_fields(self, request: HttpRequest, obj: Dashboard | None = None) -> list[str]:
         """Keep the slug of a dashboard that exists: object keys bear it."""
