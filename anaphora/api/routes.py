@@ -26,6 +26,7 @@ from ninja.throttling import AuthRateThrottle
 from pydantic import Field
 
 from anaphora.api import tokens
+from anaphora.api.docs import DescriptionPage
 from anaphora.api.models import ApiToken, Scope
 from anaphora.deliveries import file_response, files
 from anaphora.deliveries.models import with_interfaces
@@ -178,6 +179,7 @@ api = _Api(
     version="1",
     description="Hand rendered reports in, and look them up. Bearer tokens are made in the admin.",
     urls_namespace="api-v1",
+    docs=DescriptionPage(),
     throttle=[*THROTTLES],
 )
 router = Router(tags=["reports"])
