@@ -1,0 +1,198 @@
+"""Every page can be used by everybody: axe-core finds nothing serious, in light and dark, on a laptop and on a phone.
+
+The pages of the admin are those of its URL patterns, so a new page is covered without a word here.
+"""
+
+from collections.abc import Iterator
+from datetime import timedelta
+from functools import partial
+from typing import Any
+
+import pytest
+from axe_playwright_python.base import AXE_SCRIPT
+from django.contrib import admin
+from django.contrib.admin.models import CHANGE, LogEntry
+from django.contrib.auth.models import Group, Permission, User
+from django.contrib.contenttypes.models import ContentType
+from django.template.loader import render_to_string
+from django.urls import reverse
+from django_celery_beat.models import CrontabSchedule, PeriodicTask
+from playwright.sync_api import Page, Route, ViewportSize
+
+from anaphora.api import tokens
+from anaphora.api.models import Scope
+from anaphora.deliveries import engine
+from anaphora.deliveries.models import Delivery, State
+from anaphora.reports.models import Dashboard
+from tests.conftest import Bucket
+from tests.support.factories import NOON, make_interface, make_policy, make_report
+
+pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
+
+LAPTOP: ViewportSize = {"width": 1366, "height": 768}
+PHONE: ViewportSize = {"width": 390, "height": 844}
+OURS = {"reports", "deliveries", "api", "delivery_s3"}
+SAME_FOR_ALL = ("_history", "_delete")
+"""How the names of pages end that are Django's for each model: the heavy test opens them."""
+NOT_PAGES = ("_content", "_guess", "_test", "_remove", "_grants", "_retry", "_new")
+"""How the names of those addresses of the admin end that answer with a file or a piece of a page."""
+
+PASSWORD = "password of the test"
+COLOURS = ["color-contrast", "link-in-text-block"]
+NEVER = {
+    *("label", "label-title-only", "select-name", "html-has-lang", "nested-interactive"),
+    *COLOURS,
+}
+"""Rules that no page may break, whatever impact axe gives them."""
+
+
+@pytest.fixture(autouse=True)
+def with_axe(page: Page) -> None:
+    """Put axe into each page; colours change at once, so that none is looked at on its way."""
+    page.add_init_script(AXE_SCRIPT)
+    page.add_init_script("""
+        const still = new CSSStyleSheet();
+        still.replaceSync("* { transition: none !important; }");
+        document.adoptedStyleSheets = [still];
+    """)
+
+
+@pytest.fixture
+def everything(bucket: Bucket, page: Page) -> None:
+    """At least one row of each model, deliveries in several states, and a user who may only view reports."""
+    frankfurt = make_interface(bucket.server, bucket.name, name="Archive in Frankfurt")
+    schedule = CrontabSchedule.objects.create(hour="6", minute="0")
+    sales = Dashboard.objects.create(slug="sales", title="Sales overview")
+    make_policy(frankfurt, name="Sales to Frankfurt").dashboards.add(sales)
+    make_policy(frankfurt, name="Everything else, every morning", schedule=schedule)
+    make_report(b"region,revenue\nnorth,1\n", filename="sales.csv")
+    engine.deliver_due(frankfurt.pk)
+    make_report(b"region,revenue\nnorth,2\n", filename="sales.csv", rendered_at=NOON + timedelta(days=1))
+    make_report(b"region,revenue\nnorth,3\n", filename="sales.csv", rendered_at=NOON + timedelta(days=2))
+    failed = Delivery.objects.exclude(state=State.DELIVERED).latest("pk")
+    Delivery.objects.filter(pk=failed.pk).update(state=State.FAILED, diagnosis="access_denied", detail="403")
+    tokens.create("renderer", [Scope.INGEST])
+    Group.objects.create(name="Auditors")
+    PeriodicTask.objects.create(name="every morning", task="deliveries.sweep", crontab=schedule)
+    viewer = User.objects.create_user("viewer", password=PASSWORD)
+    viewer.user_permissions.add(Permission.objects.get(codename="view_report"))
+    for row in (sales, frankfurt):
+        kind = ContentType.objects.get_for_model(row)
+        LogEntry.objects.create(
+            user=viewer, content_type=kind, object_id=str(row.pk), object_repr=str(row), action_flag=CHANGE
+        )
+
+
+def admin_pages(apps: set[str], left_out: tuple[str, ...] = ()) -> Iterator[str]:
+    """Yield the addresses of the admin's pages of these apps: lists, forms, histories, and what we add to them."""
+    for app in apps:
+        yield reverse("admin:app_list", args=[app])
+    for model, model_admin in admin.site._registry.items():
+        if model._meta.app_label not in apps:
+            continue
+        row = model._default_manager.first()
+        for pattern in model_admin.get_urls():
+            if not pattern.name or pattern.name.endswith((*NOT_PAGES, *left_out)):
+                continue
+            if not pattern.pattern.converters:
+                yield reverse(f"admin:{pattern.name}")
+            elif row is not None:
+                yield reverse(f"admin:{pattern.name}", args=[row.pk])
+
+
+def other_pages() -> list[str]:
+    return [
+        *(reverse(f"admin:{name}") for name in ("index", "password_change", "password_change_done")),
+        "/timeline/",
+        "/timeline/sales/",
+        "/timeline/sales/compare/?from=2026-03-01&to=2026-03-02T23:59",
+        "/timeline/sales/compare/",
+        "/timeline/there-is-none/",
+        "/there-is-none/",
+        "/api/v1/docs",
+    ]
+
+
+def findings(page: Page, *rules: str) -> list[str]:
+    """Return what axe finds on the page, by all its rules or these; and whether it has to be scrolled sideways."""
+    options: dict[str, Any] = {"resultTypes": ["violations"], "preload": False}
+    if rules:
+        options["runOnly"] = {"type": "rule", "values": rules}
+    violations = page.evaluate("options => axe.run(options).then(results => results.violations)", options)
+    found = [
+        f"{each['id']}: {node['html'][:160]}"
+        for each in violations
+        if each["impact"] in {"serious", "critical"} or each["id"] in NEVER
+        for node in each["nodes"]
+    ]
+    width = page.evaluate("document.scrollingElement.scrollWidth - innerWidth")
+    return [*found, f"{width} pixels too wide"] if width > 0 else found
+
+
+def findings_in_both_schemes(page: Page) -> list[str]:
+    """Return what is found on a light laptop, and of what differs then on a dark phone."""
+    page.set_viewport_size(LAPTOP)
+    page.emulate_media(color_scheme="light")
+    found = findings(page)
+    page.set_viewport_size(PHONE)
+    page.emulate_media(color_scheme="dark")
+    return found + findings(page, *COLOURS)
+
+
+def check(page: Page, addresses: list[str]) -> None:
+    """Open each page once; look at it in both schemes."""
+    found = {}
+    for address in addresses:
+        page.goto(address)
+        found[address] = findings_in_both_schemes(page)
+    assert {address: each for address, each in found.items() if each} == {}
+
+
+def log_in(page: Page, user: str, password: str) -> None:
+    page.goto("/login/")
+    page.fill("#id_username", user)
+    page.fill("#id_password", password)
+    with page.expect_navigation():
+        page.keyboard.press("Enter")
+
+
+def test_our_pages_can_be_used_by_everybody(page: Page, everything: None) -> None:
+    pages = [*admin_pages(OURS, SAME_FOR_ALL), *other_pages()]
+    assert len(pages) > 30
+    check(page, pages)
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("size", [LAPTOP, PHONE], ids=["laptop", "phone"])
+@pytest.mark.parametrize("page", ["light", "dark"], indirect=True)
+def test_every_page_can_be_used_by_everybody(page: Page, everything: None, size: ViewportSize) -> None:
+    page.set_viewport_size(size)
+    found = {}
+    for address in [*admin_pages({model._meta.app_label for model in admin.site._registry}), *other_pages()]:
+        page.goto(address)
+        found[address] = findings(page)
+    assert {address: each for address, each in found.items() if each} == {}
+
+
+def test_pages_of_those_who_are_no_administrators(page: Page, everything: None, settings: Any) -> None:
+    settings.AXES_FAILURE_LIMIT = 1
+    page.click("#logout-form button")
+    assert findings_in_both_schemes(page) == []
+    check(page, ["/login/", "/admin/login/", "/api/v1/docs", "/there-is-none/"])
+    log_in(page, "viewer", PASSWORD)
+    check(page, ["/timeline/", "/timeline/sales/", "/admin/", "/admin/reports/report/", "/api/v1/docs"])
+    page.context.clear_cookies()
+    log_in(page, "viewer", "a guess")
+    assert page.title().startswith("Too many attempts")
+    assert findings_in_both_schemes(page) == []
+
+
+def answer(html: str, route: Route) -> None:
+    route.fulfill(body=html, content_type="text/html")
+
+
+def test_error_pages_can_be_used_by_everybody(page: Page) -> None:
+    names = ["400.html", "403.html", "403_csrf.html", "404.html", "500.html"]
+    for name in names:
+        page.route(f"**/{name}", partial(answer, render_to_string(name)))
+    check(page, [f"/{name}" for name in names])
