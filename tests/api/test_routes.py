@@ -214,3 +214,7 @@ def test_the_description_is_there_with_its_page(client: Client) -> None:
     }
     page = client.get("/api/v1/docs").content.decode()
     assert "cdn" not in page, "it must work without the internet"
+    assert 'href="/api/v1/openapi.json"' in page
+    for path, methods in described["paths"].items():
+        assert path in page
+        assert all(operation["description"].split("\n")[0] in page for operation in methods.values())

@@ -196,3 +196,28 @@ def test_error_pages_can_be_used_by_everybody(page: Page) -> None:
     for name in names:
         page.route(f"**/{name}", partial(answer, render_to_string(name)))
     check(page, [f"/{name}" for name in names])
+
+
+FOCUSED = """() => {
+    const focused = document.activeElement;
+    if (focused === document.body) return null;
+    const outlined = focused.closest(".select2-selection") ?? focused;
+    const {outlineStyle, outlineWidth} = getComputedStyle(outlined);
+    return [outlineStyle !== "none" && parseFloat(outlineWidth) >= 2, focused.outerHTML.slice(0, 160)];
+}"""
+"""Whether what the keyboard is at can be seen, and what it is; null where it left the page."""
+
+
+def test_the_tab_key_shows_where_it_is_on_its_way_through_the_page(page: Page) -> None:
+    make_report(b"region,revenue\nnorth,1\n", filename="sales.csv")
+    for path in ("/admin/deliveries/archivepolicy/add/", "/admin/reports/report/", "/timeline/sales/"):
+        page.goto(path)
+        page.evaluate("document.activeElement.blur()")
+        page.keyboard.press("Tab")
+        stops = []
+        while stop := page.evaluate(FOCUSED):
+            stops.append(stop)
+            assert len(stops) < 100, "the Tab key leaves the page in the end"
+            page.keyboard.press("Tab")
+        assert len(stops) > 5
+        assert [html for visible, html in stops if not visible] == [], path
