@@ -24,7 +24,7 @@ from anaphora.api.models import Scope
 from anaphora.deliveries import engine
 from anaphora.deliveries.models import Delivery, State
 from anaphora.reports.models import Dashboard
-from tests.conftest import Bucket
+from tests.support.buckets import Bucket
 from tests.support.factories import NOON, make_interface, make_policy, make_report
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
