@@ -51,7 +51,7 @@ class DeliveryOut(Schema):
     """Where a report went, or is going."""
 
     destination: str
-    state: str
+    state: str = Field(description="pending, sending, delivered, failed or cancelled.")
     detail: str = Field(description="The object's key once it is stored, otherwise what is in the way.")
 
 

@@ -9,7 +9,9 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from django.contrib import admin, messages
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.core.exceptions import PermissionDenied
+from django.db import transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import render
@@ -116,8 +118,12 @@ class ArchivePolicyAdmin(admin.ModelAdmin[ArchivePolicy]):
 WAITING = {
     State.PENDING.value: "It is waiting for a worker.",
     State.SENDING.value: "It is being uploaded.",
+    State.CANCELLED.value: "An administrator cancelled it. A backfill of an archive policy makes it pending again.",
 }
-"""What an unfinished delivery without a problem is doing."""
+"""What an unfinished delivery is doing."""
+
+LISTED = 20
+"""Deliveries that the page that asks before it cancels them lists; of more, it says how many."""
 
 
 def _problem_of(interface: Interface) -> tuple[Diagnosis | None, str]:
@@ -227,6 +233,8 @@ class DeliveryAdmin(ReadOnlyAdmin[Delivery]):
         text = format_html(
             "<strong>{}</strong><p>{}</p><p>{}</p>", diagnosis.title, diagnosis.meaning, diagnosis.remedy
         )
+        if delivery.state == State.CANCELLED:
+            text = format_html("<p>{}</p>", WAITING[State.CANCELLED.value]) + text
         return text + format_html("<p><code>{}</code></p>", detail) if detail else text
 
     @admin.action(description="Retry failed deliveries", permissions=["operate"])
@@ -243,13 +251,28 @@ class DeliveryAdmin(ReadOnlyAdmin[Delivery]):
         )
 
     @admin.action(description="Cancel undelivered deliveries", permissions=["operate"])
-    def cancel(self, request: HttpRequest, queryset: QuerySet[Delivery]) -> None:
-        """Give the chosen ones up that are neither delivered nor being sent."""
-        given_up = list(queryset.filter(state__in=[State.PENDING, State.FAILED]))
-        for delivery in given_up:
-            self.log_change(request, delivery, f"Cancelled: {delivery}.")
-        count = queue.cancel(given_up)
-        self.message_user(
-            request,
-            f"Cancelled: {counted(count, 'delivery', 'deliveries')}." if count else "None of these could be cancelled.",
-        )
+    def cancel(self, request: HttpRequest, queryset: QuerySet[Delivery]) -> HttpResponse | None:
+        """Ask first, then cancel the chosen ones that are neither delivered nor being sent, and log each."""
+        chosen = list(queryset.filter(state__in=queue.CANCELLABLE))
+        if not chosen:
+            self.message_user(request, "None of these could be cancelled.")
+            return None
+        if "confirmed" not in request.POST:
+            context = self.admin_site.each_context(request) | {
+                "title": "Cancel deliveries",
+                "opts": self.opts,
+                "number": counted(len(chosen), "delivery", "deliveries"),
+                "left_out": queryset.count() - len(chosen),
+                "deliveries": chosen[:LISTED],
+                "more": max(len(chosen) - LISTED, 0),
+                "checkbox": ACTION_CHECKBOX_NAME,
+                "selected": request.POST.getlist(ACTION_CHECKBOX_NAME),
+                "across": request.POST.get("select_across", "0"),
+            }
+            return render(request, "admin/deliveries/delivery/cancel.html", context)
+        with transaction.atomic():
+            cancelled = queue.cancel(chosen)
+            for delivery in cancelled:
+                self.log_change(request, delivery, f"Cancelled: {delivery}.")
+        self.message_user(request, f"Cancelled: {counted(len(cancelled), 'delivery', 'deliveries')}.")
+        return None

@@ -144,6 +144,7 @@ class State(models.TextChoices):
     SENDING = "sending", "sending"
     DELIVERED = "delivered", "delivered"
     FAILED = "failed", "failed"
+    CANCELLED = "cancelled", "cancelled"
 
 
 class Priority(models.IntegerChoices):
@@ -160,8 +161,10 @@ class Delivery(models.Model):
            ^                  │ ├────> failed             (an administrator must act, then retry)
            └── retryable ─────┘ └─ lease ran out ─> pending
 
-    Only `queue` and `outcomes` change a state. Whoever sets `sending` writes a lease, and may write the outcome only
-    while the row still bears it.
+        pending or failed ──administrator cancels──> cancelled   (kept as a trace; a backfill makes it pending again)
+
+    Only `queue`, `outcomes` and, for a backfill, `policies` change a state. Whoever sets `sending` writes a lease, and
+    may write the outcome only while the row still bears it.
     """
 
     report = models.ForeignKey(Report, on_delete=models.PROTECT, related_name="deliveries")

@@ -65,13 +65,19 @@ class Coverage:
     waiting: int
     delivered: int
     failed: int
+    cancelled: int
     per_minute: float
     """Deliveries to the interface in the last five minutes."""
 
     @property
     def total(self) -> int:
         """All reports that the policy wants."""
-        return self.missing + self.waiting + self.delivered + self.failed
+        return self.missing + self.waiting + self.delivered + self.failed + self.cancelled
+
+    @property
+    def backfilled(self) -> int:
+        """How many reports a backfill would make deliveries pending for."""
+        return self.missing + self.cancelled
 
     @property
     def remaining(self) -> timedelta | None:
@@ -104,14 +110,35 @@ def coverage(policy: ArchivePolicy) -> Coverage:
         waiting=states.get(State.PENDING, 0) + states.get(State.SENDING, 0),
         delivered=states.get(State.DELIVERED, 0),
         failed=states.get(State.FAILED, 0),
+        cancelled=states.get(State.CANCELLED, 0),
         per_minute=recent.count() / 5,
     )
 
 
-def create_missing(policy: ArchivePolicy, priority: Priority = Priority.BACKFILL) -> Iterator[int]:
-    """Create the missing deliveries, the newest reports first; yield how many after each batch.
+def backfill(policy: ArchivePolicy) -> Iterator[int]:
+    """Make the cancelled deliveries pending again and create the missing ones; yield how many after each batch.
 
     It may be stopped at any point and started again.
+    """
+    yield from _restore_cancelled(policy)
+    yield from create_missing(policy, Priority.BACKFILL)
+
+
+def _restore_cancelled(policy: ArchivePolicy) -> Iterator[int]:
+    rows = Delivery.objects.filter(
+        interface=policy.interface_id, state=State.CANCELLED, report__in=covered(policy).order_by()
+    )
+    while chosen := list(rows.order_by("-pk").values_list("pk", flat=True)[:BATCH]):
+        yield Delivery.objects.filter(pk__in=chosen, state=State.CANCELLED).update(
+            state=State.PENDING, priority=Priority.BACKFILL, due_at=timezone.now(), diagnosis="", detail=""
+        )
+
+
+def create_missing(policy: ArchivePolicy, priority: Priority) -> Iterator[int]:
+    """Create the missing deliveries, the newest reports first; yield how many after each batch.
+
+    A cancelled delivery isn't missing: a schedule leaves it cancelled. It may be stopped at any point and started
+    again.
     """
     last: datetime | None = None
     while True:

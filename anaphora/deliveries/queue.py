@@ -114,10 +114,22 @@ def retry(chosen: list[Delivery]) -> int:
     )
 
 
-def cancel(chosen: list[Delivery]) -> int:
-    """Give up undelivered deliveries that nobody is sending; return how many. Others are left as they are."""
-    given_up = Delivery.objects.filter(pk__in=[each.pk for each in chosen], state__in=[State.PENDING, State.FAILED])
-    return given_up.delete()[0]
+CANCELLABLE = [State.PENDING, State.FAILED]
+"""The states of deliveries that are neither delivered nor being sent."""
+
+
+def cancel(chosen: list[Delivery]) -> list[Delivery]:
+    """Cancel undelivered deliveries that nobody is sending; return those. Others are left as they are.
+
+    The rows stay. Only a backfill makes them pending again.
+    """
+    with transaction.atomic():
+        rows = Delivery.objects.filter(pk__in=[each.pk for each in chosen], state__in=CANCELLABLE)
+        if database.features.has_select_for_update:
+            rows = rows.select_for_update()
+        open_rows = set(rows.order_by().values_list("pk", flat=True))
+        Delivery.objects.filter(pk__in=open_rows).update(state=State.CANCELLED)
+    return [each for each in chosen if each.pk in open_rows]
 
 
 def has_receipts(interface_id: int) -> bool:

@@ -33,12 +33,13 @@ class StoredAt:
 def safe_since(reports: Collection[UUID], integrity: str) -> dict[UUID, datetime]:
     """Return since when each report is delivered to every interface that it has a delivery to or that a policy wants.
 
-    Reports that are not, with at least this integrity, are left out, and so are those that no interface wants.
+    Reports that are not, with at least this integrity, are left out, and so are those that no interface wants. A
+    cancelled delivery counts only while a policy wants it: then the report isn't safe.
     """
     enough = Integrity.values[: Integrity.values.index(integrity) + 1]
     wanted = policies.interfaces_of(reports)
     delivered: dict[UUID, dict[int, datetime | None]] = defaultdict(dict)
-    for row in Delivery.objects.filter(report__in=reports):
+    for row in Delivery.objects.filter(report__in=reports).exclude(state=State.CANCELLED):
         safe = row.state == State.DELIVERED and row.integrity in enough
         delivered[row.report_id][row.interface_id] = row.delivered_at if safe else None
     found = {}

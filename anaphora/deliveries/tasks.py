@@ -46,12 +46,12 @@ def sweep() -> None:
 
 @shared_task(name="deliveries.backfill")
 def backfill(policy_id: int) -> None:
-    """Create a policy's missing deliveries, for one turn at a time; they are delivered after fresh ones."""
+    """Backfill a policy, for one turn at a time; the deliveries come after fresh ones."""
     policy = ArchivePolicy.objects.filter(pk=policy_id).first()
     if policy is None:
         return
     end = monotonic() + TURN_SECONDS
-    for _ in policies.create_missing(policy):
+    for _ in policies.backfill(policy):
         request_delivery(policy.interface_id)
         if monotonic() > end:
             backfill.delay(policy_id)

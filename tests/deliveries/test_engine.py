@@ -577,8 +577,13 @@ class TestOperating:
         make_report()
         deliver_due(interface.pk)
         make_report()
-        assert queue.cancel(list(Delivery.objects.all())) == 1
-        assert Delivery.objects.get().state == State.DELIVERED
+        assert len(queue.cancel(list(Delivery.objects.all()))) == 1
+        assert sorted(Delivery.objects.values_list("state", flat=True)) == [State.CANCELLED, State.DELIVERED]
+        counts = queue.count_by_state([interface.pk])[interface.pk]
+        assert (counts[State.PENDING], counts[State.FAILED]) == (0, 0)
+        assert queue.oldest_pending([interface.pk]) == {}
+        assert queue.interfaces_with_due_work() == []
+        assert deliver_due(interface.pk).delivered == 0
 
     def test_a_receipt_cannot_be_deleted_nor_its_report_or_interface(self, interface: S3Interface) -> None:
         make_policy(interface)

@@ -16,11 +16,11 @@ from django.utils import timezone
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from anaphora.deliveries import files, housekeeping, tasks
+from anaphora.deliveries import files, housekeeping, queue, tasks
 from anaphora.deliveries.destinations import Integrity
 from anaphora.deliveries.engine import deliver_due
 from anaphora.deliveries.models import ArchivePolicy, Delivery, Interface, State
-from anaphora.deliveries.policies import create_missing
+from anaphora.deliveries.policies import backfill
 from anaphora.reports.models import Dashboard, Report
 from delivery_s3.models import S3Interface
 from tests.support.buckets import Bucket
@@ -124,12 +124,26 @@ def test_the_days_count_from_the_delivery(interface: S3Interface) -> None:
     assert tidy_later().unsafe == 1
 
 
+def test_a_cancelled_delivery_keeps_the_local_copy_while_a_policy_wants_it(
+    interface: S3Interface, bucket: Bucket
+) -> None:
+    make_policy(interface)
+    second = make_policy(make_interface(bucket.server, bucket.name, key_prefix="second/"))
+    report = archived(interface)
+    assert len(queue.cancel(list(Delivery.objects.filter(interface=second.interface)))) == 1
+    assert tidy_later() == housekeeping.Removed(unsafe=1)
+    second.enabled = False
+    second.save()
+    assert tidy_later().reports == 1
+    assert not report.local_path.exists()
+
+
 def test_a_new_interface_gets_what_is_no_longer_here_from_the_old_one(interface: S3Interface, bucket: Bucket) -> None:
     make_policy(interface)
     archived(interface, content=b"%PDF-1.7 x")
     tidy_later()
     second = make_interface(bucket.server, bucket.name, key_prefix="second/")
-    list(create_missing(make_policy(second)))
+    list(backfill(make_policy(second)))
     assert deliver_due(second.pk).delivered == 1
     assert bucket.read(Delivery.objects.get(interface=second).object_key) == b"%PDF-1.7 x"
 
@@ -143,7 +157,7 @@ def test_what_can_t_be_read_anywhere_is_told(interface: S3Interface, bucket: Buc
     assert "cannot be read there" in page
     assert "s3:GetObject" in page
     second = make_interface(bucket.server, bucket.name, key_prefix="second/")
-    list(create_missing(make_policy(second)))
+    list(backfill(make_policy(second)))
     deliver_due(second.pk)
     assert Delivery.objects.get(interface=second).diagnosis == "local_copy_missing"
     nowhere = make_report(dashboard="stock")

@@ -146,20 +146,47 @@ class TestBackfill:
         for _ in range(10):
             make_report()
         policy = make_policy(interface)
-        assert next(policies.create_missing(policy)) == 3
+        assert next(policies.backfill(policy)) == 3
         assert Delivery.objects.count() == 3
-        assert list(policies.create_missing(policy)) == [3, 3, 1]
+        assert list(policies.backfill(policy)) == [3, 3, 1]
         assert Delivery.objects.count() == 10
 
     def test_fresh_reports_go_first(self, interface: S3Interface, monkeypatch: pytest.MonkeyPatch) -> None:
         for _ in range(5):
             make_report()
         policy = make_policy(interface)
-        list(policies.create_missing(policy))
+        list(policies.backfill(policy))
         fresh = make_report()
 
         first = queue.claim(interface.pk, uuid.uuid4(), 1)
         assert [delivery.report for delivery in first] == [fresh]
+
+    def test_it_alone_makes_cancelled_deliveries_pending_again(self, interface: S3Interface) -> None:
+        policy = make_policy(interface)
+        make_report(content=b"%PDF-1.7 same")
+        cancelled = Delivery.objects.get()
+        queue.cancel([cancelled])
+        make_report(content=b"%PDF-1.7 same")
+        ArchivePolicy.objects.update(schedule=crontab("0", "6"), ran_at=timezone.now() - timedelta(days=2))
+        assert policies.run_scheduled(timezone.now()) == [interface.pk]
+        assert Delivery.objects.get().state == State.CANCELLED
+        outlook = policies.coverage(policy)
+        assert (outlook.cancelled, outlook.missing, outlook.waiting, outlook.failed, outlook.total) == (1, 0, 0, 0, 1)
+
+        out = io.StringIO()
+        call_command("backfill", policy.name, stdout=out)
+        restored = Delivery.objects.get()
+        assert (restored.pk, restored.state, restored.priority) == (cancelled.pk, State.PENDING, Priority.BACKFILL)
+        assert "1 cancelled deliveries become pending again" in out.getvalue()
+
+    def test_its_page_counts_cancelled_deliveries(self, admin_client: Client, interface: S3Interface) -> None:
+        policy = make_policy(interface)
+        make_report()
+        queue.cancel(list(Delivery.objects.all()))
+        address = reverse("admin:deliveries_archivepolicy_backfill", args=[policy.pk])
+        page = admin_client.get(address).content.decode()
+        assert "1 cancelled" in page
+        assert 'value="Archive 1 report"' in page
 
     def test_an_unknown_policy_is_named(self) -> None:
         with pytest.raises(CommandError, match="no archive policy"):

@@ -398,16 +398,47 @@ class TestReportsAndDeliveries:
         assert (failed.state, failed.diagnosis) == (State.PENDING, "")
         assert LogEntry.objects.get().get_change_message() == "Retried."
 
-    def test_an_undelivered_delivery_is_cancelled_and_that_is_in_the_log(
+    def test_cancel_asks_first_and_leaves_a_trace(
+        self, admin_client: Client, admin_user: Any, interface: S3Interface
+    ) -> None:
+        make_policy(interface)
+        report = make_report()
+        address = reverse("admin:deliveries_delivery_changelist")
+        action: dict[str, Any] = {"action": "cancel", "_selected_action": [Delivery.objects.get().pk]}
+        text = text_of(admin_client.post(address, action, follow=True))
+        assert "1 delivery will be cancelled" in text
+        assert "sales 2026-03-01 12:00:00 UTC" in text
+        assert Delivery.objects.get().state == State.PENDING
+        assert not LogEntry.objects.exists()
+
+        text = text_of(admin_client.post(address, action | {"confirmed": "1"}, follow=True))
+        assert "Cancelled: 1 delivery." in text
+        cancelled = Delivery.objects.get()
+        assert cancelled.state == State.CANCELLED
+        entry = LogEntry.objects.get()
+        assert (entry.user, entry.object_id) == (admin_user, str(cancelled.pk))
+        assert "Cancelled: sales 2026-03-01 12:00:00 UTC" in entry.get_change_message()
+        page = text_of(admin_client.get(reverse("admin:deliveries_delivery_change", args=[cancelled.pk])))
+        assert "An administrator cancelled it" in page
+        assert "cancelled" in text_of(admin_client.get(reverse("admin:reports_report_change", args=[report.pk])))
+        then = admin_client.get(view_context.address(report.dashboard, report.rendered_at))
+        assert "An administrator cancelled this delivery" in text_of(then)
+        assert "None of these could be cancelled" in text_of(admin_client.post(address, action, follow=True))
+
+    def test_cancelling_everything_in_the_list_needs_no_selection_of_each(
         self, admin_client: Client, interface: S3Interface
     ) -> None:
         make_policy(interface)
-        make_report()
-        action = {"action": "cancel", "_selected_action": [Delivery.objects.get().pk]}
-        text = text_of(admin_client.post(reverse("admin:deliveries_delivery_changelist"), action, follow=True))
-        assert "Cancelled: 1 delivery." in text
-        assert not Delivery.objects.exists()
-        assert "Cancelled: sales 2026-03-01 12:00:00 UTC" in LogEntry.objects.get().get_change_message()
+        for _ in range(22):
+            make_report()
+        address = reverse("admin:deliveries_delivery_changelist")
+        first = Delivery.objects.order_by("pk")[0].pk
+        action = {"action": "cancel", "_selected_action": [first], "select_across": "1"}
+        page = admin_client.post(address, action)
+        assert "and 2 more" in text_of(page)
+        assert 'name="select_across" value="1"' in page.content.decode()
+        admin_client.post(address, action | {"confirmed": "1"})
+        assert set(Delivery.objects.values_list("state", flat=True)) == {State.CANCELLED}
 
     def test_the_interface_list_says_how_long_the_oldest_has_been_waiting(
         self, admin_client: Client, interface: S3Interface

@@ -70,7 +70,7 @@ class Migration(migrations.Migration):
             name='Delivery',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('state', models.CharField(choices=[('pending', 'pending'), ('sending', 'sending'), ('delivered', 'delivered'), ('failed', 'failed')], default='pending', max_length=10)),
+                ('state', models.CharField(choices=[('pending', 'pending'), ('sending', 'sending'), ('delivered', 'delivered'), ('failed', 'failed'), ('cancelled', 'cancelled')], default='pending', max_length=10)),
                 ('priority', models.PositiveSmallIntegerField(choices=[(0, 'fresh'), (1, 'backfill')], default=0)),
                 ('attempts', models.PositiveIntegerField(default=0, help_text="Uploads that failed for this report's own sake.")),
                 ('due_at', models.DateTimeField(default=django.utils.timezone.now)),

@@ -34,13 +34,15 @@ class Command(commands.Command):
         # Plain blanks, for pipes and old terminals.
         size = filesizeformat(coverage.missing_bytes).replace("\xa0", " ")
         self.stdout.write(f"{coverage.missing} reports, {size}, are to go to {policy.interface}.")
+        if coverage.cancelled:
+            self.stdout.write(f"{coverage.cancelled} cancelled deliveries become pending again.")
         if options["dry_run"]:
             return
         done, started = 0, time.monotonic()
-        for number in policies.create_missing(policy):
+        for number in policies.backfill(policy):
             done += number
-            self._progress(done, coverage.missing, time.monotonic() - started)
-        self.stdout.write(f"{done} deliveries created.")
+            self._progress(done, coverage.backfilled, time.monotonic() - started)
+        self.stdout.write(f"{done} deliveries created{' or pending again' if coverage.cancelled else ''}.")
         tasks.request_delivery(policy.interface_id)
 
     def _progress(self, done: int, total: int, seconds: float) -> None:
