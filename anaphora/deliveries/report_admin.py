@@ -3,6 +3,7 @@
 from typing import Any
 from uuid import UUID
 
+from django.conf import settings
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
@@ -15,7 +16,7 @@ from django.utils.safestring import SafeString
 from anaphora.admin_site import ReadOnlyAdmin, exact_size, mark
 from anaphora.deliveries import file_response, files, heartbeat
 from anaphora.deliveries.models import Delivery, with_interfaces
-from anaphora.reports import upload
+from anaphora.reports import inbox_refused, refused_page, upload
 from anaphora.reports.models import Report
 from anaphora.reports.timestamps import stamp
 
@@ -49,6 +50,7 @@ class ReportAdmin(ReadOnlyAdmin[Report]):
             path("<uuid:pk>/content/", view, name="reports_report_content"),
             path("upload/", self.admin_site.admin_view(self.upload_view), name="reports_report_upload"),
             path("upload/guess/", guess, name="reports_report_upload_guess"),
+            path("refused/", self.admin_site.admin_view(self.refused_view), name="reports_report_refused"),
             *super().get_urls(),
         ]
 
@@ -56,6 +58,17 @@ class ReportAdmin(ReadOnlyAdmin[Report]):
         """Take files in, one by one."""
         context = self.admin_site.each_context(request) | {"opts": self.opts}
         return upload.page(request, context, notice=heartbeat.notice)
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        """Say how many files the inbox refused, to those who may put them back."""
+        more: dict[str, Any] = {}
+        if settings.INBOX_DIR and request.user.has_perm("reports.add_report"):
+            more = {"inbox": True, "refused": inbox_refused.count()}
+        return super().changelist_view(request, more | (extra_context or {}))
+
+    def refused_view(self, request: HttpRequest) -> HttpResponse:
+        """List the files that the inbox refused; on POST put one back, or remove it."""
+        return refused_page.page(request, self.admin_site.each_context(request) | {"opts": self.opts})
 
     def content_view(self, request: HttpRequest, pk: UUID) -> HttpResponseBase:
         """Answer with the file: the local copy, else from where it is stored."""

@@ -3,7 +3,7 @@
     INBOX_DIR/sales/2026-03-01T0600Z.pdf     put there by a renderer
     INBOX_DIR/.taking/…/sales/…              being taken in: whoever moves a file there first has it to itself
     INBOX_DIR/.taken/sales/…                 taken in, kept for INBOX_KEEP_DAYS
-    INBOX_DIR/.rejected/sales/…              refused, each with a `.reason.txt` beside it
+    INBOX_DIR/.rejected/sales/…              refused, each with a `.reason.txt` beside it: see `inbox_refused`
 
 A file counts as complete when nobody has touched it for INBOX_SETTLE_SECONDS. Names that end with `.part` or `.tmp`,
 and those that rsync writes under, are left alone: a renderer may write under such a name and rename. Taking in is
@@ -17,7 +17,7 @@ import stat
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -26,12 +26,14 @@ from zoneinfo import ZoneInfo
 from django.conf import settings
 from django.db import DatabaseError
 
+from anaphora.reports.inbox_folders import entries, folders, move, opened, remove_empty, rename
+from anaphora.reports.inbox_refused import REJECTED, reason_names
 from anaphora.reports.ingest import IngestError, ingest
 from anaphora.reports.timestamps import moment_in
 
 logger = logging.getLogger(__name__)
 
-TAKING, TAKEN, REJECTED = ".taking", ".taken", ".rejected"
+TAKING, TAKEN = ".taking", ".taken"
 
 TAKER_IS_DEAD = timedelta(hours=1)
 """After so long a file in `.taking` is taken by somebody else."""
@@ -78,41 +80,16 @@ def scan(*, seconds: float = float("inf")) -> Scan:
         except (IngestError, DatabaseError) as error:
             if isinstance(error, DatabaseError) or error.reason.passes:
                 # Our own trouble, such as a full disk: it stays where it was, and nothing else would fare better.
-                _move(taking, root / file.parent.name / file.name)
+                move(taking, root / file.parent.name / file.name)
                 logger.warning("The inbox waits: %s", error)
                 result.unfinished = True
                 break
             result.rejected += _rejected(root, taking, error)
         except OSError as refused:  # of the report's way out: it is in
             _leave(taking, refused)
-    _remove_empty(root / TAKING)
+    remove_empty(root / TAKING)
     _forget_old(root / TAKEN)
     return result
-
-
-# Whoever may write to the inbox may put links there, also in the place of our own folders, at any moment. So every
-# folder below INBOX_DIR is opened by descriptor, part by part, and no part may be a link.
-
-
-@contextmanager
-def _opened(folder: Path, *, create: bool = False) -> Iterator[int]:
-    """Open a folder below INBOX_DIR, or make it; yield its descriptor. Raises OSError for a link."""
-    root = Path(str(settings.INBOX_DIR))
-    descriptor = os.open(root, _FOLDER)
-    try:
-        for part in folder.relative_to(root).parts:
-            if create:
-                with suppress(FileExistsError):
-                    os.mkdir(part, dir_fd=descriptor)  # Path has no mkdir below a descriptor
-            below = os.open(part, _FOLDER | os.O_NOFOLLOW, dir_fd=descriptor)
-            os.close(descriptor)
-            descriptor = below
-        yield descriptor
-    finally:
-        os.close(descriptor)
-
-
-_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 def _own_folders_are_folders(root: Path) -> bool:
@@ -124,28 +101,13 @@ def _own_folders_are_folders(root: Path) -> bool:
     return True
 
 
-def _entries(folder: Path) -> list[tuple[Path, os.stat_result]]:
-    """Return what is in a folder, links as links. Nothing if it is gone, or can't be read, which is logged."""
-    found = []
-    try:
-        with _opened(folder) as descriptor, os.scandir(descriptor) as entries:
-            for entry in entries:
-                with suppress(OSError):  # somebody else has it
-                    found.append((folder / entry.name, entry.stat(follow_symlinks=False)))
-    except FileNotFoundError:
-        pass  # another taker's tidying removed it
-    except OSError as error:
-        logger.warning("The inbox passes over the folder %r: %s", str(folder), error.strerror)
-    return found
-
-
 def _complete(root: Path) -> Iterator[Path]:
     """Yield the files that nobody is writing any more, those of dead takers first, one folder at a time."""
     now = time.time()
-    given_up = [folder for taker in _folders(root / TAKING) for folder in _folders(taker)]
-    for folder in [*given_up, *_folders(root)]:
+    given_up = [folder for taker in folders(root / TAKING) for folder in folders(taker)]
+    for folder in [*given_up, *folders(root)]:
         left = TAKER_IS_DEAD.total_seconds() if folder in given_up else settings.INBOX_SETTLE_SECONDS
-        for file, found in _entries(folder):
+        for file, found in entries(folder):
             if _UNFINISHED.fullmatch(file.name) or not stat.S_ISREG(found.st_mode):
                 continue
             # Of the two times the latter also changes by a rename, and can't be set by whoever copies.
@@ -163,19 +125,14 @@ def _touch(file: Path, found: os.stat_result) -> None:
     """
     written = min(found.st_mtime, time.time())
     logger.warning("The inbox has a file from the future, %r: the clock that wrote it is, or was, ahead", str(file))
-    with suppress(OSError), _opened(file.parent) as folder:
+    with suppress(OSError), opened(file.parent) as folder:
         os.utime(file.name, (found.st_atime, written), dir_fd=folder, follow_symlinks=False)
-
-
-def _folders(folder: Path) -> list[Path]:
-    found = [path for path, facts in _entries(folder) if stat.S_ISDIR(facts.st_mode)]
-    return sorted(path for path in found if not path.name.startswith("."))
 
 
 def _claim(file: Path, ours: Path) -> Path | None:
     """Move a file to where it is ours alone; return where, None if somebody else was quicker or it can't be moved."""
     try:
-        return _rename(file, ours / file.parent.name / file.name)
+        return rename(file, ours / file.parent.name / file.name)
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -185,7 +142,7 @@ def _claim(file: Path, ours: Path) -> Path | None:
 
 def _take(file: Path) -> None:
     try:
-        with _opened(file.parent) as folder:
+        with opened(file.parent) as folder:
             # Not blocking, as a pipe in the file's place would for ever.
             descriptor = os.open(file.name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
         with open(descriptor, "rb") as source:  # noqa: PTH123  # of a descriptor
@@ -215,12 +172,10 @@ def _rejected(root: Path, file: Path, error: IngestError) -> bool:
 
 
 def _reject(root: Path, file: Path, error: IngestError) -> None:
-    target = _move(file, root / REJECTED / file.parent.name / file.name)
-    # Names have 255 bytes at most, and need not be UTF-8.
-    stem = os.fsdecode(os.fsencode(target.name)[:220])
+    target = move(file, root / REJECTED / file.parent.name / file.name)
     reason = f"{error.field}: {error}\n".encode(errors="backslashreplace")
-    with _opened(target.parent) as folder:
-        for name in (f"{stem}.reason.txt", f"{stem}.{time.time_ns()}.reason.txt"):
+    with opened(target.parent) as folder:
+        for name in reason_names(target.name, time.time_ns()):
             # What is there already is left alone: it may be a link to something else.
             with suppress(FileExistsError):
                 created = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644, dir_fd=folder)
@@ -237,41 +192,19 @@ def _leave(file: Path, error: OSError) -> None:
 
 def _put_away(root: Path, file: Path) -> None:
     if not settings.INBOX_KEEP_DAYS:
-        with _opened(file.parent) as folder:
+        with opened(file.parent) as folder:
             os.unlink(file.name, dir_fd=folder)  # Path has no unlink below a descriptor
         return
-    kept = _move(file, root / TAKEN / file.parent.name / file.name)
-    with _opened(kept.parent) as folder:
+    kept = move(file, root / TAKEN / file.parent.name / file.name)
+    with opened(kept.parent) as folder:
         os.utime(kept.name, dir_fd=folder, follow_symlinks=False)
-
-
-def _move(file: Path, to: Path) -> Path:
-    """Move a file, into a folder of its own if there is one of that name already; return where it is now."""
-    if os.path.lexists(to):
-        to = to.parent / str(time.time_ns()) / to.name
-    return _rename(file, to)
-
-
-def _rename(file: Path, to: Path) -> Path:
-    """Give a file a new name; its folder is made, again if another taker's tidying removes it before it is filled.
-
-    Raises FileNotFoundError if the file is gone.
-    """
-    while True:
-        try:
-            with _opened(file.parent) as source, _opened(to.parent, create=True) as target:
-                os.rename(file.name, to.name, src_dir_fd=source, dst_dir_fd=target)  # likewise
-                return to
-        except FileNotFoundError:
-            if not os.path.lexists(file):
-                raise
 
 
 def _forget_old(taken: Path) -> None:
     """Remove what was taken in long enough ago."""
     oldest = time.time() - timedelta(days=settings.INBOX_KEEP_DAYS).total_seconds()
     try:
-        with _opened(taken) as top:
+        with opened(taken) as top:
             for _, _, names, folder in os.fwalk(".", dir_fd=top):
                 for name in names:
                     with suppress(FileNotFoundError):  # another taker removed it
@@ -279,12 +212,4 @@ def _forget_old(taken: Path) -> None:
                             os.unlink(name, dir_fd=folder)
     except FileNotFoundError:
         return
-    _remove_empty(taken)
-
-
-def _remove_empty(folder: Path) -> None:
-    """Remove what is empty in a folder, and it; whoever puts something in at the same moment wins."""
-    for each in _folders(folder):
-        _remove_empty(each)
-    with suppress(OSError), _opened(folder.parent) as parent:
-        os.rmdir(folder.name, dir_fd=parent)
+    remove_empty(taken)

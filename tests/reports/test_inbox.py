@@ -15,7 +15,7 @@ from django.conf import settings as django_settings
 from django.db import OperationalError, connection
 
 from anaphora.deliveries.models import Delivery, State
-from anaphora.reports import inbox, ingest, tasks
+from anaphora.reports import inbox, inbox_folders, ingest, tasks
 from anaphora.reports.models import Report
 from anaphora.reports.timestamps import moment_in
 from delivery_s3.models import S3Interface
@@ -260,14 +260,14 @@ def test_a_link_named_like_a_reason_is_not_written_through(box: Path, monkeypatc
 def test_a_folder_that_cannot_be_read_holds_up_no_other(box: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     put(box, "forbidden/2026-03-01.pdf")
     put(box)
-    opened = inbox._opened
+    opened = inbox_folders.opened
 
     def refuse(folder: Path, **options: Any) -> Any:
         if folder.name == "forbidden":
             raise PermissionError(13, "Permission denied")
         return opened(folder, **options)
 
-    monkeypatch.setattr(inbox, "_opened", refuse)  # the tests may run as root, whom no permission stops
+    monkeypatch.setattr(inbox_folders, "opened", refuse)  # the tests may run as root, whom no permission stops
     assert inbox.scan() == inbox.Scan(taken=1)
 
 

@@ -1,0 +1,189 @@
+"""The files that the inbox refused, and their page."""
+
+import os
+from base64 import urlsafe_b64encode
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.conf import settings as django_settings
+from django.contrib.admin.models import LogEntry
+from django.contrib.auth.models import Permission, User
+from django.test import Client
+from django.urls import reverse
+
+from anaphora.reports import inbox, inbox_refused
+from anaphora.reports.models import Report
+from tests.reports.test_inbox import box, lying, put  # noqa: F401  # box is a fixture
+
+pytestmark = pytest.mark.django_db
+PROGRAM = b"\x7fELF\x00\x01"
+
+
+@pytest.fixture
+def page() -> str:
+    return reverse("admin:reports_report_refused")
+
+
+@pytest.fixture
+def refuse(box: Path) -> Callable[..., inbox_refused.Refused]:  # noqa: F811
+    """Return a function that has the inbox refuse a file, and returns how it is listed."""
+
+    def put_and_scan(name: str = "sales/2026-03-01.pdf", content: bytes = PROGRAM) -> inbox_refused.Refused:
+        put(box, name, content)
+        assert inbox.scan().rejected == 1
+        return inbox_refused.listed(1)[0][0]
+
+    return put_and_scan
+
+
+def test_the_page_lists_each_file_with_its_reason_and_the_report_list_counts_them(
+    admin_client: Client, refuse: Callable[..., inbox_refused.Refused], page: str
+) -> None:
+    reports = reverse("admin:reports_report_changelist")
+    assert "Refused inbox files<" in admin_client.get(reports).content.decode()
+    refuse()
+    refuse("stock/empty.csv", b"")
+    refuse("stock/empty.csv", b"")  # the same name again
+    assert "Refused inbox files (3)" in admin_client.get(reports).content.decode()
+    text = admin_client.get(page).content.decode()
+    for expected in ("2026-03-01.pdf", "sales", "empty.csv", "stock", "The file is empty", "which no report is"):
+        assert expected in text
+    assert text.count("<tr>") == 4
+
+
+def test_try_again_puts_a_file_back_so_that_it_is_taken(
+    admin_client: Client,
+    admin_user: User,
+    box: Path,  # noqa: F811
+    refuse: Callable[..., inbox_refused.Refused],
+    page: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    refused = refuse()
+    answer = admin_client.post(page, {"file": refused.token, "retry": "1"}, follow=True)
+    assert "Put back into the inbox: 2026-03-01.pdf." in answer.content.decode()
+    assert lying(box) == ["sales/2026-03-01.pdf"]
+    entry = LogEntry.objects.get()
+    assert (entry.user, entry.change_message) == (admin_user, "Put back into the inbox: 2026-03-01.pdf.")
+    monkeypatch.setattr("anaphora.reports.content_types.risk", lambda head, filename: "")
+    assert inbox.scan().taken == 1
+    assert Report.objects.get().dashboard.slug == "sales"
+
+
+def test_remove_deletes_a_file_with_its_reason(
+    admin_client: Client,
+    box: Path,  # noqa: F811
+    refuse: Callable[..., inbox_refused.Refused],
+    page: str,
+) -> None:
+    first, second = refuse(), refuse()
+    admin_client.post(page, {"file": second.token, "remove": "1"})
+    assert inbox_refused.listed(9) == ([first], 1)
+    admin_client.post(page, {"file": first.token, "remove": "1"})
+    assert lying(box) == []
+    assert "is no longer there" in admin_client.post(page, {"file": first.token}, follow=True).content.decode()
+
+
+def test_a_file_of_the_same_name_in_the_inbox_is_not_overwritten(
+    box: Path,  # noqa: F811
+    refuse: Callable[..., inbox_refused.Refused],
+) -> None:
+    refused = refuse()
+    other = put(box, "sales/2026-03-01.pdf", b"%PDF-1.7 other")
+    with pytest.raises(inbox_refused.NotPossible, match="another file"):
+        inbox_refused.put_back(refused.token)
+    assert other.read_bytes() == b"%PDF-1.7 other"
+    assert inbox_refused.count() == 1
+
+
+def test_names_need_not_be_utf_8(
+    admin_client: Client,
+    box: Path,  # noqa: F811
+    refuse: Callable[..., inbox_refused.Refused],
+    page: str,
+) -> None:
+    name = os.fsdecode(b"M\xe4rz \x1b[2J<b>.pdf")
+    refused = refuse(f"sales/{name}")
+    text = admin_client.get(page).content.decode()
+    assert "M\\xe4rz [2J&lt;b&gt;.pdf" in text
+    inbox_refused.put_back(refused.token)
+    assert (box / "sales" / name).read_bytes() == PROGRAM
+
+
+def test_long_names_that_begin_alike_keep_their_reasons(refuse: Callable[..., inbox_refused.Refused]) -> None:
+    long = "sales/" + "a" * 230
+    first, second = refuse(f"{long}1.pdf"), refuse(f"{long}2.pdf")
+    inbox_refused.remove(second.token)
+    (kept,), _ = inbox_refused.listed(9)
+    assert kept == first
+    assert "which no report is" in kept.reason
+
+
+def test_a_refused_file_named_like_a_reason_is_listed_too(refuse: Callable[..., inbox_refused.Refused]) -> None:
+    assert refuse("sales/notes.reason.txt", b"").filename == "notes.reason.txt"
+    assert inbox_refused.count() == 1
+
+
+@pytest.mark.parametrize(
+    "path", [b"", b"a", b"../x", b"sales/../../x", b"/etc/passwd", b"sales//x", b"a/b/c/d", b"sales/\0", b"./x"]
+)
+def test_no_token_leads_out_of_the_folder(box: Path, path: bytes) -> None:  # noqa: F811
+    put(box, "x")
+    for act in (inbox_refused.put_back, inbox_refused.remove):
+        with pytest.raises(inbox_refused.NotPossible):
+            act(urlsafe_b64encode(path).decode())
+    with pytest.raises(inbox_refused.NotPossible):
+        inbox_refused.remove("no token ä")
+    assert lying(box) == ["x"]
+
+
+def test_links_are_neither_listed_nor_followed(
+    box: Path,  # noqa: F811
+    tmp_path: Path,
+    refuse: Callable[..., inbox_refused.Refused],
+) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "secret.pdf").write_text("secret")
+    refused = refuse()
+    (box / ".rejected" / "stock").symlink_to(outside)
+    (box / ".rejected" / "sales" / "link.pdf").symlink_to(outside / "secret.pdf")
+    reason = box / ".rejected" / "sales" / "2026-03-01.pdf.reason.txt"
+    reason.unlink()
+    reason.symlink_to(outside / "secret.pdf")
+    (listed,), _ = inbox_refused.listed(9)
+    assert (listed.filename, listed.reason) == (refused.filename, "The reason is no longer there.")
+    for path in (b"stock/secret.pdf", b"sales/link.pdf"):
+        with pytest.raises(inbox_refused.NotPossible):
+            inbox_refused.put_back(urlsafe_b64encode(path).decode())
+    with pytest.raises(inbox_refused.NotPossible):
+        inbox_refused.remove(urlsafe_b64encode(b"stock/secret.pdf").decode())
+    assert (outside / "secret.pdf").read_text() == "secret"
+
+
+def test_only_who_may_add_reports_sees_the_page_and_the_link(
+    refuse: Callable[..., inbox_refused.Refused], page: str, client: Client
+) -> None:
+    refused = refuse()
+    user = User.objects.create_user("viewer", is_staff=True)
+    user.user_permissions.set(Permission.objects.filter(codename="view_report"))
+    client.force_login(user)
+    assert client.get(page).status_code == 403
+    assert client.post(page, {"file": refused.token, "remove": "1"}).status_code == 403
+    assert "Refused inbox" not in client.get(reverse("admin:reports_report_changelist")).content.decode()
+    assert inbox_refused.count() == 1
+
+
+def test_without_an_inbox_the_page_says_so(
+    admin_client: Client, page: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(django_settings, "INBOX_DIR", None)
+    assert "<code>INBOX_DIR</code> is not set" in admin_client.get(page).content.decode()
+    assert admin_client.post(page, {"file": "x"}).status_code == 200
+    assert "Refused inbox" not in admin_client.get(reverse("admin:reports_report_changelist")).content.decode()
+    monkeypatch.setattr(django_settings, "INBOX_DIR", tmp_path / "gone")
+    answer: Any = admin_client.get(page)
+    assert "can't be read: No such file" in answer.content.decode().replace("&#x27;", "'")
+    assert admin_client.get(reverse("admin:reports_report_changelist")).status_code == 200
