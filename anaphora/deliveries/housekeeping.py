@@ -2,6 +2,8 @@
 
 A local copy is removed only when its dashboard says after how many days, and every interface that should store the
 report does, with at least HOUSEKEEPING_INTEGRITY. The report's row stays, and its bytes can be read from the store.
+
+It also removes what killed processes left on the disk: uploads, local copies and previews that belong to no report.
 """
 
 import logging
@@ -9,17 +11,25 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import chain, islice
 from pathlib import Path
 
 from django.conf import settings
 
 from anaphora.deliveries import receipts
-from anaphora.reports.models import Dashboard, Report
+from anaphora.reports import orphans
+from anaphora.reports.models import Dashboard, Report, local_store
 
 logger = logging.getLogger(__name__)
 
 BATCH = 500
 
+A_DAY = timedelta(days=1)
+"""A file that nobody has written to for so long is no longer being written."""
+
+MOST_ORPHANS = 20
+"""Local copies without a report that killed processes may have left. More than that belong to another database, or to
+one that was restored from an older backup: they may be the only copies of reports."""
 
 LONGEST_DAYS = 36_500
 """More than that is for ever; so many more that there is no such date would stop housekeeping for all dashboards."""
@@ -33,6 +43,8 @@ class Removed:
     bytes: int = 0
     unsafe: int = 0
     """Reports old enough by their rendering, and kept because they aren't safely archived long enough."""
+    orphans: int = 0
+    """Local copies that belonged to no report."""
 
 
 def run_housekeeping(now: datetime, *, dry_run: bool = False) -> Removed:
@@ -40,6 +52,8 @@ def run_housekeeping(now: datetime, *, dry_run: bool = False) -> Removed:
     done = Removed()
     if not dry_run:
         _remove_interrupted_uploads(now)
+        _remove_previews(now - A_DAY)
+    done.orphans = _remove_orphans(now - A_DAY, dry_run=dry_run)
     for dashboard in Dashboard.objects.filter(keep_local_days__isnull=False):
         keep = timedelta(days=min(dashboard.keep_local_days or 0, LONGEST_DAYS))
         for reports in _batches(dashboard, now - keep):
@@ -68,11 +82,36 @@ def _batches(dashboard: Dashboard, before: datetime) -> Iterator[list[Report]]:
         last = found[-1].pk
 
 
+def _remove_orphans(before: datetime, *, dry_run: bool) -> int:
+    """Remove the local copies that belong to no report; return how many. Of more than MOST_ORPHANS, remove none."""
+    found = list(islice(orphans.orphans(Path(local_store().location), before), MOST_ORPHANS + 1))
+    if len(found) > MOST_ORPHANS:
+        logger.error(
+            "More than %d local copies belong to no report, such as %s. None of them is removed. Check that "
+            "DATABASE_URL leads to the right database. If the database was restored from a backup, take them in "
+            "again with manage.py ingest.",
+            MOST_ORPHANS,
+            found[0],
+        )
+        return 0
+    for file in [] if dry_run else found:
+        file.unlink(missing_ok=True)
+        logger.info("Removed %s, which belongs to no report", file)
+    return len(found)
+
+
+def _remove_previews(before: datetime) -> None:
+    """Remove previews of reports that no longer exist, and those that were never finished."""
+    folder = settings.DATA_DIR / "previews"
+    for file in chain(orphans.orphans(folder, before), orphans.interrupted(folder, before)):
+        file.unlink(missing_ok=True)
+
+
 def _remove_interrupted_uploads(now: datetime) -> None:
     """Remove what web servers that were killed left of uploads; nobody uploads for a day."""
     for file in Path(settings.FILE_UPLOAD_TEMP_DIR).iterdir():
         with suppress(FileNotFoundError):  # an upload, or what was fetched to be looked at, came to its end
-            if file.stat().st_mtime < (now - timedelta(days=1)).timestamp():
+            if file.stat().st_mtime < (now - A_DAY).timestamp():
                 file.unlink()
 
 

@@ -2,6 +2,7 @@
 
 import io
 import os
+import uuid
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from anaphora.deliveries.destinations import Integrity
 from anaphora.deliveries.engine import deliver_due
 from anaphora.deliveries.models import ArchivePolicy, Delivery, Interface, State
 from anaphora.deliveries.policies import backfill
+from anaphora.reports import orphans
 from anaphora.reports.models import Dashboard, Report
 from delivery_s3.models import S3Interface
 from tests.support.buckets import Bucket
@@ -75,8 +77,6 @@ def test_without_days_copies_stay(interface: S3Interface) -> None:
 
 @pytest.mark.parametrize("state", [State.PENDING, State.SENDING, State.FAILED])
 def test_each_other_state_keeps_the_copy(interface: S3Interface, state: State) -> None:
-    import uuid
-
     make_policy(interface)
     report = make_report()
     Dashboard.objects.update(keep_local_days=0)
@@ -234,8 +234,6 @@ def test_over_all_histories_only_what_is_safe_is_removed(
     facts: list[Any], wanted: list[bool], keep: int | None, grade: str
 ) -> None:
     """Three interfaces, each with or without a delivery in any state, wanted by a policy or not."""
-    import uuid
-
     for model in (Delivery, ArchivePolicy, S3Interface, Interface, Report):
         model.objects.all()._raw_delete(using="default")
     now = timezone.now()
@@ -265,3 +263,61 @@ def test_over_all_histories_only_what_is_safe_is_removed(
     finally:
         django_settings.HOUSEKEEPING_INTEGRITY = before
     assert report.local_path.exists() is not safe
+
+
+def leftover(folder: str, name: str, *, days: float) -> Path:
+    file = Path(django_settings.DATA_DIR, folder, name)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(b"%PDF-1.7 half a rep")
+    then = (timezone.now() - timedelta(days=days)).timestamp()
+    os.utime(file, (then, then))
+    return file
+
+
+def test_a_local_copy_of_no_report_is_removed_after_a_day(tmp_path: Path) -> None:
+    kept = make_report()
+    os.utime(kept.local_path, (1, 1))
+    stays = [
+        kept.local_path,
+        leftover("reports", f"sales/2026/03/{uuid.uuid4()}.pdf", days=0.9),
+        leftover("reports", "sales/2026/03/notes.txt", days=2),
+        leftover("reports", f"moved/{kept.pk}.csv", days=2),
+    ]
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    linked = outside / f"{uuid.uuid4()}.pdf"
+    linked.write_text("of somebody else")
+    os.utime(linked, (1, 1))
+    Path(django_settings.DATA_DIR, "reports", "sales", "link").symlink_to(outside)
+    Path(django_settings.DATA_DIR, "reports", "sales", f"{uuid.uuid4()}.pdf").symlink_to(linked)
+    orphan = leftover("reports", f"sales/2026/03/{uuid.uuid4()}.pdf", days=1.1)
+    assert housekeeping.run_housekeeping(timezone.now(), dry_run=True).orphans == 1
+    assert orphan.exists()
+    out = io.StringIO()
+    call_command("housekeeping", stdout=out)
+    assert "1 file of no report removed." in out.getvalue()
+    assert not orphan.exists()
+    assert all(file.exists() for file in [*stays, linked])
+
+
+def test_many_local_copies_of_no_report_are_kept_and_that_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    names = [f"sales/2026/03/{uuid.uuid4()}.pdf" for _ in range(housekeeping.MOST_ORPHANS + 1)]
+    files = [leftover("reports", name, days=2) for name in names]
+    assert housekeeping.run_housekeeping(timezone.now()).orphans == 0
+    assert all(file.exists() for file in files), "the database may be an older one, restored from a backup"
+    assert "belong to no report" in caplog.text
+
+
+def test_previews_of_no_report_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(orphans, "BATCH", 2)
+    report = make_report()
+    kept = leftover("previews", f"ab/{report.pk}.webp", days=2)
+    gone = [leftover("previews", f"ab/{uuid.uuid4()}.webp", days=2) for _ in range(30)]
+    gone.append(leftover("previews", "ab/tmpabc.part", days=2))
+    young = leftover("previews", "ab/tmpxyz.part", days=0)
+    housekeeping.run_housekeeping(timezone.now())
+    assert not any(file.exists() for file in gone)
+    assert kept.exists()
+    assert young.exists()
+    kept.unlink()
+    young.unlink()

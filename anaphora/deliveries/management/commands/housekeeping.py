@@ -9,6 +9,7 @@ from django.template.defaultfilters import filesizeformat
 from django.utils import timezone
 
 from anaphora import commands
+from anaphora.admin_site import counted
 from anaphora.deliveries import housekeeping
 
 
@@ -36,3 +37,5 @@ class Command(commands.Command):
         self.stdout.write(
             f"{done.reports} local {copies}, {size}, {verb}; {done.unsafe} kept, not safely archived so long."
         )
+        if done.orphans:
+            self.stdout.write(f"{counted(done.orphans, 'file', 'files')} of no report {verb}.")
