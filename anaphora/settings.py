@@ -310,6 +310,7 @@ SECURE_HSTS_SECONDS = 365 * 24 * 3600 if HTTPS else 0
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if HTTPS else None
 # A name is locked out for the address that guessed, not for its owner elsewhere.
 AXES_FAILURE_LIMIT = LOGIN_ATTEMPTS
+AXES_CLIENT_IP_CALLABLE = "anaphora.client_address.client_address"
 AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
 AXES_COOLOFF_TIME = timedelta(minutes=15)
 AXES_RESET_ON_SUCCESS = True

@@ -1,0 +1,67 @@
+"""Wrong passwords lock out the address that they come from, behind a proxy too, and nobody else."""
+
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.test import Client, RequestFactory
+from django.urls import reverse
+
+from anaphora.client_address import client_address
+
+pytestmark = pytest.mark.django_db
+GUESSER, OWNER = "203.0.113.9", "198.51.100.7"
+
+
+@pytest.fixture(autouse=True)
+def limit(settings: Any) -> None:
+    settings.AXES_FAILURE_LIMIT = 3
+    User.objects.create_superuser("admin", password="right")
+
+
+def log_in(password: str, *, forwarded: str = "", connected: str = "127.0.0.1") -> int:
+    headers = {"X-Forwarded-For": forwarded, "X-Forwarded-Proto": "https"} if forwarded else {}
+    form = {"username": "admin", "password": password}
+    return Client(REMOTE_ADDR=connected).post(reverse("admin:login"), form, headers=headers).status_code
+
+
+def test_behind_a_proxy_a_guesser_locks_out_nobody_else(settings: Any) -> None:
+    settings.HTTPS = True
+    for _ in range(4):
+        log_in("wrong", forwarded=GUESSER)
+    assert log_in("right", forwarded=GUESSER) == 429
+    assert log_in("right", forwarded=OWNER) == 302
+
+
+def test_behind_a_proxy_a_header_of_the_client_s_own_changes_nothing(settings: Any) -> None:
+    settings.HTTPS = True
+    for number in range(4):
+        log_in("wrong", forwarded=f"192.0.2.{number}, {OWNER}, {GUESSER}")  # the proxy adds the last
+    assert log_in("right", forwarded=f"192.0.2.99, {GUESSER}") == 429
+    assert log_in("right", forwarded=OWNER) == 302
+
+
+def test_without_a_proxy_the_header_is_ignored() -> None:
+    for number in range(4):
+        log_in("wrong", forwarded=f"192.0.2.{number}", connected=GUESSER)
+    assert log_in("right", forwarded="192.0.2.99", connected=GUESSER) == 429
+    assert log_in("right", connected=OWNER) == 302
+
+
+@pytest.mark.parametrize(
+    ("forwarded", "expected"),
+    [
+        ("", "127.0.0.1"),
+        (GUESSER, GUESSER),
+        (f" {OWNER} , {GUESSER} ", GUESSER),
+        (f"{GUESSER}:50000", GUESSER),
+        ("2001:db8::1", "2001:db8::1"),
+        ("[2001:DB8::1]:50000", "2001:db8::1"),
+        ("unknown", "127.0.0.1"),
+        (f"{GUESSER},", "127.0.0.1"),
+        ("'; --", "127.0.0.1"),
+    ],
+)
+def test_the_last_address_counts_if_it_is_one(settings: Any, forwarded: str, expected: str) -> None:
+    settings.HTTPS = True
+    assert client_address(RequestFactory().get("/", headers={"X-Forwarded-For": forwarded})) == expected
