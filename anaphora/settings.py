@@ -22,6 +22,10 @@ django_stubs_ext.monkeypatch()
 
 T = TypeVar("T")
 
+# What this program creates is nobody else's on this machine, also an SQLite database outside DATA_DIR. Every process of
+# ours reads these settings before it creates anything.
+os.umask(0o077)
+
 BASE_DIR = Path(__file__).resolve().parent.parent
 
 env = environ.FileAwareEnv()

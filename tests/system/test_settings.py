@@ -79,3 +79,31 @@ def test_every_setting_has_its_heading_in_the_documentation() -> None:
     documented = set(re.findall(r"^### `([A-Z_]+)`", (ROOT / "docs" / "configuration.md").read_text(), re.MULTILINE))
     assert len(names) > 10
     assert documented == names | {"ENV_FILE"}
+
+
+CONNECT = "from django.db import connection; connection.ensure_connection()"
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        ["manage.py", "migrate", "--verbosity", "0"],
+        ["-c", f"import anaphora.wsgi; {CONNECT}"],
+        ["-c", f"from anaphora.celery import app; app.loader.import_default_modules(); {CONNECT}"],
+    ],
+)
+def test_no_other_user_can_read_what_the_program_creates(tmp_path: Path, entry: list[str]) -> None:
+    (tmp_path / "elsewhere").mkdir(mode=0o755)
+    database = tmp_path / "elsewhere" / "archive.sqlite3"
+    environment = os.environ | {
+        "SECRET_KEY": "x",
+        "FERNET_KEYS": "x",
+        "DATA_DIR": str(tmp_path / "data"),
+        "ENV_FILE": os.devnull,
+        "DATABASE_URL": f"sqlite:///{database}",
+        "DJANGO_SETTINGS_MODULE": "anaphora.settings",
+    }
+    subprocess.run([sys.executable, *entry], cwd=ROOT, env=environment, check=True, umask=0o022)
+    files = [path for path in tmp_path.rglob("*") if path != database.parent]
+    assert database in files
+    assert [path for path in files if path.stat().st_mode & 0o077] == []
