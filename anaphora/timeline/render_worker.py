@@ -198,7 +198,7 @@ def main(arguments: list[str]) -> int:
         print("The picture is larger than is drawn.", file=sys.stderr)  # noqa: T201
         return 2
     except (OSError, ValueError, SyntaxError, pypdfium2.PdfiumError) as error:
-        print(f"The file can't be drawn ({type(error).__name__}).", file=sys.stderr)  # noqa: T201
+        print(f"The file is damaged and can't be drawn ({type(error).__name__}).", file=sys.stderr)  # noqa: T201
         return 2
     print(json.dumps(found))  # noqa: T201
     return 0

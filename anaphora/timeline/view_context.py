@@ -112,13 +112,26 @@ def shown(report: Report) -> dict[str, Any]:
         last = min(report.pages, MOST_PAGES)
         return {"pages": range(1, last + 1), "rest": report.pages - last}
     if report.content_type in DRAWN:
-        return {"image": True}
+        return {"image": True, "damage": _damage(report)}
     if report.content_type == "text/csv":
         try:
             return {"table": csv_preview.table(report)}
         except files.Unavailable as error:
             return {"refusal": str(error)}
     return {}
+
+
+def _damage(report: Report) -> str:
+    """Return why a picture can't be drawn; empty if it can, or if that isn't known. Browsers show nothing instead."""
+    if report.preview == Preview.WAITING and report.local_path.exists():
+        previews.make_preview(report)
+    if report.preview != Preview.NONE:
+        return ""
+    try:
+        previews.page(report, 1)
+    except previews.NoPicture as error:
+        return "" if error.passes else str(error)
+    return ""
 
 
 def receipt(report: Report) -> dict[str, Any]:

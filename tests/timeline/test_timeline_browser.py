@@ -232,3 +232,14 @@ def test_links_and_permissions_are_copied_over_plain_http(page: Page) -> None:
     page.locator(".copy").first.click()
     expect(page.locator(".copy").first).to_have_text("Copied")
     assert "s3:PutObject" in page.evaluate("window.copied")
+
+
+def test_a_picture_that_cannot_be_shown_is_not_an_empty_box(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_report(b"\x89PNG\r\n\x1a\n" + b"no picture" * 100, filename="a.png")
+    monkeypatch.setattr("anaphora.timeline.view_context._damage", lambda report: "")  # the drawing is not done yet
+    page.goto("/timeline/sales/")
+    expect(page.locator(".sheet .instead")).to_contain_text("This picture can't be shown")
+    expect(page.locator(".sheet .picture")).to_have_count(0)
+    with page.expect_download() as download:
+        page.get_by_role("link", name="Download the file").click()
+    assert download.value.suggested_filename == "a.png"

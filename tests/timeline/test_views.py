@@ -147,6 +147,15 @@ class TestThen:
         make_report()
         assert viewer.get(f"/timeline/sales/{stamp}/").status_code == 404
 
+    def test_a_damaged_picture_is_called_that_and_offered_for_download(self, viewer: Client) -> None:
+        whole = make_report(png(), filename="a.png", dashboard="whole")
+        cut = make_report(png()[:200], filename="cut.png", dashboard="cut")
+        page = text(viewer.get("/timeline/cut/"))
+        assert "The file is damaged and can&#x27;t be drawn" in page
+        assert f'<a href="/reports/{cut.pk}/file/" download="cut.png">Download the file</a> as it came in' in page
+        assert "This picture can't be drawn" in text(viewer.get("/timeline/cut/")), "also once it is known"
+        assert "This picture can't be drawn" not in text(viewer.get(f"/timeline/{whole.dashboard.slug}/"))
+
     def test_each_kind_in_its_way(self, viewer: Client) -> None:
         make_report(png(), filename="a.png", dashboard="picture")
         make_report(two_pages(), filename="a.pdf", dashboard="paper")

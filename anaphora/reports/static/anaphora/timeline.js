@@ -69,6 +69,17 @@ for (const image of document.querySelectorAll(".thumb img")) {
   if (image.complete && !image.naturalWidth && image.src) again();
 }
 
+/* A picture that can't be shown would be an empty box. One word for all pages of a report; the server may have said it. */
+for (const image of document.querySelectorAll(".sheet .picture")) {
+  const explain = () => {
+    const words = $("#no-picture");
+    if (words && !$(".sheet .instead")) image.before(words.content.cloneNode(true));
+    image.remove();
+  };
+  image.addEventListener("error", explain);
+  if (image.complete && !image.naturalWidth && image.src) explain();
+}
+
 /* The permanent link goes to the clipboard. Over plain http there is no navigator.clipboard. */
 async function copyText(text) {
   if (navigator.clipboard) {
