@@ -11,6 +11,11 @@ from anaphora.foreign_text import words
 _NO_TABLE_OR_COLUMN = {"42P01", "42703"}
 """SQLSTATE of undefined_table and undefined_column (PostgreSQL documentation, appendix A)."""
 
+_CORRUPT = {"SQLITE_NOTADB", "SQLITE_CORRUPT", "file is not a database", "database disk image is malformed"}
+"""Names of sqlite3's errors, and what it says where it gives no name."""
+
+MIGRATE = "The database lacks tables of this version. Run: python manage.py migrate"
+
 
 def printable(text: str) -> str:
     """Return `text` with everything that isn't printed written as an escape, such as \\x1b, but for line ends and tabs.
@@ -68,7 +73,12 @@ def database_problem(error: DatabaseError) -> str | None:
     """
     said = words(str(error), 300)
     if getattr(error.__cause__, "sqlstate", None) in _NO_TABLE_OR_COLUMN or said.startswith("no such "):
-        return "The database lacks tables of this version. Run: python manage.py migrate"
+        return MIGRATE
+    if said in _CORRUPT or getattr(error.__cause__, "sqlite_errorname", "") in _CORRUPT:
+        return (
+            f"The database file is damaged or no SQLite database: {said}. See which file DATABASE_URL names; restore "
+            "it from a backup."
+        )
     if isinstance(error, OperationalError):
         return f"The database can't be used: {said}. See that it runs, and what DATABASE_URL says."
     return None

@@ -1,5 +1,8 @@
-"""Beat, after a clock that was ahead has been set right."""
+"""Beat, after a clock that was ahead has been set right, and before the database is there."""
 
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from datetime import timedelta
@@ -16,7 +19,15 @@ from anaphora.celery import app
 from anaphora.deliveries import queue
 from anaphora.deliveries.models import ArchivePolicy
 from delivery_s3.models import S3Interface
+from tests.conftest import ROOT
 from tests.support.factories import make_policy
+
+
+def wait_for(log: Path, words: str, *, times: int = 1) -> None:
+    end = time.monotonic() + 60
+    while log.read_text().count(words) < times:
+        assert time.monotonic() < end, log.read_text()
+        time.sleep(0.1)
 
 
 @pytest.mark.django_db(transaction=True)
@@ -63,6 +74,29 @@ def test_what_was_done_up_to_a_time_to_come_is_done_up_to_now(interface: S3Inter
     assert policy.ran_at <= timezone.now()
     assert interface.catalogued_until is not None
     assert interface.catalogued_until < timezone.now().date()
+
+
+def test_beat_waits_for_an_unmigrated_database_and_ends_at_once(tmp_path: Path) -> None:
+    address = f"sqlite:///{tmp_path / 'empty.sqlite3'}"
+    environment = os.environ | {"DJANGO_SETTINGS_MODULE": "anaphora.settings", "DATABASE_URL": address}
+    environment |= {"DATA_DIR": str(tmp_path / "data"), "SECRET_KEY": "x", "FERNET_KEYS": "x"}
+    log = tmp_path / "beat.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "celery", "--app", "anaphora", "beat", "--pidfile="],
+            cwd=ROOT,
+            env=environment,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        wait_for(log, "Run: python manage.py migrate", times=2)
+        process.terminate()
+        assert process.wait(5) == 0
+        assert "Traceback" not in log.read_text()
+    finally:
+        process.kill()
+        process.wait()
 
 
 @pytest.mark.parametrize("name", sorted(settings.CELERY_BEAT_SCHEDULE))

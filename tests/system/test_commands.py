@@ -2,9 +2,10 @@
 
 import io
 import os
+import sqlite3
 import subprocess
 import sys
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -112,6 +113,20 @@ def test_a_database_that_is_away_costs_one_sentence(arguments: list[str], tmp_pa
 def test_a_database_without_tables_costs_one_sentence(arguments: list[str], tmp_path: Path) -> None:
     said = failed(f"sqlite:///{tmp_path / 'empty.sqlite3'}", tmp_path, *arguments)
     assert said == "The database lacks tables of this version. Run: python manage.py migrate\n"
+
+
+@pytest.mark.parametrize("arguments", [*ASKING, ["migrate"]], ids=lambda arguments: arguments[0])
+@pytest.mark.parametrize("damage", ["no database", "cut"])
+def test_a_corrupt_database_file_costs_one_sentence(arguments: list[str], damage: str, tmp_path: Path) -> None:
+    file = tmp_path / "corrupt.sqlite3"
+    with closing(sqlite3.connect(file)) as database:
+        database.executescript("CREATE TABLE a (b); INSERT INTO a VALUES (zeroblob(100000));")
+    whole = file.read_bytes()
+    file.write_bytes(b"not a database at all" * 1000 if damage == "no database" else whole[:100] + b"x" * 5000)
+    said = failed(f"sqlite:///{file}", tmp_path, *arguments)
+    assert said.startswith("The database file is damaged or no SQLite database: ")
+    assert "DATABASE_URL" in said
+    assert said.count("\n") == 1
 
 
 def test_whoever_asks_for_the_traceback_gets_it(tmp_path: Path) -> None:
