@@ -266,6 +266,7 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "anaphora.api.middleware.ApiProblems",
     "axes.middleware.AxesMiddleware",  # the last, as its documentation asks
 ]
 TEMPLATES = [

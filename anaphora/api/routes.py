@@ -374,6 +374,11 @@ def not_found(request: HttpRequest) -> HttpResponse:
     return _problem(404, f"The API has no such address; {described} describes those that it has.")
 
 
+def method_not_allowed(request: HttpRequest, allowed: str) -> HttpResponse:
+    """Answer a method that an address of the API doesn't have; `allowed` names those that it has."""
+    return _problem(405, f"{request.method} is not possible here, only {allowed}.", Allow=allowed)
+
+
 def _on_broken_body(request: HttpRequest, error: Exception | type[Exception]) -> HttpResponse:
     return _problem(400, "The body can't be read as multipart/form-data: it is cut short, malformed or too big a form.")
 

@@ -218,3 +218,12 @@ def test_the_description_is_there_with_its_page(client: Client) -> None:
     for path, methods in described["paths"].items():
         assert path in page
         assert all(operation["description"].split("\n")[0] in page for operation in methods.values())
+
+
+@pytest.mark.parametrize("method", ["put", "patch", "delete"])
+@pytest.mark.parametrize("path", ["reports", "dashboards", "dashboards/sales/as-of/2026-03-01"])
+def test_a_wrong_method_is_a_problem_in_words(client: Client, method: str, path: str) -> None:
+    answer = getattr(client, method)(f"/api/v1/{path}")
+    assert (answer.status_code, answer["Content-Type"]) == (405, "application/problem+json")
+    assert answer["Allow"]
+    assert answer.json()["detail"].startswith(f"{method.upper()} is not possible here, only ")
