@@ -236,3 +236,17 @@ def test_a_session_that_ended_is_called_that(page: Page, bucket: Bucket) -> None
     page.click("#run-test")
     expect(page.locator("#test-status")).to_contain_text("You are no longer signed in")
     assert page.input_value("#id_name") == "typed before"
+
+
+def test_without_a_session_no_login_page_appears_inside_the_page(page: Page, bucket: Bucket) -> None:
+    interface = make_interface(bucket.server, bucket.name)
+    page.goto(f"/admin/delivery_s3/s3interface/{interface.pk}/change/")
+    page.click("#run-test")
+    expect(page.locator(".verdict h3")).to_have_text("The test passed")
+    page.context.clear_cookies()
+    page.click("#grants summary")
+    expect(page.locator("#grants .grants")).to_contain_text("You are no longer signed in")
+    page.click("button[data-act=remove]")
+    expect(page.locator("#test-status")).to_contain_text("You are no longer signed in")
+    expect(page.locator("button[data-act=remove]")).to_be_enabled()
+    assert page.locator("input[name=password]").count() == 0

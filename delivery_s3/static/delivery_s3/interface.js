@@ -7,6 +7,20 @@ document.addEventListener("DOMContentLoaded", () => {
   const form = document.getElementById("s3interface_form");
   if (!form) return;
 
+  // A request without a session is redirected to the login page, which must not be shown inside this one.
+  const SIGNED_OUT =
+    "You are no longer signed in, or may no longer do this. Sign in again in another tab, then try again: what you typed stays here.";
+
+  function isSignedOut(answer) {
+    return answer.redirected || answer.status === 403;
+  }
+
+  // Signing in again in another tab makes the form's token worthless; the new one is in the cookie.
+  function renewToken() {
+    const token = document.cookie.match(/(?:^|; )csrftoken=([^;]+)/);
+    if (token) form.querySelector("[name=csrfmiddlewaretoken]").value = token[1];
+  }
+
   // Offered corrections and fixes: a button that fills a field.
 
   function fill(name, value) {
@@ -109,8 +123,10 @@ document.addEventListener("DOMContentLoaded", () => {
 
   async function showGrants() {
     if (!panel.open) return;
+    renewToken();
     const answer = await fetch(panel.dataset.url, { method: "POST", body: new FormData(form) });
-    if (answer.ok) panel.querySelector(".grants").innerHTML = await answer.text();
+    if (isSignedOut(answer)) panel.querySelector(".grants").textContent = SIGNED_OUT;
+    else if (answer.ok) panel.querySelector(".grants").innerHTML = await answer.text();
   }
 
   if (panel) {
@@ -168,12 +184,6 @@ document.addEventListener("DOMContentLoaded", () => {
     }
   }
 
-  // Signing in again in another tab makes the form's token worthless; the new one is in the cookie.
-  function renewToken() {
-    const token = document.cookie.match(/(?:^|; )csrftoken=([^;]+)/);
-    if (token) form.querySelector("[name=csrfmiddlewaretoken]").value = token[1];
-  }
-
   async function test() {
     running = new AbortController();
     run.disabled = true;
@@ -190,8 +200,8 @@ document.addEventListener("DOMContentLoaded", () => {
         verdict.innerHTML = await answer.text();
         markFields([...verdict.querySelectorAll("[data-at]")].map((line) => line.dataset.at));
         showVerdict();
-      } else if (answer.redirected || answer.status === 403) {
-        say("You are no longer signed in, or may no longer test. Sign in again in another tab, then test again: what you typed stays here.");
+      } else if (isSignedOut(answer)) {
+        say(SIGNED_OUT);
       } else if (answer.ok) {
         await readLines(answer.body);
       } else {
@@ -208,11 +218,20 @@ document.addEventListener("DOMContentLoaded", () => {
   }
 
   async function runAct(button) {
+    renewToken();
     const data = new FormData(form);
     if (button.dataset.key) data.set("key", button.dataset.key);
     button.disabled = true;
     const answer = await fetch(section.dataset[button.dataset.act], { method: "POST", body: data });
-    button.closest(".act").innerHTML = answer.ok ? await answer.text() : "That is not permitted to you.";
+    const place = button.closest(".act");
+    if (isSignedOut(answer)) {
+      button.disabled = false; // to be pressed again, once signed in
+      say(SIGNED_OUT);
+    } else if (answer.ok) {
+      place.innerHTML = await answer.text();
+    } else {
+      place.textContent = `The server answered ${answer.status}. Reload the page and try again.`;
+    }
   }
 
   run.addEventListener("click", test);
