@@ -41,7 +41,7 @@ _PROGRAM = Path(__file__).with_name("render_worker.py")
 _slots = threading.BoundedSemaphore(2)
 """Those who look share the machine with those who deliver."""
 _places = threading.BoundedSemaphore(4)
-"""For those who draw and those who wait for it. Each holds a thread of the web server, which has other work too."""
+"""For those who fetch a file, wait or draw. Each holds a thread of the web server, which has other work too."""
 
 REMEMBERED = 3600
 """Seconds for which a page that could not be drawn is not tried again."""
@@ -148,7 +148,11 @@ def waiting() -> QuerySet[Report]:
 
 
 def _draw(what: str, reports: list[Report], *arguments: str) -> dict[str, Any]:
+    # The place comes first: to fetch a file takes as long as its store does, and holds a thread of the web server too.
+    if not _places.acquire(blocking=False):
+        raise NoPicture("Too many pictures are being drawn; try again.", passes=True)
     with ExitStack() as stack:
+        stack.callback(_places.release)
         paths: list[str] = []
         for report in reports:
             if report.content_type not in DRAWN:
@@ -163,14 +167,9 @@ def _draw(what: str, reports: list[Report], *arguments: str) -> dict[str, Any]:
 
 
 def _run(*arguments: str) -> dict[str, Any]:
-    if not _places.acquire(blocking=False):
+    if not _slots.acquire(timeout=TIMEOUT):
         raise NoPicture("Too many pictures are being drawn; try again.", passes=True)
-    try:
-        if not _slots.acquire(timeout=TIMEOUT):
-            raise NoPicture("Too many pictures are being drawn; try again.", passes=True)
-        return _run_in_slot(*arguments)
-    finally:
-        _places.release()
+    return _run_in_slot(*arguments)
 
 
 def _run_in_slot(*arguments: str) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import wait as wait_for
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import pytest
 from django.conf import settings
 from PIL import Image, ImageDraw
 
-from anaphora.deliveries import engine
+from anaphora.deliveries import engine, files
 from anaphora.reports.models import Preview, Report
 from anaphora.timeline import previews, render_worker, tasks
 from delivery_s3.models import S3Interface
@@ -309,6 +310,36 @@ class TestMany:
             assert [each.result() for each in done] == ["refused"] * 4
             go.set()
             assert sorted(each.result() for each in looks) == ["drawn"] * 4 + ["refused"] * 4
+
+    def test_a_slow_store_holds_up_only_a_few(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        reports = [make_report(png(), filename=f"{number}.png") for number in range(8)]
+        go = threading.Event()
+        fetching: list[Report] = []
+
+        @contextmanager
+        def fetch(report: Report) -> Iterator[Any]:
+            fetching.append(report)
+            if go.wait(10):
+                raise files.Unavailable("The store was slow.")
+            yield
+
+        monkeypatch.setattr(files, "opened", fetch)
+
+        def look(report: Report) -> str:
+            try:
+                previews.page(report, 1)
+            except previews.NoPicture as error:
+                return str(error)
+            return "drawn"
+
+        with ThreadPoolExecutor(8) as pool:
+            looks = [pool.submit(look, report) for report in reports]
+            done, _ = wait_for(looks, timeout=2)
+            assert [each.result() for each in done] == ["Too many pictures are being drawn; try again."] * 4
+            assert len(fetching) == 4
+            go.set()
+        monkeypatch.undo()
+        assert look(reports[0]) == "drawn", "the places are free again"
 
     def test_a_page_that_failed_is_not_drawn_again(self, monkeypatch: pytest.MonkeyPatch) -> None:
         report = make_report(png()[:200], filename="cut.png")
