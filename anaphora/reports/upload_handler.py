@@ -7,6 +7,7 @@ sent the request may upload; then size and space are checked first.
 
 from typing import Any
 
+from django.core.files.uploadedfile import TemporaryUploadedFile
 from django.core.files.uploadhandler import StopUpload, TemporaryFileUploadHandler
 from django.http import HttpRequest
 
@@ -43,6 +44,22 @@ class GuardedUploadHandler(TemporaryFileUploadHandler):
             request.upload_refusal = error  # type: ignore[attr-defined]
             raise StopUpload(connection_reset=True) from error
         super().new_file(*args, **kwargs)
+        _close_with(request, self.file)
+
+
+def _close_with(request: HttpRequest, file: TemporaryUploadedFile) -> None:
+    """Close a file, which removes it, when the request is closed.
+
+    Django does so for the files of a request that it could read. Of one that broke it closes some: not the file
+    that was being written when the connection was lost, nor one that was complete when another was refused.
+    """
+    close_others = request.close
+
+    def close() -> None:
+        close_others()
+        file.close()
+
+    request.close = close  # type: ignore[method-assign]
 
 
 def allow(request: HttpRequest) -> None:

@@ -1,4 +1,5 @@
 import io
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +15,29 @@ from anaphora.reports.models import Report
 pytestmark = pytest.mark.django_db
 
 TOKEN = "a" * 32
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[TemporaryUploadedFile]:
+    """The files that were begun on the disk."""
+    files: list[TemporaryUploadedFile] = []
+    begin = TemporaryUploadedFile.__init__
+
+    def record(self: TemporaryUploadedFile, *args: Any, **kwargs: Any) -> None:
+        files.append(self)
+        begin(self, *args, **kwargs)
+
+    monkeypatch.setattr(TemporaryUploadedFile, "__init__", record)
+    return files
+
+
+class Breaking(io.BytesIO):
+    """A body after which the connection is lost."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if found := super().read(size):
+            return found
+        raise OSError("connection lost")
 
 
 @pytest.fixture
@@ -100,3 +124,26 @@ def test_the_api_takes_files_of_tokens_that_may(written: list[str]) -> None:
     _, ingester = tokens.create("renderer", [Scope.INGEST])
     assert post(client, "/api/v1/reports", Authorization=f"Bearer {ingester}").status_code == 201
     assert written == ["a.pdf"]
+
+
+PART = '--x\r\nContent-Disposition: form-data; name="{name}"; filename="{name}.pdf"\r\n\r\n{content}'
+
+
+@pytest.mark.parametrize("second", ["", PART.format(name="other", content="%PDF-1.7 " + "y" * 200_000)])
+@pytest.mark.parametrize("kind", [Breaking, io.BytesIO])
+@pytest.mark.parametrize("path", ["/api/v1/reports", "/admin/reports/report/upload/"])
+def test_a_broken_request_leaves_no_file_open(
+    opened: list[TemporaryUploadedFile], path: str, second: str, kind: type[io.BytesIO]
+) -> None:
+    client = Client(raise_request_exception=False)
+    client.force_login(user_with("add_report"))
+    _, token = tokens.create("renderer", [Scope.INGEST])
+    body = (PART.format(name="file", content="%PDF-1.7 " + "x" * 200_000) + "\r\n" + (second or "--x\r\nCont")).encode()
+    surroundings: dict[str, Any] = {"wsgi.input": kind(body), "CONTENT_LENGTH": str(len(body) + 10_000)}
+    headers = {"Authorization": f"Bearer {token}"}
+    answer = client.generic("POST", path, body, "multipart/form-data; boundary=x", headers=headers, **surroundings)
+    assert answer.status_code >= 400
+    assert len(opened) == (2 if second else 1)
+    assert all(file.closed for file in opened)
+    assert not any(Path(file.temporary_file_path()).exists() for file in opened)
+    assert not Report.objects.exists()
