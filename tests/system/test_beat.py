@@ -19,8 +19,8 @@ from anaphora.celery import app
 from anaphora.deliveries import queue
 from anaphora.deliveries.models import ArchivePolicy
 from delivery_s3.models import S3Interface
-from tests.conftest import ROOT
 from tests.support.factories import make_policy
+from tests.support.processes import ROOT
 
 
 def wait_for(log: Path, words: str, *, times: int = 1) -> None:
