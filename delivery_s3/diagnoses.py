@@ -1,57 +1,59 @@
-"""The diagnoses of S3: what can keep a report out of a bucket, in the words of the configuration page.
+"""The diagnoses of S3: every reason why a report cannot be stored in a bucket, in the words of the configuration page.
 
-Those that every kind of destination shares are in `anaphora.deliveries.errors`. `error_mapping` finds the diagnosis
-of a foreign error. No I/O.
+The diagnoses that all kinds of destination share are in `anaphora.deliveries.errors`. `error_mapping` maps exceptions
+and S3 error codes to diagnoses. No I/O.
 """
 
 from anaphora.deliveries.errors import DIAGNOSES, RETRIED, Diagnosis, FailureScope, as_markdown, register
 
-# The network, in the order in which a connection comes about.
+# The network, in the order in which a connection is made.
 HOST_NOT_FOUND = Diagnosis(
     "host_not_found",
     "Host not found",
-    "The name service knows no host of the name in Custom endpoint, or can't be reached itself.",
-    "Check the spelling of Custom endpoint. If it is right, check this machine's name service (DNS).",
+    "DNS cannot resolve the host in Custom endpoint, or the DNS server cannot be reached.",
+    "Check the spelling of Custom endpoint. If it is correct, check the DNS settings of this machine.",
     field="endpoint_url",
     retryable=True,
 )
 BUCKET_HOST_NOT_FOUND = Diagnosis(
     "bucket_host_not_found",
-    "No host of the bucket's name",
-    "The name service knows the host in Custom endpoint, but not with the bucket's name in front of it, as AWS S3 "
-    "and some others have it.",
-    "Choose the Provider whose endpoint this is, such as MinIO; or set Addressing style to path.",
+    "Bucket host not found",
+    "DNS resolves the host in Custom endpoint, but not the host with the bucket name in front (bucket.host), which "
+    "virtual-hosted-style addresses need.",
+    "Choose the Provider that this endpoint belongs to, such as MinIO, or set Addressing style to path.",
     field="provider",
 )
 HOST_UNREACHABLE = Diagnosis(
     "host_unreachable",
     "Host not reachable",
-    "This machine has no network path to the endpoint.",
-    "Check the address in Custom endpoint, this machine's network and the firewall between the two.",
+    "This machine has no network route to the endpoint.",
+    "Check the address in Custom endpoint, the network of this machine and the firewalls between this machine and "
+    "the endpoint.",
     field="endpoint_url",
     retryable=True,
 )
 CONNECTION_REFUSED = Diagnosis(
     "connection_refused",
     "Connection refused",
-    "The host is there, but nothing accepts connections on that port.",
-    "Check the port in Custom endpoint, and whether the S3 server is running.",
+    "The host is reachable, but no server accepts connections on this port.",
+    "Check the port in Custom endpoint, and check that the S3 server is running.",
     field="endpoint_url",
     retryable=True,
 )
 CONNECTION_TIMEOUT = Diagnosis(
     "connection_timeout",
     "Connection timeout",
-    "The endpoint didn't answer a connection attempt in time. A firewall that drops packets looks like this.",
-    "Check host and port in Custom endpoint, and allow this machine through the firewall.",
+    "The endpoint did not accept a connection in time. A firewall that drops packets is a common cause.",
+    "Check the host and the port in Custom endpoint, and allow connections from this machine in the firewall.",
     field="endpoint_url",
     retryable=True,
 )
 READ_TIMEOUT = Diagnosis(
     "read_timeout",
     "No answer in time",
-    "The endpoint accepted the connection and then fell silent. It may be overloaded, or be no S3 server.",
-    f"{RETRIED} If it persists, check Custom endpoint and the server's own log.",
+    "The endpoint accepted the connection but did not respond in time. It may be overloaded, or it may not be an S3 "
+    "server.",
+    f"{RETRIED} If the problem persists, check Custom endpoint and the log of the S3 server.",
     field="endpoint_url",
     retryable=True,
     scope=FailureScope.EITHER,
@@ -59,8 +61,8 @@ READ_TIMEOUT = Diagnosis(
 CONNECTION_LOST = Diagnosis(
     "connection_lost",
     "Connection lost",
-    "The connection broke while the file was on its way or before the answer was complete.",
-    f"{RETRIED} If it persists, look at proxies and load balancers between here and the endpoint.",
+    "The connection was closed before the file was sent or before the answer was complete.",
+    f"{RETRIED} If the problem persists, check the proxies and load balancers between this machine and the endpoint.",
     field="endpoint_url",
     retryable=True,
     scope=FailureScope.EITHER,
@@ -68,100 +70,101 @@ CONNECTION_LOST = Diagnosis(
 PROXY_FAILED = Diagnosis(
     "proxy_failed",
     "Proxy failed",
-    "The proxy that this machine's environment names (HTTPS_PROXY, HTTP_PROXY) can't be used.",
-    "Correct or remove those variables, or add the endpoint's host to NO_PROXY.",
+    "The proxy in this machine's environment variables (HTTPS_PROXY, HTTP_PROXY) cannot be used.",
+    "Correct or remove these variables, or add the host of the endpoint to NO_PROXY.",
     retryable=True,
 )
 NOT_S3 = Diagnosis(
     "not_s3",
     "Not an S3 endpoint",
-    "Something answered, but not as S3 does: a web site, a proxy's page or another service.",
-    "Check Custom endpoint: it must be the address of the S3 API, which often has a port of its own; a "
-    "server's web console doesn't serve.",
+    "The answer does not come from the S3 API. It may come from a website, a proxy or another service.",
+    "Check Custom endpoint. It must be the address of the S3 API, which often has its own port. The address of the "
+    "server's web console does not work.",
     field="endpoint_url",
     of_one_object=True,
 )
 HTTPS_EXPECTED = Diagnosis(
     "https_expected",
-    "http spoken to an https port",
-    "Custom endpoint says http, but the port speaks https.",
-    "Begin Custom endpoint with https://.",
+    "HTTP sent to an HTTPS port",
+    "Custom endpoint begins with http://, but the port expects HTTPS.",
+    "Change http:// to https:// in Custom endpoint.",
     field="endpoint_url",
 )
 HTTP_EXPECTED = Diagnosis(
     "http_expected",
-    "https spoken to an http port",
-    "Custom endpoint says https, but the port speaks plain http.",
-    "Begin Custom endpoint with http:// if the network between is your own, or name the server's https port.",
+    "HTTPS sent to an HTTP port",
+    "Custom endpoint begins with https://, but the port expects plain HTTP.",
+    "Enter the server's HTTPS port in Custom endpoint. If you trust the network between this machine and the "
+    "endpoint, you can use http:// instead.",
     field="endpoint_url",
 )
 TEST_TOO_SLOW = Diagnosis(
     "test_too_slow",
     "Test stopped after 20 seconds",
-    "The endpoint answers, but so slowly that the test did not come to its end.",
-    "Try again. If it persists, look at the network and at the load of the server; deliveries wait longer than "
-    "the test does, but would be slow.",
+    "The endpoint responds, but too slowly to complete the test.",
+    "Test again. If the problem persists, check the network and the load of the server. Deliveries have longer "
+    "timeouts than the test, but they will be slow.",
     field="endpoint_url",
     retryable=True,
 )
 
-# TLS. All of these begin with the manual's words.
+# TLS. Each title begins with the words of the manual.
 CERTIFICATE_UNREADABLE = Diagnosis(
     "certificate_unreadable",
     "SSL certificate error: malformed",
-    "The endpoint shows a certificate that isn't made as the standard says, for example of an unknown version or "
-    "with a date that isn't one.",
-    "Have the endpoint's certificate issued anew, by a program that follows the standard.",
+    "The endpoint presents a certificate that does not follow the standard (RFC 5280). For example, its version is "
+    "unknown or one of its dates is invalid.",
+    "Replace the certificate of the endpoint with one that follows the standard.",
 )
 CERTIFICATE_SELF_SIGNED = Diagnosis(
     "certificate_self_signed",
     "SSL certificate error: self-signed",
-    "The endpoint shows a certificate that it issued to itself, and nothing here vouches for it.",
-    "If it is your own server, paste its certificate (PEM) into CA bundle. Otherwise don't trust it.",
+    "The endpoint presents a self-signed certificate that is not trusted on this machine.",
+    "If this is your own server, paste its certificate (PEM) into CA bundle. Otherwise, do not trust it.",
     field="ca_bundle",
 )
 CERTIFICATE_UNKNOWN_ISSUER = Diagnosis(
     "certificate_unknown_issuer",
     "SSL certificate error: unknown issuer",
-    "The endpoint's certificate was issued by an authority that isn't trusted here.",
-    "Paste that authority's certificate (PEM) into CA bundle. If CA bundle holds one already, it is not the "
-    "one that issued this certificate.",
+    "The certificate of the endpoint was issued by a certificate authority that is not trusted on this machine.",
+    "Paste the certificate of that authority (PEM) into CA bundle. If CA bundle already contains a certificate, it "
+    "is not the one that issued this certificate.",
     field="ca_bundle",
 )
 CERTIFICATE_EXPIRED = Diagnosis(
     "certificate_expired",
     "SSL certificate error: expired",
-    "The endpoint's certificate is past its last day, or this machine's clock is wrong.",
-    "Renew the certificate on the server; check this machine's clock.",
+    "The certificate of the endpoint has expired, or the clock of this machine is wrong.",
+    "Renew the certificate on the server, and check the clock of this machine.",
     field="endpoint_url",
 )
 CERTIFICATE_NOT_YET_VALID = Diagnosis(
     "certificate_not_yet_valid",
     "SSL certificate error: not yet valid",
-    "The endpoint's certificate becomes valid only in the future, or this machine's clock is slow.",
-    "Check this machine's clock, then the certificate on the server.",
+    "The certificate of the endpoint is not valid yet, or the clock of this machine is slow.",
+    "Check the clock of this machine first, then the certificate on the server.",
     field="endpoint_url",
 )
 CERTIFICATE_WRONG_HOST = Diagnosis(
     "certificate_wrong_host",
-    "SSL certificate error: another host's",
-    "The certificate is valid, but for other host names than the one in Custom endpoint.",
-    "Write the host in Custom endpoint as the certificate names it. If only the bucket's name in front is "
-    "the trouble, set Addressing style to path.",
+    "SSL certificate error: wrong host name",
+    "The certificate is valid, but not for the host in Custom endpoint.",
+    "Enter the host in Custom endpoint as it is written in the certificate. If only the bucket name in front of the "
+    "host does not match, set Addressing style to path.",
     field="endpoint_url",
 )
 TLS_FAILED = Diagnosis(
     "tls_failed",
     "SSL certificate error: no secure connection",
-    "The two sides couldn't agree on a secure connection.",
-    "Check the port in Custom endpoint and the server's TLS set-up.",
+    "The TLS handshake with the endpoint failed.",
+    "Check the port in Custom endpoint and the TLS configuration of the server.",
     field="endpoint_url",
 )
 CA_BUNDLE_INVALID = Diagnosis(
     "ca_bundle_invalid",
-    "SSL certificate error: CA bundle unusable",
-    "The text in CA bundle holds no certificate that can be read.",
-    "Paste one or more certificates in PEM form, from -----BEGIN CERTIFICATE----- to -----END CERTIFICATE-----.",
+    "SSL certificate error: invalid CA bundle",
+    "CA bundle contains no certificate that can be read.",
+    "Paste one or more certificates in PEM format, from -----BEGIN CERTIFICATE----- to -----END CERTIFICATE-----.",
     field="ca_bundle",
 )
 
@@ -169,60 +172,64 @@ CA_BUNDLE_INVALID = Diagnosis(
 INVALID_ACCESS_KEY = Diagnosis(
     "invalid_access_key",
     "Invalid credentials: unknown access key ID",
-    "The store knows no such access key ID. It may have been deleted, or belong to another store.",
-    "Copy Access key ID again from where it was issued, and check that Custom endpoint is the same provider's.",
+    "The access key ID does not exist. It may have been deleted, or it may belong to another provider.",
+    "Copy Access key ID again from the place where it was created, and check that Custom endpoint belongs to the "
+    "same provider.",
     field="access_key_id",
 )
 WRONG_SECRET = Diagnosis(
     "wrong_secret",
     "Invalid credentials: wrong secret access key",
-    "The store knows the access key ID, but the secret doesn't belong to it. Some stores answer the same for "
-    "an access key ID that they don't know.",
-    "Paste Secret access key again, without blanks. If it is lost, issue a new pair and enter both halves.",
+    "The secret access key does not match the access key ID. Some stores give the same answer if the access key ID "
+    "does not exist.",
+    "Enter Secret access key again, without spaces. If the secret is lost, create a new access key and enter both "
+    "Access key ID and Secret access key.",
     field="secret_access_key",
 )
 EXPIRED_TOKEN = Diagnosis(
     "expired_token",
     "Invalid credentials: expired",
-    "These are temporary credentials that have expired or that miss their session token.",
+    "These are temporary credentials. They have expired, or their session token is missing.",
     "Use a permanent pair of Access key ID and Secret access key.",
     field="access_key_id",
 )
 ROLE_DENIED = Diagnosis(
     "role_denied",
     "Role refused",
-    "The credentials are good, but they may not assume the role in Role to assume, or there is no such role.",
-    "Allow sts:AssumeRole on this role to whom the credentials belong, and let the role's trust policy name them; "
-    "check Role to assume and External ID.",
+    "The credentials are valid, but they are not allowed to assume the role in Role to assume, or the role does not "
+    "exist.",
+    "Grant sts:AssumeRole on this role to the owner of the credentials, and allow this owner in the trust policy of "
+    "the role. Check Role to assume and External ID.",
     field="role_arn",
 )
 CREDENTIALS_MISSING = Diagnosis(
     "credentials_missing",
     "Invalid credentials: none",
-    "There is nothing to sign the request with: no complete pair of keys, or no role of this machine where one is "
-    "asked for.",
-    "Fill in both Access key ID and Secret access key; or give this machine a role.",
+    "There are no credentials to sign requests with: the access key is incomplete, or this machine has no role "
+    "although Credentials is set to this machine's role.",
+    "Enter both Access key ID and Secret access key, or assign a role to this machine.",
     field="access_key_id",
 )
 SECRET_UNREADABLE = Diagnosis(
     "secret_unreadable",
-    "Stored secret can't be decrypted",
-    "The secret access key was encrypted with a key that FERNET_KEYS no longer holds.",
-    "Put the old key back at the end of FERNET_KEYS, or enter Secret access key again.",
+    "Stored secret cannot be decrypted",
+    "The secret access key was encrypted with a key that is no longer in FERNET_KEYS.",
+    "Add the old key to the end of FERNET_KEYS, or enter Secret access key again.",
     field="secret_access_key",
 )
 CLOCK_SKEW = Diagnosis(
     "clock_skew",
     "Clock differs from the store's",
-    "Requests carry the time, and the store refuses those that are more than some minutes off.",
-    "Set this machine's clock right, with NTP for instance.",
+    "The clock of this machine differs from the clock of the store by more than a few minutes, so the store refuses "
+    "its requests.",
+    "Set the clock of this machine, for example with NTP.",
     retryable=True,
 )
 ACCOUNT_PROBLEM = Diagnosis(
     "account_problem",
-    "Account not in order",
-    "The store knows the account but doesn't serve it: a payment, a sign-up or a suspension stands in the way.",
-    "Sign in at the provider and look at the account's state.",
+    "Account problem",
+    "The account exists, but it is blocked by a payment, sign-up or suspension.",
+    "Sign in to the provider and check the status of the account.",
     field="access_key_id",
 )
 
@@ -230,160 +237,164 @@ ACCOUNT_PROBLEM = Diagnosis(
 BUCKET_NOT_FOUND = Diagnosis(
     "bucket_not_found",
     "Bucket not found",
-    "The store has no bucket of that name. The connection and the keys are in order.",
-    "Check the spelling of Bucket name, and Region and Custom endpoint; or create the bucket first.",
+    "The bucket does not exist. The connection and the credentials work.",
+    "Check the spelling of Bucket name, and check Region and Custom endpoint. If the bucket does not exist yet, "
+    "create it.",
     field="bucket_name",
 )
 WRONG_REGION = Diagnosis(
     "wrong_region",
     "Bucket in another region",
-    "The bucket exists, but not in the region that is filled in.",
-    "Set Region to the bucket's own.",
+    "The bucket exists, but not in the region that is set in Region.",
+    "Set Region to the region of the bucket.",
     field="region",
 )
 REDIRECTED = Diagnosis(
     "redirected",
     "Bucket at another address",
-    "The endpoint says that this bucket is served elsewhere. Redirects aren't followed.",
-    "Set Region and Custom endpoint to the bucket's own; for AWS S3 leave Custom endpoint empty.",
+    "The endpoint redirects requests for this bucket to another address. Anaphora does not follow redirects.",
+    "Set Region and Custom endpoint to those of the bucket. For AWS S3, leave Custom endpoint empty.",
     field="endpoint_url",
 )
 SETTINGS_INVALID = Diagnosis(
     "settings_invalid",
-    "Settings not usable",
-    "One of the values can't be made into a request.",
-    "Check the form of Bucket name, Region and Custom endpoint (https://host or https://host:port).",
+    "Invalid settings",
+    "No valid request can be made from these settings.",
+    "Check the format of Bucket name, Region and Custom endpoint (https://host or https://host:port).",
     field="endpoint_url",
 )
 ENDPOINT_FORBIDDEN = Diagnosis(
     "endpoint_forbidden",
     "Endpoint forbidden by the security settings",
-    "The address lies in a range that this installation doesn't connect to.",
-    "Use another Custom endpoint, or ask whoever runs this installation.",
+    "The address of the endpoint is in a range that this installation does not connect to.",
+    "Use another Custom endpoint, or ask the administrator of this installation.",
     field="endpoint_url",
 )
 
-# What the store doesn't allow.
+# Requests that the store does not allow or does not support.
 ACCESS_DENIED = Diagnosis(
     "access_denied",
     "Access Denied",
-    "The keys are valid, but may not write here. With AWS, where all accounts share the bucket names, the bucket "
-    "may also be somebody else's.",
-    "Grant s3:PutObject on this bucket and Key prefix to the key's owner; no other permission is needed. "
-    "Check that Bucket name is the one that the permission names.",
+    "The credentials are valid, but they are not allowed to write to this location. Bucket names are shared by all "
+    "AWS accounts, so the bucket may also belong to another account.",
+    "Grant s3:PutObject on this bucket and Key prefix to the owner of the credentials. No other permission is "
+    "needed. Check that Bucket name is the bucket that the permission names.",
     field="bucket_name",
     of_one_object=True,
 )
 EXPLICIT_DENY = Diagnosis(
     "explicit_deny",
     "Access Denied by a policy",
-    "A policy forbids the write outright, whatever else is granted: often a bucket policy that demands "
-    "encryption, a network or a prefix.",
-    "Have the deny statement changed, or set what it demands: Server-side encryption or Key prefix.",
+    "A policy explicitly denies the write. This is often a bucket policy that requires encryption, a network or a key "
+    "prefix.",
+    "Change the deny statement, or set what it requires, for example Server-side encryption or Key prefix.",
     field="bucket_name",
     of_one_object=True,
 )
 KMS_DENIED = Diagnosis(
     "kms_denied",
     "Access Denied to the encryption key",
-    "The write itself is allowed, but the keys may not use the KMS key that encrypts the bucket.",
-    "Grant kms:GenerateDataKey on that key, or choose another Server-side encryption.",
+    "The write is allowed, but the credentials are not allowed to use the KMS key that encrypts the bucket.",
+    "Grant kms:GenerateDataKey on this KMS key, or choose another Server-side encryption.",
     field="kms_key_id",
     of_one_object=True,
 )
 KMS_KEY_UNKNOWN = Diagnosis(
     "kms_key_unknown",
     "Encryption key unknown or disabled",
-    "The store can't encrypt with the KMS key that is filled in.",
-    "Check KMS key ID, that the key is enabled, and that it lies in the bucket's region.",
+    "The store cannot encrypt with the KMS key in KMS key ID.",
+    "Check KMS key ID. Check that the key is enabled and that it is in the region of the bucket.",
     field="kms_key_id",
     of_one_object=True,
 )
 ENCRYPTION_UNSUPPORTED = Diagnosis(
     "encryption_unsupported",
     "Encryption not supported",
-    "The store can't encrypt in the way that is chosen, or not as it is set up now.",
-    "Set Server-side encryption to the bucket's default, or set up encryption on the server.",
+    "The store does not support the chosen Server-side encryption, or it is not configured on the server.",
+    "Leave Server-side encryption empty to use the bucket's default, or configure encryption on the server.",
     field="server_side_encryption",
 )
 OBJECT_LOCK_UNSUPPORTED = Diagnosis(
     "object_lock_unsupported",
     "Object Lock not possible",
-    "The bucket isn't set up for Object Lock, or the store doesn't know it.",
-    "Enable Object Lock on the bucket (with many stores only when it is created), or set Object Lock to none.",
+    "Object Lock is not enabled on the bucket, or the store does not support it.",
+    "Enable Object Lock on the bucket, or leave Object Lock empty. Many stores can enable it only when the bucket is "
+    "created.",
     field="object_lock_mode",
 )
 RETENTION_REFUSED = Diagnosis(
     "retention_refused",
     "Retention refused",
-    "The store doesn't accept this retention: it may be too long, too short, or not permitted to these keys.",
+    "The store does not accept this retention. It may be too long or too short, or the credentials may not be "
+    "allowed to set it.",
     "Change Retention, or grant s3:PutObjectRetention.",
     field="retention_days",
 )
 STORAGE_CLASS_UNSUPPORTED = Diagnosis(
     "storage_class_unsupported",
     "Storage class not supported",
-    "The store doesn't know the storage class that is filled in.",
-    "Empty Storage class, or enter one that the store offers.",
+    "The store does not support the storage class in Storage class.",
+    "Leave Storage class empty, or enter a storage class that the store supports.",
     field="storage_class",
 )
 CHECKSUM_UNSUPPORTED = Diagnosis(
     "checksum_unsupported",
     "Checksum not supported",
-    "The store refuses a request that carries a SHA-256 checksum.",
-    "Set Provider to the one that you use; if it is, report the store as one that we should know.",
+    "The store refuses requests with a SHA-256 checksum.",
+    "Set Provider to the provider that you use. If it is already set, report this store to the developers of Anaphora.",
     field="provider",
 )
 CONDITION_UNSUPPORTED = Diagnosis(
     "condition_unsupported",
     "Conditional write not supported",
-    "The store refuses a write on the condition that the key is free.",
-    "Set Provider to the one that you use; if it is, report the store as one that we should know.",
+    "The store refuses conditional writes (If-None-Match).",
+    "Set Provider to the provider that you use. If it is already set, report this store to the developers of Anaphora.",
     field="provider",
 )
 REQUEST_REFUSED = Diagnosis(
     "request_refused",
     "Request refused",
-    "The store understood the request and doesn't accept it as it is.",
-    "The detail says what the store objects to. Check the settings below the first six first.",
+    "The store understood the request but did not accept it.",
+    "The detail contains the reason that the store gave. Check the optional settings first: encryption, Object Lock, "
+    "storage class and addressing style.",
     of_one_object=True,
 )
 METADATA_TOO_LARGE = Diagnosis(
     "metadata_too_large",
-    "Description too long for the store",
-    "The report's file name, percent-encoded, is longer than what this store takes as an object's metadata.",
-    "Take the file in again under a shorter name, and cancel this delivery.",
+    "Object metadata too large",
+    "The file name of the report, percent-encoded, is longer than the object metadata that this store accepts.",
+    "Upload the file again under a shorter name, and cancel this delivery.",
     scope=FailureScope.REPORT,
 )
 QUOTA_EXCEEDED = Diagnosis(
     "quota_exceeded",
     "Store full",
-    "A quota of the bucket or the account is used up, or the store's disks are full.",
-    "Raise the quota or make room; deliveries then go on by themselves.",
+    "The quota of the bucket or of the account is exceeded, or the disks of the store are full.",
+    "Raise the quota or free space. Waiting deliveries will then start automatically.",
     field="bucket_name",
     retryable=True,
 )
 
-# Passing troubles of the store.
+# Temporary problems of the store.
 THROTTLED = Diagnosis(
     "throttled",
     "Store asks to slow down",
-    "The store gets more requests than it allows.",
-    f"{RETRIED} If it persists, lower DELIVERY_CONCURRENCY or raise the limit at the provider.",
+    "The store receives more requests than it allows.",
+    f"{RETRIED} If the problem persists, lower DELIVERY_CONCURRENCY or raise the limit at the provider.",
     retryable=True,
 )
 SERVER_ERROR = Diagnosis(
     "server_error",
     "Error inside the store",
-    "The store failed while it handled the request.",
-    f"{RETRIED} If it persists, look at the provider's status page or the server's log.",
+    "An error occurred in the store while it processed the request.",
+    f"{RETRIED} If the problem persists, check the provider's status page or the log of the server.",
     retryable=True,
     scope=FailureScope.EITHER,
 )
 CONFLICT = Diagnosis(
     "conflict",
-    "Write in conflict",
-    "Another write to the same key was under way.",
+    "Write conflict",
+    "Another write to the same key was in progress.",
     RETRIED,
     retryable=True,
     scope=FailureScope.REPORT,
@@ -391,21 +402,21 @@ CONFLICT = Diagnosis(
 TOO_LARGE = Diagnosis(
     "too_large",
     "Too large for the store",
-    "The store, or a proxy before it, doesn't accept a file of this size in one upload.",
-    "Raise the limit of the store or the proxy, then retry the delivery.",
+    "The store, or a proxy in front of it, does not accept a file of this size in one request.",
+    "Raise the limit of the store or of the proxy, then retry the delivery.",
     scope=FailureScope.REPORT,
 )
 AMBIENT_CONFIGURATION = Diagnosis(
     "ambient_configuration",
-    "Ambient configuration in the way",
-    "AWS settings of this machine (environment variables, ~/.aws) keep the S3 client from starting.",
+    "Invalid AWS configuration on this machine",
+    "AWS settings of this machine (environment variables, ~/.aws) prevent the S3 client from starting.",
     "Remove the AWS_… variables and profiles from the environment of the web server and the workers.",
 )
 UNKNOWN = Diagnosis(
     "unknown",
     "Unexpected answer",
-    "The store answered with an error that this catalogue doesn't know.",
-    "The detail names the error and the request. Look it up in the store's documentation or its log.",
+    "The store returned an unknown error.",
+    "The detail contains the error and the request ID. Look the error up in the documentation or the log of the store.",
     of_one_object=True,
 )
 

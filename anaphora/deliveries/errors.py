@@ -1,11 +1,11 @@
-"""What can go wrong on the way to a destination: the diagnoses, and the error that carries one.
+"""The failures of a delivery: the diagnoses that all destinations share, and the exception that carries a diagnosis.
 
     Exception
-      DeliveryError         an anticipated failure: one Diagnosis of the catalogue and a line of detail
+      DeliveryError         an expected failure: one Diagnosis of the catalogue and a line of detail
       everything else       a bug: logged with its traceback and raised again
 
-Every failure that can reach an administrator is a `Diagnosis`. This module defines those that every kind of
-destination shares; each kind defines its own in a module of its own and registers them. No I/O.
+Every failure that an administrator can see has a `Diagnosis`. Each kind of destination defines its own diagnoses in its
+own module and registers them. No I/O.
 """
 
 from collections.abc import Iterable, Mapping
@@ -16,10 +16,10 @@ from anaphora.foreign_text import words
 
 
 class FailureScope(StrEnum):
-    """What a failure concerns: one report, or the interface and with it every report that waits for it.
+    """What a failure affects: one report, or the interface and so every report that waits for it.
 
-    A lost connection or an error inside the store alone cannot tell which of the two it is. It counts as the
-    interface's, unless another report was delivered at the same time.
+    EITHER is for failures that can have both causes, such as a lost connection or an error inside the store. They
+    count as failures of the interface, unless another report was delivered at the same time.
     """
 
     REPORT = "report"
@@ -36,12 +36,12 @@ class Diagnosis:
     meaning: str
     remedy: str
     field: str = ""
-    """The field of the configuration page that it concerns; empty for none."""
+    """The form field to correct; empty for none."""
     retryable: bool = False
-    """Whether the failure may pass without an administrator's action."""
+    """Whether a retry can succeed without an administrator's action."""
     scope: FailureScope = FailureScope.INTERFACE
     of_one_object: bool = False
-    """Whether a store may refuse so to read one object alone, such as one encrypted with another's key."""
+    """Whether reading can fail in this way for a single object, for example one encrypted with another key."""
 
 
 @dataclass(frozen=True)
@@ -54,28 +54,28 @@ class Fix:
 
 
 class DeliveryError(Exception):
-    """A report or a test file did not reach its destination, for a reason that the catalogue knows."""
+    """An expected failure of a request to a destination, explained by a diagnosis of the catalogue."""
 
     def __init__(
         self, diagnosis: Diagnosis, detail: str = "", *, fix: Fix | None = None, retry_after: float = 0
     ) -> None:
         self.diagnosis = diagnosis
         self.detail = detail = words(detail)
-        """The exact answer, in one line, for an expert. Never a secret."""
+        """The exact error in one line, for experts. Never contains a secret."""
         self.fix = fix
         self.retry_after = retry_after
-        """Seconds that the store asked to wait."""
+        """Seconds to wait before the next attempt, as the store asked."""
         super().__init__(f"{diagnosis.title}: {detail}" if detail else diagnosis.title)
 
 
 DIAGNOSES: dict[str, Diagnosis] = {}
-"""Every diagnosis of every installed kind of destination, by code."""
+"""The catalogue: the diagnoses of all installed kinds of destination, by code."""
 
 
 def register(names: Mapping[str, object]) -> None:
-    """Add the diagnoses that a module defines to the catalogue: `register(globals())` at its end.
+    """Add the diagnoses of a module to the catalogue. Call `register(globals())` at the end of the module.
 
-    Raises ValueError for a code that another diagnosis has.
+    Raises ValueError if another diagnosis already has the code.
     """
     for diagnosis in (each for each in names.values() if isinstance(each, Diagnosis)):
         if DIAGNOSES.setdefault(diagnosis.code, diagnosis) != diagnosis:
@@ -91,56 +91,56 @@ RETRIED = "The delivery will be retried automatically."
 
 
 def in_a_test(diagnosis: Diagnosis) -> Diagnosis:
-    """Return a diagnosis in words that fit a connection test, after which nothing is retried."""
+    """Return the diagnosis with a remedy for a connection test, which is not retried automatically."""
     return replace(diagnosis, remedy=diagnosis.remedy.replace(RETRIED, "Test again."))
 
 
 # One report.
 DIGEST_MISMATCH = Diagnosis(
     "digest_mismatch",
-    "Content arrived changed",
-    "What the store received isn't what was sent; it kept nothing.",
-    f"{RETRIED} If it persists, something between here and the store changes what passes through it.",
+    "Content changed in transit",
+    "The store received different content than was sent, and refused it.",
+    f"{RETRIED} If the problem persists, check for a proxy between this machine and the store that changes content.",
     retryable=True,
     scope=FailureScope.REPORT,
 )
 LOCAL_COPY_CHANGED = Diagnosis(
     "local_copy_changed",
-    "Local copy changed since it came in",
-    "The file's bytes are no longer those whose SHA-256 was taken when it came in; a disk fault looks like this. "
-    "Nothing wrong was archived.",
-    "Restore the file from a backup or render it again and take it in again; check the disk under DATA_DIR.",
+    "Local copy changed after ingest",
+    "The content of the local file no longer matches the SHA-256 that was calculated when the report was ingested. A "
+    "disk fault is a possible cause. The changed file was not archived.",
+    "Restore the file from a backup, or render the report again and upload it. Check the disk under DATA_DIR.",
     scope=FailureScope.REPORT,
 )
 LOCAL_COPY_MISSING = Diagnosis(
     "local_copy_missing",
     "Local copy missing",
-    "The file that came in is no longer in the local store.",
-    "Take the same file in again with the same date: it takes the lost one's place. Then retry the delivery.",
+    "The file of the report is no longer in the local store.",
+    "Upload the file again with the same date; it replaces the missing file. Then retry the delivery.",
     scope=FailureScope.REPORT,
 )
 LOCAL_COPY_UNREADABLE = Diagnosis(
     "local_copy_unreadable",
     "Local copy not readable",
-    "The file is in the local store but can't be read.",
-    "Check the permissions and the disk under DATA_DIR.",
+    "The file of the report is in the local store but cannot be read.",
+    "Check the file permissions and the disk under DATA_DIR.",
     retryable=True,
     scope=FailureScope.REPORT,
 )
 KEY_TAKEN = Diagnosis(
     "key_taken",
-    "Key taken by something else",
-    "An object of this key is in the bucket, and it isn't this report. It was left as it is.",
-    "Find out who writes into this bucket; give the interface a Key prefix of its own.",
+    "Key used by another object",
+    "The bucket already contains another object with this key. The object was not changed.",
+    "Find out who else writes to this bucket, and set a Key prefix that only this interface uses.",
     field="key_prefix",
     scope=FailureScope.REPORT,
 )
 OBJECT_CHANGED = Diagnosis(
     "object_changed",
     "Stored object changed",
-    "What the store holds under the receipt's key is not the report that was archived. It was not shown.",
-    "Run verify_archive, and find out who writes to this bucket. A bucket with versioning or Object Lock still has "
-    "the report as an earlier version.",
+    "The object in the store is not the report that was archived. Its content was not shown.",
+    "Run verify_archive, and find out who else writes to this bucket. If the bucket has versioning or Object Lock, the "
+    "report still exists as an earlier version.",
     scope=FailureScope.REPORT,
 )
 
@@ -148,32 +148,32 @@ OBJECT_CHANGED = Diagnosis(
 INTERFACE_DISABLED = Diagnosis(
     "interface_disabled",
     "Interface disabled",
-    "The interface is switched off, so what should go there waits.",
-    "Tick Enabled on the interface's page and save. What waits goes on by itself then.",
+    "The interface is disabled, so its deliveries wait.",
+    "Select Enabled on the page of the interface and save. Waiting deliveries will then start automatically.",
     field="enabled",
 )
 NO_WORKER = Diagnosis(
     "no_worker",
     "No worker runs",
-    "Workers bring the reports to their interfaces. None has been seen lately, so what comes in waits.",
-    "Start the worker service (celery --app anaphora worker), or look into its log if it runs. What waits goes on "
-    "by itself then. To deliver without a worker, run manage.py deliver_due.",
+    "Workers deliver the reports to their interfaces. No worker has been seen lately, so new reports wait.",
+    "Start the worker service (celery --app anaphora worker). If it is running, check its log. Waiting deliveries will "
+    "then start automatically. To deliver without a worker, run manage.py deliver_due.",
     retryable=True,
 )
 NO_BEAT = Diagnosis(
     "no_beat",
     "No beat runs",
-    "Beat starts what is done at its time: retries, scheduled policies, the inbox, housekeeping. None has been "
-    "seen lately, so these wait. Fresh reports are delivered all the same.",
-    "Start the beat service (celery --app anaphora beat), or look into its log if it runs. What waits goes on by "
-    "itself then.",
+    "Celery beat starts retries, scheduled policies, the inbox and housekeeping. No beat has been seen lately, so "
+    "these tasks wait. New reports are still delivered.",
+    "Start the beat service (celery --app anaphora beat). If it is running, check its log. Waiting tasks will then "
+    "start automatically.",
     retryable=True,
 )
 INTERNAL = Diagnosis(
     "internal",
     "Internal error",
-    "Anaphora itself failed here. The log has the particulars.",
-    "Please report it, with the log's lines of that moment.",
+    "An unexpected error occurred in Anaphora. The log contains the traceback.",
+    "Report this error to the developers of Anaphora, with the log lines from that time.",
     retryable=True,
     scope=FailureScope.REPORT,
 )
@@ -181,7 +181,7 @@ INTERNAL = Diagnosis(
 KIND_MISSING = Diagnosis(
     "kind_missing",
     "Kind of destination not installed",
-    "The app that delivers to this kind of interface is not among the installed apps.",
+    "The app for this kind of interface is not installed.",
     "Add the app to INSTALLED_APPS and restart the web server and the workers, or disable the interface.",
 )
 

@@ -390,7 +390,7 @@ class TestReportsAndDeliveries:
         failed = Delivery.objects.get()
         client = client_with("view_delivery", "change_delivery", "view_report", "view_s3interface")
         page = text_of(client.get(reverse("admin:deliveries_delivery_change", args=[failed.pk])))
-        assert "Take the same file in again with the same date" in page
+        assert "Upload the file again with the same date" in page
         action = {"action": "retry", "_selected_action": [failed.pk]}
         text = text_of(client.post(reverse("admin:deliveries_delivery_changelist"), action, follow=True))
         assert "Due again: 1 delivery." in text
