@@ -1,7 +1,8 @@
-"""The configuration page of S3 interfaces: the form, and its Test.
+"""The configuration page of S3 interfaces: the form and the Test.
 
-The Test's views answer with pieces of the page or, as the test goes on, with one JSON object per line. They work on
-what is in the form, saved or not, and save nothing, except that a test of the unchanged saved values is recorded.
+The views of the Test return HTML fragments. `test_view` streams them while the test runs, as one JSON object per line.
+All of them use the values in the form, saved or not, and do not save the form. Only the result of a test of the
+saved, unchanged values is recorded.
 """
 
 import json
@@ -22,7 +23,8 @@ from anaphora.deliveries import queue, tasks
 from anaphora.deliveries.errors import DeliveryError
 from anaphora.deliveries.interface_admin import InterfaceAdmin
 from anaphora.deliveries.models import Delivery, State, diagnosis_of
-from delivery_s3 import interfaces, permissions
+from delivery_s3 import permissions
+from delivery_s3.connection_test import services
 from delivery_s3.connection_test.runner import DEADLINE, ConnectionTest, TestReport
 from delivery_s3.connection_test.steps import STEPS
 from delivery_s3.forms import S3InterfaceForm
@@ -30,15 +32,15 @@ from delivery_s3.models import S3Interface
 from delivery_s3.providers import PROVIDERS
 
 FORM_ONLY = {"allow_http", "same_store"}
-"""Confirmations that the form asks for and nothing stores."""
+"""Confirmations that only the form has; they are not stored."""
 
-UNTESTED = {*FORM_ONLY, "name", "enabled", "catalogue"}
-"""Fields that a test doesn't bear on."""
+NOT_TESTED = {*FORM_ONLY, "name", "enabled", "catalogue"}
+"""Fields that do not affect the result of a test."""
 
 
 @admin.register(S3Interface)
 class S3InterfaceAdmin(InterfaceAdmin[S3Interface]):
-    """The configuration page, with its Test."""
+    """The configuration page with the Test."""
 
     form = S3InterfaceForm
     list_filter = ["provider", "enabled", "test_passed"]
@@ -62,11 +64,11 @@ class S3InterfaceAdmin(InterfaceAdmin[S3Interface]):
             },
         ),
         (
-            "A role instead of keys, or assumed with them",
+            "Role (instead of the access key, or assumed with it)",
             {"classes": ["collapse"], "fields": ["credentials", "role_arn", "external_id"]},
         ),
         ("Object keys", {"classes": ["collapse"], "fields": ["key_prefix", "catalogue", "addressing_style"]}),
-        ("Trust", {"classes": ["collapse"], "fields": ["ca_bundle"]}),
+        ("Certificates", {"classes": ["collapse"], "fields": ["ca_bundle"]}),
         (
             "Encryption, retention and storage class",
             {
@@ -85,7 +87,7 @@ class S3InterfaceAdmin(InterfaceAdmin[S3Interface]):
     # The form.
 
     def get_fieldsets(self, request: HttpRequest, obj: S3Interface | None = None) -> Any:
-        """Leave out what only the form asks for, where there is no form."""
+        """Leave out FORM_ONLY on the read-only page."""
         fieldsets = super().get_fieldsets(request, obj)
         if obj is None or self.has_change_permission(request, obj):
             return fieldsets
@@ -95,7 +97,6 @@ class S3InterfaceAdmin(InterfaceAdmin[S3Interface]):
         ]
 
     def get_urls(self) -> list[URLPattern]:
-        """Add the addresses of the Test and of what belongs to it."""
         views = {
             "test": self.test_view,
             "remove": self.remove_view,
@@ -116,12 +117,12 @@ class S3InterfaceAdmin(InterfaceAdmin[S3Interface]):
         form_url: str = "",
         extra_context: dict[str, Any] | None = None,
     ) -> HttpResponse:
-        """Show the page with its Test, and with what the last test of the saved settings found."""
+        """Show the form, the Test and the result of the last test of the saved values."""
         interface = self.get_object(request, object_id) if object_id else None
         context = {
             "may_test": request.user.has_perm("delivery_s3.test_s3interface"),
             "last_report": interface.test_report if interface else None,
-            "sealed": request.POST.get("tested", ""),  # a refused save doesn't lose it
+            "signed_report": request.POST.get("tested", ""),  # keeps the result if the form has errors
             "steps": [title for title, _, _ in STEPS],
             "seconds": DEADLINE,
             "urls": {name: _url(name, interface) for name in ("test", "remove", "grants", "retry")},
@@ -133,29 +134,29 @@ class S3InterfaceAdmin(InterfaceAdmin[S3Interface]):
         return super().changeform_view(request, object_id, form_url, context | (extra_context or {}))
 
     def save_model(self, request: HttpRequest, obj: S3Interface, form: Any, change: bool) -> None:  # noqa: FBT001
-        """Save, and let what waited for better settings go."""
+        """Save, and record the result of a test of exactly these values; forget the result of other values."""
         if set(form.changed_data) & {"provider", "endpoint_url", "bucket_name"}:
-            obj.capabilities = {}  # those were another store's
+            obj.capabilities = {}  # they describe the previous bucket
         super().save_model(request, obj, form, change)
-        if report := interfaces.opened_report(obj, request.POST.get("tested", "")):
-            interfaces.record(obj, report)
-        elif change and set(form.changed_data) - UNTESTED:
-            interfaces.forget_test(obj)
+        if report := services.load_signed_report(obj, request.POST.get("tested", "")):
+            services.record_result(obj, report)
+        elif change and set(form.changed_data) - NOT_TESTED:
+            services.clear_result(obj)
 
     def response_add(
         self, request: HttpRequest, obj: S3Interface, post_url_continue: str | None = None
     ) -> HttpResponse:
-        """Test what was just saved, if that was asked for."""
-        return self._after_test(request, obj) or super().response_add(request, obj, post_url_continue)
+        """Run a test after "Save and test"."""
+        return self._test_after_save(request, obj) or super().response_add(request, obj, post_url_continue)
 
     def response_change(self, request: HttpRequest, obj: S3Interface) -> HttpResponse:
-        """Test what was just saved, if that was asked for."""
-        return self._after_test(request, obj) or super().response_change(request, obj)
+        """Run a test after "Save and test"."""
+        return self._test_after_save(request, obj) or super().response_change(request, obj)
 
-    def _after_test(self, request: HttpRequest, interface: S3Interface) -> HttpResponse | None:
+    def _test_after_save(self, request: HttpRequest, interface: S3Interface) -> HttpResponse | None:
         if "_save_and_test" not in request.POST or not request.user.has_perm("delivery_s3.test_s3interface"):
             return None
-        report = interfaces.test_saved(interface)
+        report = services.test_and_record(interface)
         diagnosis = report.diagnosis
         if diagnosis is None:
             self.message_user(request, f"Saved. The test passed: {report.object_key} is in the bucket.")
@@ -172,18 +173,18 @@ class S3InterfaceAdmin(InterfaceAdmin[S3Interface]):
     # The Test.
 
     def test_view(self, request: HttpRequest, pk: int | None = None) -> HttpResponseBase:
-        """Test what is in the form; answer with one JSON object per line as the steps end, and last the report.
+        """Test the values in the form. Stream one JSON object per line: one for each step, then one for the result.
 
-        Whoever may test but not change gets a test of what is saved.
+        A user with permission to test but not to change tests the saved values.
         """
-        interface = self._checked(request, pk)
+        interface = self._interface_to_test(request, pk)
         if interface is not None and not self.has_change_permission(request, interface):
-            return self._stream(request, interfaces.start_test(interface), interface, saved=True)
-        form = self._form(request, interface)
+            return self._stream(request, services.start_test(interface), interface, saved=True)
+        form = self._bound_form(request, interface)
         if not form.is_valid():
             return render(request, "delivery_s3/test_form_errors.html", {"form": form}, status=422)
         unchanged = interface is not None and not set(form.changed_data) - {*FORM_ONLY, "catalogue"}
-        return self._stream(request, interfaces.start_test(form.instance), form.instance, saved=unchanged)
+        return self._stream(request, services.start_test(form.instance), form.instance, saved=unchanged)
 
     def _stream(
         self, request: HttpRequest, test: ConnectionTest, interface: S3Interface, *, saved: bool
@@ -194,43 +195,45 @@ class S3InterfaceAdmin(InterfaceAdmin[S3Interface]):
                 yield json.dumps({"html": html, "text": f"{step.title}: {step.outcome}"}) + "\n"
             report = test.report()
             if saved:
-                interfaces.record(interface, report.as_json())
+                services.record_result(interface, report.as_json())
                 self._log_test(request, interface, report)
             failed = queue.count_by_state([interface.pk])[interface.pk][State.FAILED] if interface.pk else 0
             context = {"report": report.as_json(), "failed_deliveries": failed, "saved": saved, "live": True}
-            context["sealed"] = "" if saved else interfaces.sealed_report(interface, report)
+            context["signed_report"] = "" if saved else services.sign_report(interface, report)
             html = render_to_string("delivery_s3/test_verdict.html", context)
             yield json.dumps({"verdict": html, "field": report.diagnosis.field if report.diagnosis else ""}) + "\n"
 
         return StreamingHttpResponse(lines(), content_type="application/x-ndjson")
 
     def remove_view(self, request: HttpRequest, pk: int | None = None) -> HttpResponse:
-        """Delete the test's file, where that is granted."""
-        interface = self._checked(request, pk)
-        form = self._form(request, interface)
+        """Delete the test file from the bucket, if s3:DeleteObject is granted."""
+        interface = self._interface_to_test(request, pk)
+        form = self._bound_form(request, interface)
         if not form.is_valid() or (interface is not None and not self.has_change_permission(request, interface)):
             raise PermissionDenied
         key = request.POST.get("key", "")
         try:
-            interfaces.remove_test_file(form.instance, key)
+            services.remove_test_file(form.instance, key)
         except ValueError as error:
             raise PermissionDenied from error
         except DeliveryError as error:
-            return HttpResponse(format_html("Not removed: {}. The file may stay where it is.", error.diagnosis.title))
+            return HttpResponse(
+                format_html("Not removed: {}. You can leave the file in the bucket.", error.diagnosis.title)
+            )
         if interface is not None:
             self.log_change(request, interface, f"Removed the test file {key}.")
         return HttpResponse(format_html("Removed <code>{}</code>.", key))
 
     def grants_view(self, request: HttpRequest, pk: int | None = None) -> HttpResponse:
-        """Show the permissions that what is in the form needs. Touches no network."""
-        interface = self._checked(request, pk)
-        form = self._form(request, interface)
-        form.is_valid()  # what can be used is on the instance, whatever else is wrong
+        """Show the permissions that the values in the form need. Makes no network requests."""
+        interface = self._interface_to_test(request, pk)
+        form = self._bound_form(request, interface)
+        form.is_valid()  # copies the valid values to the instance, even if others have errors
         return render(request, "delivery_s3/grants.html", {"grants": _grants(form.instance)})
 
     def retry_view(self, request: HttpRequest, pk: int | None = None) -> HttpResponse:
-        """Make the interface's failed deliveries due again."""
-        interface = self._checked(request, pk)
+        """Retry the failed deliveries of the interface."""
+        interface = self._interface_to_test(request, pk)
         if interface is None or not request.user.has_perm("deliveries.change_delivery"):
             raise PermissionDenied
         failed = list(Delivery.objects.filter(interface=interface, state=State.FAILED))
@@ -239,8 +242,8 @@ class S3InterfaceAdmin(InterfaceAdmin[S3Interface]):
         tasks.request_delivery(interface.pk)
         return HttpResponse(f"Due again: {counted(count, 'delivery', 'deliveries')}.")
 
-    def _checked(self, request: HttpRequest, pk: int | None) -> S3Interface | None:
-        """Return the interface, None for a new one. Only by POST, and only for whoever may test."""
+    def _interface_to_test(self, request: HttpRequest, pk: int | None) -> S3Interface | None:
+        """Return the interface, or None for a new one. Raises PermissionDenied unless the user may test it by POST."""
         interface = self.get_object(request, str(pk)) if pk is not None else None
         allowed = request.method == "POST" and request.user.has_perm("delivery_s3.test_s3interface")
         if interface is None:
@@ -251,11 +254,11 @@ class S3InterfaceAdmin(InterfaceAdmin[S3Interface]):
             raise PermissionDenied
         return interface
 
-    def _form(self, request: HttpRequest, interface: S3Interface | None) -> forms.ModelForm[S3Interface]:
-        """Return what is in the form, to be tried and not saved: another endpoint needs no confirmation for that."""
-        tried = request.POST.copy()
-        tried["same_store"] = "on"
-        return self.get_form(request, interface, change=interface is not None)(tried, instance=interface)
+    def _bound_form(self, request: HttpRequest, interface: S3Interface | None) -> forms.ModelForm[S3Interface]:
+        """Return the form with the posted values. A test of a new endpoint needs no confirmation `same_store`."""
+        data = request.POST.copy()
+        data["same_store"] = "on"
+        return self.get_form(request, interface, change=interface is not None)(data, instance=interface)
 
 
 def _url(name: str, interface: S3Interface | None) -> str:

@@ -1,4 +1,4 @@
-"""System checks of the S3 interfaces: `manage.py check --database default` runs them, and so does `migrate`."""
+"""System checks of S3 interfaces. `manage.py check --database default` and `manage.py migrate` run them."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from delivery_s3.secret import UnreadableSecret
 
 
 def secrets_can_be_decrypted(databases: Any = None, **kwargs: Any) -> list[CheckMessage]:
-    """Name the interfaces whose secret no key of FERNET_KEYS decrypts."""
+    """Warn about each interface whose secret no key of FERNET_KEYS decrypts."""
     if not databases:
         return []
     try:
@@ -20,8 +20,8 @@ def secrets_can_be_decrypted(databases: Any = None, **kwargs: Any) -> list[Check
         return []  # not migrated yet
     return [
         CheckWarning(
-            f"The secret of the S3 interface {interface.name!r} can't be decrypted.",
-            hint="Put the key that it was encrypted with back into FERNET_KEYS, or enter the secret again.",
+            f"The secret of the S3 interface {interface.name!r} cannot be decrypted.",
+            hint="Add the key that encrypted it to FERNET_KEYS again, or enter the secret again.",
             id="delivery_s3.W001",
         )
         for interface in interfaces

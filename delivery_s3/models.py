@@ -1,4 +1,4 @@
-"""The kind of destination "S3 Object Storage": one bucket at one endpoint, with a key that may write to it."""
+"""The model of an S3 interface: one bucket at one endpoint, and the credentials to write to it."""
 
 from typing import Any, ClassVar
 
@@ -18,7 +18,7 @@ from delivery_s3.storage import S3Destination
 
 
 class AddressingStyle(models.TextChoices):
-    """How a bucket is named in an address."""
+    """Where the bucket name stands in the URL of a request."""
 
     AUTO = "auto", "automatic"
     PATH = "path", "path (host/bucket)"
@@ -26,91 +26,98 @@ class AddressingStyle(models.TextChoices):
 
 
 class Encryption(models.TextChoices):
-    """Server-side encryption that a PUT asks for. Empty: what the bucket does by default."""
+    """Server-side encryption that a PUT requests. Empty: the default encryption of the bucket."""
 
-    AES256 = "AES256", "AES256 (keys of the store)"
+    AES256 = "AES256", "AES256 (keys managed by the store)"
     KMS = "aws:kms", "aws:kms (a KMS key)"
 
 
 class Credentials(models.TextChoices):
-    """Whose credentials sign. Empty: the interface's own keys."""
+    """The credentials that sign requests. Empty: the access key of the interface."""
 
     MACHINE = "machine", "this machine's role"
     __empty__ = "the access key above"
 
 
 class ObjectLockMode(models.TextChoices):
-    """Object Lock retention that a PUT asks for. Empty: none."""
+    """Object Lock retention mode that a PUT requests. Empty: none."""
 
-    GOVERNANCE = "GOVERNANCE", "GOVERNANCE (removable with a special permission)"
-    COMPLIANCE = "COMPLIANCE", "COMPLIANCE (removable by nobody)"
+    GOVERNANCE = "GOVERNANCE", "GOVERNANCE (objects can be deleted with a special permission)"
+    COMPLIANCE = "COMPLIANCE", "COMPLIANCE (objects cannot be deleted by anyone)"
 
 
 class S3Interface(Interface):
-    """A bucket to archive to, with everything that a request to it needs."""
+    """A bucket to archive reports in, with the settings that requests to it need."""
 
     needed_to_read: ClassVar[str] = "s3:GetObject"
     needed_to_list: ClassVar[str] = "s3:ListBucket"
 
-    # Choices by a function, so that a new row in PROVIDERS needs no migration.
+    # The choices come from a function, so that a new row in PROVIDERS needs no migration.
     provider = models.CharField(max_length=20, choices=provider_choices, default="aws")
     access_key_id = models.CharField("access key ID", max_length=255, blank=True)
     secret_access_key = SecretField("secret access key", blank=True)
     region = models.CharField(
         max_length=64,
         blank=True,
-        help_text="For example eu-central-1. AWS S3 needs it; many others ignore it.",
+        help_text="For example eu-central-1. Required for AWS S3; many other stores ignore it.",
     )
     bucket_name = models.CharField(max_length=255, help_text="The bucket must exist.")
-    # No URLField: that one takes no host of a private network, such as http://minio:9000.
+    # Not a URLField: it refuses host names without a domain, such as http://minio:9000.
     endpoint_url = models.CharField(
         "custom endpoint",
         max_length=255,
         blank=True,
-        help_text="For example https://minio.example.com:9000. Empty for AWS S3.",
+        help_text="For example https://minio.example.com:9000. Leave empty for AWS S3.",
     )
 
     credentials = models.CharField(
         max_length=10,
         blank=True,
         choices=Credentials.choices,
-        help_text="This machine's role is what boto3 finds by itself: environment, ~/.aws, container, instance.",
+        help_text="The role of this machine comes from the environment, ~/.aws, the container or the instance.",
     )
     role_arn = models.CharField(
         "role to assume",
         max_length=2048,
         blank=True,
-        help_text="For example arn:aws:iam::123456789012:role/archive. Empty: none.",
+        help_text="For example arn:aws:iam::123456789012:role/archive. Leave empty to assume no role.",
     )
     external_id = models.CharField(
-        "external ID", max_length=1224, blank=True, help_text="Where the role's trust policy asks for one."
+        "external ID",
+        max_length=1224,
+        blank=True,
+        help_text="Only needed if the role's trust policy requires one.",
     )
     addressing_style = models.CharField(max_length=10, choices=AddressingStyle.choices, default=AddressingStyle.AUTO)
     ca_bundle = models.TextField(
         "CA bundle",
         blank=True,
-        help_text="Certificates (PEM) to trust at this endpoint, instead of the public authorities.",
+        help_text="Certificates (PEM) to trust for this endpoint. Leave empty to trust the public authorities.",
     )
     server_side_encryption = models.CharField(
         "server-side encryption",
         max_length=10,
         blank=True,
         choices=Encryption.choices,
-        help_text="Empty: the bucket's default.",
+        help_text="Leave empty to use the bucket's default.",
     )
     kms_key_id = models.CharField("KMS key ID", max_length=2048, blank=True)
     object_lock_mode = models.CharField(
-        "Object Lock", max_length=10, blank=True, choices=ObjectLockMode.choices, help_text="Empty: none."
+        "Object Lock",
+        max_length=10,
+        blank=True,
+        choices=ObjectLockMode.choices,
+        help_text="Leave empty for no retention.",
     )
     retention_days = models.PositiveIntegerField(
         "retention",
         null=True,
         blank=True,
         validators=[MinValueValidator(1), MaxValueValidator(36_500)],
-        help_text="Days from the delivery. Needed with Object Lock.",
+        help_text="In days, counted from the delivery. Required for Object Lock.",
     )
     storage_class = models.CharField(
-        max_length=40, blank=True, help_text="For example STANDARD_IA. Empty: the bucket's default."
+        max_length=40, blank=True, help_text="For example STANDARD_IA. Leave empty to use the bucket's default."
     )
 
     objects: ClassVar[InheritanceManager["S3Interface"]] = InheritanceManager()
@@ -121,28 +128,29 @@ class S3Interface(Interface):
 
     @property
     def place(self) -> str:
-        """The bucket and its endpoint."""
+        """The bucket and its endpoint, in words."""
         return f"bucket {self.bucket_name} at {self.endpoint_url or f'AWS S3 {self.region}'.strip()}"
 
     def configuration(self) -> Connection:
-        """Return the connection. Raises DeliveryError where the secret is unreadable."""
+        """Return the connection. Raises DeliveryError if the secret cannot be decrypted."""
         return self.connection()
 
     def open(self) -> S3Destination:
-        """Make the destination. Raises DeliveryError."""
+        """Return the destination. Raises DeliveryError."""
         return S3Destination(self.connection())
 
     def connection(self, *, fresh: bool = False, **changes: Any) -> Connection:
-        """Return what a request needs, with `changes` to it; `fresh` ignores what an earlier test found.
+        """Return the settings of requests, with `changes` applied.
 
-        Raises DeliveryError where the secret is unreadable.
+        `fresh` ignores the capabilities that an earlier test found. Raises DeliveryError if the secret cannot be
+        decrypted.
         """
         machine_role = self.credentials == Credentials.MACHINE
         if isinstance(self.secret_access_key, UnreadableSecret) and not machine_role:
             raise DeliveryError(diagnoses.SECRET_UNREADABLE)
         provider = PROVIDERS.get(self.provider, PROVIDERS["other"])
         automatic = self.addressing_style == AddressingStyle.AUTO
-        known = {} if fresh else self.capabilities
+        capabilities = {} if fresh else self.capabilities
         values: dict[str, Any] = {
             "access_key_id": "" if machine_role else self.access_key_id,
             "secret_access_key": Secret("") if machine_role else self.secret_access_key,
@@ -159,8 +167,8 @@ class S3Interface(Interface):
             "object_lock_mode": self.object_lock_mode,
             "retention_days": self.retention_days or 0,
             "storage_class": self.storage_class,
-            "conditional_writes": provider.conditional_writes and known.get("condition") != "refused",
-            "sha256_header": provider.sha256_header and known.get("sha256") != "refused",
+            "conditional_writes": provider.conditional_writes and capabilities.get("condition") != "refused",
+            "sha256_header": provider.sha256_header and capabilities.get("sha256") != "refused",
             "allow_private": settings.ALLOW_PRIVATE_ENDPOINTS,
             "max_uploads": settings.DELIVERY_CONCURRENCY,
         }

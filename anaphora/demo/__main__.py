@@ -145,7 +145,7 @@ def _configure(credentials: dict[str, str], endpoint: str) -> None:
     from anaphora.deliveries.models import ArchivePolicy
     from anaphora.demo.dashboards import SAMPLES
     from anaphora.reports.models import Dashboard
-    from delivery_s3 import interfaces
+    from delivery_s3.connection_test import services
     from delivery_s3.models import S3Interface
 
     administrators = get_user_model()
@@ -164,7 +164,7 @@ def _configure(credentials: dict[str, str], endpoint: str) -> None:
             "endpoint_url": endpoint,
         },
     )
-    report = interfaces.test_saved(interface)
+    report = services.test_and_record(interface)
     if report.diagnosis is not None:
         raise RuntimeError(f"The connection test failed: {report.diagnosis.title}. {report.diagnosis.remedy}")
     _say(f"Connection test passed: {report.object_key} is in the bucket")

@@ -13,7 +13,7 @@ from anaphora.deliveries import engine
 from anaphora.deliveries.models import Delivery, State
 from anaphora.reports.models import Report
 from anaphora.timeline import view_context
-from delivery_s3 import interfaces
+from delivery_s3.connection_test import services
 from delivery_s3.models import S3Interface
 from tests.support.buckets import Bucket
 from tests.support.factories import make_interface, make_policy, make_report
@@ -146,7 +146,7 @@ class TestInterfacePage:
             diagnosis="access_denied", detail="403 AccessDenied", failures=1, paused_until="2026-03-01T12:00Z"
         )
         text = text_of(admin_client.get(reverse(f"{INTERFACES}_change", args=[interface.pk])))
-        assert "Deliveries wait: Access Denied" in text
+        assert "Deliveries are paused: Access Denied" in text
         assert "403 AccessDenied" in text
         assert "1 Mar 2026, 12:00 UTC" in text
 
@@ -183,7 +183,7 @@ class TestInterfacePage:
     def test_a_test_says_nothing_of_other_values(
         self, admin_client: Client, interface: S3Interface, bucket: Bucket
     ) -> None:
-        interfaces.test_saved(interface)
+        services.test_and_record(interface)
         address = reverse(f"{INTERFACES}_change", args=[interface.pk])
         admin_client.post(address, filled(bucket, name="renamed", secret_access_key=""))
         interface.refresh_from_db()
@@ -196,7 +196,7 @@ class TestInterfacePage:
         secret = bucket.server.secret_access_key
         refused = admin_client.post(reverse(f"{INTERFACES}_add"), filled(bucket, bucket_name="s3://x"))
         assert secret not in refused.text
-        assert "What you typed is kept for an hour, encrypted." in refused.text
+        assert "The secret that you entered is kept for one hour, encrypted." in refused.text
         (kept,) = re.findall(r'name="secret_access_key-kept" value="([^"]+)"', refused.text)
         again = filled(bucket, secret_access_key="") | {"secret_access_key-kept": kept}
         assert "The test passed" in text_of(admin_client.post(reverse(f"{INTERFACES}_test_new"), again))
@@ -248,7 +248,7 @@ class TestAroundTheTest:
     def test_the_test_file_is_removed_on_request_and_nothing_else_is(
         self, admin_client: Client, interface: S3Interface, bucket: Bucket
     ) -> None:
-        report = interfaces.test_saved(interface)
+        report = services.test_and_record(interface)
         address = reverse(f"{INTERFACES}_remove", args=[interface.pk])
         form = filled(bucket, secret_access_key="")
         assert admin_client.post(address, form | {"key": "sales/report.pdf"}).status_code == 403

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from anaphora.deliveries.errors import DIAGNOSES, DeliveryError
-from delivery_s3 import diagnoses, fast_put, interfaces
+from delivery_s3 import diagnoses, fast_put
 from delivery_s3.connection import Connection
-from delivery_s3.connection_test import runner
+from delivery_s3.connection_test import runner, services
 from delivery_s3.connection_test.runner import ConnectionTest, TestReport
 from delivery_s3.connection_test.steps import STEPS, Outcome, Step
 from delivery_s3.models import S3Interface
@@ -297,13 +297,13 @@ class TestBounds:
 class TestSaved:
     def test_a_test_of_unsaved_values_saves_nothing(self, interface: S3Interface) -> None:
         interface.region = "eu-west-9"
-        list(interfaces.start_test(interface).steps())
+        list(services.start_test(interface).steps())
         interface.refresh_from_db()
         assert (interface.tested_at, interface.region == "eu-west-9") == (None, False)
 
     def test_a_saved_test_is_recorded_with_what_the_store_can_do_and_ends_a_pause(self, interface: S3Interface) -> None:
         S3Interface.objects.update(failures=3, diagnosis="access_denied")
-        report = interfaces.test_saved(interface)
+        report = services.test_and_record(interface)
         interface.refresh_from_db()
         assert interface.test_passed
         assert interface.tested_at == report.tested_at
@@ -317,10 +317,10 @@ class TestSaved:
         assert interface.connection(fresh=True).conditional_writes
 
     def test_only_a_test_s_own_file_can_be_removed(self, interface: S3Interface, bucket: Bucket) -> None:
-        report = interfaces.test_saved(interface)
+        report = services.test_and_record(interface)
         with pytest.raises(ValueError, match="not the key of a connection test"):
-            interfaces.remove_test_file(interface, "sales/2026/report.pdf")
-        interfaces.remove_test_file(interface, report.object_key)
+            services.remove_test_file(interface, "sales/2026/report.pdf")
+        services.remove_test_file(interface, report.object_key)
         assert bucket.keys() == []
 
 

@@ -40,7 +40,7 @@ def test_the_machine_s_role_needs_no_keys() -> None:
 @pytest.mark.parametrize(
     ("changes", "field", "words"),
     [
-        ({"access_key_id": "KEY WITH BLANK"}, "access_key_id", "blank"),
+        ({"access_key_id": "KEY WITH SPACE"}, "access_key_id", "space"),
         ({"secret_access_key": "SEC\nRET"}, "secret_access_key", "line break"),
         ({"secret_access_key": ""}, "secret_access_key", "required"),
         ({"role_arn": "archive"}, "role_arn", "arn:aws:iam"),
@@ -48,17 +48,17 @@ def test_the_machine_s_role_needs_no_keys() -> None:
         ({"role_arn": "arn:aws:iam::1:role/a", "external_id": "x"}, "external_id", "at least 2"),
         ({"bucket_name": "s3://reports"}, "bucket_name", "without s3://"),
         ({"bucket_name": "a"}, "bucket_name", "3 to 63"),
-        ({"bucket_name": "Reports"}, "bucket_name", "small letters"),
+        ({"bucket_name": "Reports"}, "bucket_name", "lowercase letters"),
         ({"bucket_name": "re..ports"}, "bucket_name", "3 to 63"),
-        ({"bucket_name": "192.168.0.1"}, "bucket_name", "no IP address"),
+        ({"bucket_name": "192.168.0.1"}, "bucket_name", "not an IP address"),
         ({"bucket_name": "a", "provider": "other"}, "bucket_name", "3 to 255"),
-        ({"region": "EU Central"}, "region", "small letters"),
+        ({"region": "EU Central"}, "region", "lowercase letters"),
         ({"bucket_name": "reports/2026"}, "bucket_name", "without a folder"),
         ({"endpoint_url": "minio:9000"}, "endpoint_url", "Use https://minio:9000"),
         ({"endpoint_url": "ftp://minio"}, "endpoint_url", "https://host"),
         ({"endpoint_url": "https://"}, "endpoint_url", "https://host"),
         ({"endpoint_url": "https://host:port"}, "endpoint_url", "https://host"),
-        ({"endpoint_url": "https://user:pw@host"}, "endpoint_url", "fields of their own"),
+        ({"endpoint_url": "https://user:pw@host"}, "endpoint_url", "Access key ID"),
         ({"endpoint_url": "https://host/reports"}, "endpoint_url", "Use https://host<"),
         ({"endpoint_url": "https://host?x=1"}, "endpoint_url", "Use https://host<"),
         ({"endpoint_url": "https://reports.fra1.digitaloceanspaces.com"}, "endpoint_url", "Use https://fra1.digital"),
@@ -115,7 +115,7 @@ class TestWithReceipts:
         form = S3InterfaceForm(FILLED | {"bucket_name": "another"}, instance=interface)
         assert form.is_valid()
         assert form.save().bucket_name == "reports"
-        assert "make another interface" in str(form)
+        assert "create another interface" in str(form)
 
     def test_another_endpoint_is_taken_once_it_is_confirmed_to_be_the_same_store(self, interface: S3Interface) -> None:
         moved = {"endpoint_url": "https://minio.example.com"}
@@ -129,7 +129,7 @@ class TestWithReceipts:
         assert 'type="hidden" name="same_store"' in str(S3InterfaceForm(instance=interface))
 
 
-def test_a_slash_at_the_endpoint_s_end_and_blanks_around_a_key_are_taken_off() -> None:
+def test_a_slash_at_the_endpoint_s_end_and_spaces_around_a_key_are_taken_off() -> None:
     form = S3InterfaceForm(FILLED | {"endpoint_url": "http://minio:9000/", "access_key_id": " KEY "})
     assert form.is_valid()
     assert form.cleaned_data["endpoint_url"] == "http://minio:9000"

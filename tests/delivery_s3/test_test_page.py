@@ -148,7 +148,7 @@ def test_a_mistake_is_marked_and_mended_by_its_button(page: Page, bucket: Bucket
         endpoint_url="https://finance.fra1.digitaloceanspaces.com",
     )
     page.click("#run-test")
-    expect(page.locator(".verdict h3")).to_have_text("The form needs correcting first")
+    expect(page.locator(".verdict h3")).to_have_text("Correct the errors in the form, then test again")
     page.click("text=Use https://fra1.digitaloceanspaces.com")
     expect(page.locator("#id_endpoint_url")).to_have_value("https://fra1.digitaloceanspaces.com")
 
@@ -219,7 +219,7 @@ def test_the_verdict_is_in_sight_on_a_laptop(page: Page, bucket: Bucket) -> None
     page.goto(f"/admin/delivery_s3/s3interface/{interface.pk}/change/")
     for changes, title in (
         ({"bucket_name": "no-such-bucket"}, "Bucket not found"),
-        ({"key_prefix": "/"}, "correcting"),
+        ({"key_prefix": "/"}, "Correct the errors"),
     ):
         for name, value in changes.items():
             page.evaluate("([name, value]) => document.getElementById(`id_${name}`).value = value", [name, value])

@@ -17,7 +17,7 @@ from django.urls import reverse
 
 from anaphora.api import tokens
 from anaphora.api.models import Scope
-from delivery_s3 import interfaces
+from delivery_s3.connection_test import services
 from delivery_s3.models import S3Interface
 from delivery_s3.secret import MASK, Secret, UnreadableSecret
 from tests.support.addresses import addresses, one_of_each
@@ -126,7 +126,7 @@ def test_an_error_page_shows_no_secret_stored_or_typed(
         plain, typed = interface.secret_access_key.reveal(), tested.secret_access_key.reveal()
         raise RuntimeError(f"a bug that quotes {typed} and {plain!r}")
 
-    monkeypatch.setattr(interfaces, "start_test", fail)
+    monkeypatch.setattr(services, "start_test", fail)
     admin_client.raise_request_exception = False
     form = {
         "name": "tried", "provider": "other", "access_key_id": "KEY", "secret_access_key": "typed-and-secret",

@@ -1,5 +1,5 @@
-// The configuration page: presets, offered corrections, the permissions panel, and the Test, which sends the form as
-// it stands, typed secret included, and shows the steps as they end. The page is never left, so nothing typed is lost.
+// The configuration page: provider presets, buttons that correct fields, the permissions panel, and the Test. The Test sends
+// the current form, including a typed secret, and shows each step when it ends. The page is not reloaded, so no input is lost.
 "use strict";
 
 document.addEventListener("DOMContentLoaded", () => {
@@ -7,21 +7,21 @@ document.addEventListener("DOMContentLoaded", () => {
   const form = document.getElementById("s3interface_form");
   if (!form) return;
 
-  // A request without a session is redirected to the login page, which must not be shown inside this one.
+  // A request without a session is redirected to the login page, which must not be shown inside this page.
   const SIGNED_OUT =
-    "You are no longer signed in, or may no longer do this. Sign in again in another tab, then try again: what you typed stays here.";
+    "You are no longer signed in, or you no longer have permission. Sign in again in another tab, then try again. Your input on this page is kept.";
 
   function isSignedOut(answer) {
     return answer.redirected || answer.status === 403;
   }
 
-  // Signing in again in another tab makes the form's token worthless; the new one is in the cookie.
+  // Signing in again in another tab invalidates the CSRF token of the form. The cookie has the new token.
   function renewToken() {
     const token = document.cookie.match(/(?:^|; )csrftoken=([^;]+)/);
     if (token) form.querySelector("[name=csrfmiddlewaretoken]").value = token[1];
   }
 
-  // Offered corrections and fixes: a button that fills a field.
+  // Buttons that fill a field with a correction.
 
   function fill(name, value) {
     const input = field(name);
@@ -44,7 +44,7 @@ document.addEventListener("DOMContentLoaded", () => {
     }
   }
 
-  // Over plain http there is no navigator.clipboard.
+  // navigator.clipboard does not exist on pages served over http.
   function copyText(text) {
     if (navigator.clipboard) {
       navigator.clipboard.writeText(text);
@@ -70,8 +70,8 @@ document.addEventListener("DOMContentLoaded", () => {
       copyText(copy.parentElement.querySelector("pre").textContent);
       copy.textContent = "Copied";
     }
-    const act = event.target.closest("button.act-button");
-    if (act) runAct(act);
+    const action = event.target.closest("button.act-button");
+    if (action) runVerdictAction(action);
   });
 
   // Presets of the providers.
@@ -87,26 +87,26 @@ document.addEventListener("DOMContentLoaded", () => {
     const preset = presets[provider.value];
     if (!preset || !region || !endpoint) return;
     region.placeholder = preset.region_example;
-    endpoint.placeholder = preset.endpoint_example || "stays empty for AWS S3";
-    // A region from which an endpoint was made is that provider's own.
-    const foreign = event?.target === provider && endpoint.value !== "" && endpoint.value === filledEndpoint;
-    if (region.value === "" || region.value === filledRegion || foreign) {
+    endpoint.placeholder = preset.endpoint_example || "Leave empty for AWS S3";
+    // The region from which the previous provider's endpoint was built does not fit the new provider.
+    const regionOfPreviousProvider = event?.target === provider && endpoint.value !== "" && endpoint.value === filledEndpoint;
+    if (region.value === "" || region.value === filledRegion || regionOfPreviousProvider) {
       region.value = filledRegion = preset.region_default;
     }
     if (endpoint.value === "" || endpoint.value === filledEndpoint) {
-      const known = preset.endpoint_pattern && region.value;
-      endpoint.value = filledEndpoint = known ? preset.endpoint_pattern.replace("{region}", region.value) : "";
+      const canFill = preset.endpoint_pattern && region.value;
+      endpoint.value = filledEndpoint = canFill ? preset.endpoint_pattern.replace("{region}", region.value) : "";
     }
     showConfirmations();
   }
 
-  // After a refused save, the page comes back with what was typed and the confirmation that it needs.
-  const refused = document.querySelector(".form-row.field-endpoint_url.errors");
+  // A form with errors is shown again with the values that were typed, and with the confirmation that they need.
+  const saveRefused = document.querySelector(".form-row.field-endpoint_url.errors");
 
   function showConfirmations() {
     const [http, same] = ["allow_http", "same_store"].map((name) => document.querySelector(`.form-row.field-${name}`));
     if (http) http.hidden = !endpoint.value.trim().toLowerCase().startsWith("http://");
-    if (same) same.hidden = endpoint.value.trim() === endpoint.defaultValue && !refused;
+    if (same) same.hidden = endpoint.value.trim() === endpoint.defaultValue && !saveRefused;
   }
 
   if (provider && provider.tagName === "SELECT") {
@@ -116,10 +116,10 @@ document.addEventListener("DOMContentLoaded", () => {
     applyPreset();
   }
 
-  // The permissions panel follows the form.
+  // The permissions panel is updated when the form changes.
 
   const panel = document.getElementById("grants");
-  let pending = 0;
+  let grantsTimer = 0;
 
   async function showGrants() {
     if (!panel.open) return;
@@ -132,8 +132,8 @@ document.addEventListener("DOMContentLoaded", () => {
   if (panel) {
     panel.addEventListener("toggle", showGrants);
     form.addEventListener("input", () => {
-      clearTimeout(pending);
-      pending = setTimeout(showGrants, 400);
+      clearTimeout(grantsTimer);
+      grantsTimer = setTimeout(showGrants, 400);
     });
   }
 
@@ -165,7 +165,7 @@ document.addEventListener("DOMContentLoaded", () => {
     }
   }
 
-  // Last, when the groups of the form that it opens have their height.
+  // Call this last: opening a group of fields changes the height of the page.
   function showVerdict() {
     say("");
     verdict.focus({ preventScroll: true });
@@ -209,7 +209,7 @@ document.addEventListener("DOMContentLoaded", () => {
       }
     } catch (error) {
       const cancelled = error.name === "AbortError";
-      say(cancelled ? "Cancelled." : `The test could not be run: ${error.message} Reload the page and try again.`);
+      say(cancelled ? "Cancelled." : `The test could not run: ${error.message} Reload the page and test again.`);
     } finally {
       running = null;
       run.disabled = false;
@@ -217,7 +217,7 @@ document.addEventListener("DOMContentLoaded", () => {
     }
   }
 
-  async function runAct(button) {
+  async function runVerdictAction(button) {
     renewToken();
     const data = new FormData(form);
     if (button.dataset.key) data.set("key", button.dataset.key);
@@ -225,7 +225,7 @@ document.addEventListener("DOMContentLoaded", () => {
     const answer = await fetch(section.dataset[button.dataset.act], { method: "POST", body: data });
     const place = button.closest(".act");
     if (isSignedOut(answer)) {
-      button.disabled = false; // to be pressed again, once signed in
+      button.disabled = false; // to be pressed again after signing in
       say(SIGNED_OUT);
     } else if (answer.ok) {
       place.innerHTML = await answer.text();
