@@ -1,8 +1,8 @@
-"""The one place that reaches into botocore: what a client connects to, whom it trusts, where it stays, what it asks.
+"""Hardens boto3 clients through botocore's private attributes: addresses, trust, redirects and request headers.
 
-botocore has no public way to say any of these. Should a new release move what the guard needs, `harden_client()`
-raises, so that no client ever works unguarded; should it move what only makes a request cheaper, requests stay right
-and become slower. The tests of this module say what has moved.
+botocore has no public API for this. If a new release changes an attribute that the address guard needs,
+`harden_client()` raises, so that no client works without the guard. If it changes an attribute that is only used for
+speed, requests stay correct and become slower. The tests of this module show which attribute has changed.
 """
 
 import contextlib
@@ -14,15 +14,15 @@ from anaphora.deliveries.errors import DeliveryError
 from delivery_s3 import diagnoses, endpoint_guard, tls
 from delivery_s3.request_bounds import BoundedConnection, BoundedPool
 
-ASK_FIRST_BYTES = 1024 * 1024
-"""From this size on, `Expect: 100-continue` lets a store refuse a file before it is sent."""
+EXPECT_CONTINUE_BYTES = 1024 * 1024
+"""Bytes. Bodies of this size or more are sent with `Expect: 100-continue`: a store can refuse them unsent."""
 
 
-def known(file: BinaryIO, sha256: str) -> BinaryIO:
-    """Return `file`, as a body whose SHA-256, in hexadecimal, a signature needs not compute.
+def with_known_sha256(file: BinaryIO, sha256: str) -> BinaryIO:
+    """Return `file` with its SHA-256 (hexadecimal) attached, so that the signature does not compute it again.
 
-    A store compares what arrives with the digest that was signed, so that one taken long before the request, when the
-    report came in, is not only cheaper but says more.
+    The store compares the received content with the signed digest. A digest from ingest therefore also detects changes
+    of the local file since then.
     """
     with contextlib.suppress(AttributeError):
         file.known_sha256 = sha256  # type: ignore[attr-defined]
@@ -30,64 +30,64 @@ def known(file: BinaryIO, sha256: str) -> BinaryIO:
 
 
 def harden_client(client: Any, *, allow_private: bool, pinned: bool) -> None:
-    """Guard a boto3 S3 client before its first request.
+    """Harden a boto3 client before its first request.
 
-    It connects only to addresses that `endpoint_guard` has checked. Its requests and answers have bounds. It follows no
-    redirect to another region or host. With
-    `pinned`, any certificate of the CA bundle ends the chain of trust, not only a self-signed one.
+    The client connects only to addresses that `endpoint_guard` has checked. Its requests and answers are bounded (see
+    `request_bounds`). It does not follow redirects to another region or host. With `pinned`, every certificate of
+    the CA bundle is a trust anchor, not only a self-signed one.
     """
     session = client._endpoint.http_session
-    # A wait for each of connecting, sending and the answer's beginning, as long as each single one may be.
+    # The sum of the timeouts for connecting, for sending and for the start of the answer.
     seconds = 2.0 * session._timeout.read_timeout + session._timeout.connect_timeout
     pools = {
-        scheme: _guarded(pool, allow_private=allow_private, seconds=seconds)
+        scheme: _guarded_pool_class(pool, allow_private=allow_private, seconds=seconds)
         for scheme, pool in session._pool_classes_by_scheme.items()
     }
-    # The second is read for direct connections, the first when a proxy's pool is made.
+    # The manager's is used for direct connections, the session's to create the pool of a proxy.
     session._pool_classes_by_scheme = session._manager.pool_classes_by_scheme = pools
     if pinned:
-        tls.pin(session._manager.connection_pool_kw["ssl_context"])
-    client.meta.events.register("before-call.s3", _stay)
-    client.meta.events.register_last("before-call.s3", _send_at_once)
-    client.meta.events.register("before-send", partial(_check_proxied, session._proxy_config, allow_private))
-    _sign_what_is_known(client)
+        tls.trust_all_anchors(session._manager.connection_pool_kw["ssl_context"])
+    client.meta.events.register("before-call.s3", _prevent_redirect)
+    client.meta.events.register_last("before-call.s3", _remove_expect_header)
+    client.meta.events.register("before-send", partial(_check_proxied_endpoint, session._proxy_config, allow_private))
+    _reuse_known_sha256(client)
 
 
-def _guarded(pool: Any, *, allow_private: bool, seconds: float) -> type:
+def _guarded_pool_class(pool: Any, *, allow_private: bool, seconds: float) -> type:
     connection = type(
         f"Guarded{pool.ConnectionCls.__name__}",
-        (BoundedConnection, _Guarded, pool.ConnectionCls),
+        (BoundedConnection, _GuardedConnection, pool.ConnectionCls),
         {"allow_private": allow_private, "allowed_seconds": seconds},
     )
     return type(f"Guarded{pool.__name__}", (BoundedPool, pool), {"ConnectionCls": connection})
 
 
-class _Guarded:
-    """Resolves its host's name itself and connects by the addresses that were found to be allowed."""
+class _GuardedConnection:
+    """A mixin for urllib3 connections: resolves the host itself and connects only to the allowed addresses."""
 
     allow_private: bool
     _dns_host: str
     port: int
 
     def _new_conn(self) -> Any:
-        # urllib3 keeps the name that it resolves in `_dns_host`, and asks certificates for `host`, which follows it.
-        name = self._dns_host
+        # urllib3 connects to `_dns_host`. Certificates are checked for `host`, which is derived from it.
+        host = self._dns_host
         failure: Exception | None = None
         try:
-            for address in endpoint_guard.resolve(name, self.port, allow_private=self.allow_private):
+            for address in endpoint_guard.resolve(host, self.port, allow_private=self.allow_private):
                 self._dns_host = address
                 try:
                     return super()._new_conn()  # type: ignore[misc]
                 except Exception as error:
                     failure = error
         finally:
-            self._dns_host = name
+            self._dns_host = host
         assert failure is not None
         raise failure
 
 
-def _check_proxied(proxies: Any, allow_private: bool, request: Any, **kwargs: Any) -> None:  # noqa: FBT001
-    """Refuse a forbidden endpoint that a proxy would connect to in our place, as far as its name is known here."""
+def _check_proxied_endpoint(proxies: Any, allow_private: bool, request: Any, **kwargs: Any) -> None:  # noqa: FBT001
+    """Refuse a request through a proxy if the endpoint resolves to a forbidden address on this machine."""
     if proxies.proxy_url_for(request.url):
         host = urlsplit(request.url)
         try:
@@ -97,29 +97,29 @@ def _check_proxied(proxies: Any, allow_private: bool, request: Any, **kwargs: An
                 raise
 
 
-def _stay(context: Any, **kwargs: Any) -> None:
-    # What botocore's redirector notes when it has redirected once; it then lets the error through.
+def _prevent_redirect(context: Any, **kwargs: Any) -> None:
+    # botocore's redirector sets this after the first redirect and then raises the error instead of redirecting.
     context["s3_redirect"]["redirected"] = True
 
 
-def _send_at_once(params: Any, **kwargs: Any) -> None:
-    """Don't ask a store whether it would take a small file: asking costs a round trip, more than the file does."""
-    if int(params["headers"].get("Content-Length", 0)) < ASK_FIRST_BYTES:
+def _remove_expect_header(params: Any, **kwargs: Any) -> None:
+    """Remove `Expect: 100-continue` from small requests: the extra round trip takes longer than sending the file."""
+    if int(params["headers"].get("Content-Length", 0)) < EXPECT_CONTINUE_BYTES:
         params["headers"].pop("Expect", None)
 
 
-def _sign_what_is_known(client: Any) -> None:
-    """Let signatures take a body's SHA-256 from `body()` instead of computing it."""
+def _reuse_known_sha256(client: Any) -> None:
+    """Let signatures use the SHA-256 from `with_known_sha256()` instead of computing it."""
     signer: Any = getattr(client, "_request_signer", None)
-    make = getattr(signer, "get_auth_instance", None)
-    if make is None:
+    make_auth = getattr(signer, "get_auth_instance", None)
+    if make_auth is None:
         return
 
-    def make_knowing(*args: Any, **kwargs: Any) -> Any:
-        auth = make(*args, **kwargs)
-        compute = getattr(auth, "payload", None)
-        if compute is not None:
-            auth.payload = lambda request: getattr(request.body, "known_sha256", "") or compute(request)
+    def make_with_known_sha256(*args: Any, **kwargs: Any) -> Any:
+        auth = make_auth(*args, **kwargs)
+        compute_payload_hash = getattr(auth, "payload", None)
+        if compute_payload_hash is not None:
+            auth.payload = lambda request: getattr(request.body, "known_sha256", "") or compute_payload_hash(request)
         return auth
 
-    signer.get_auth_instance = make_knowing
+    signer.get_auth_instance = make_with_known_sha256

@@ -1,4 +1,4 @@
-"""`Connection`: everything that a request to one bucket needs, as a frozen value. No I/O, and no S3 library."""
+"""`Connection`: the settings of requests to one bucket, as a frozen value. No I/O, and no S3 library."""
 
 from dataclasses import dataclass, field
 
@@ -7,23 +7,24 @@ from delivery_s3.secret import Secret
 
 @dataclass(frozen=True)
 class Connection:
-    """All that a request to one bucket needs. Two equal connections may share one client."""
+    """The settings of requests to one bucket. Equal connections can share one client."""
 
     access_key_id: str
     secret_access_key: Secret = field(repr=False)
-    """Both empty with `machine_role`."""
+    """Access key ID and secret are empty with `machine_role`."""
     region: str
     bucket_name: str
     endpoint_url: str = ""
     """Empty for AWS S3."""
     machine_role: bool = False
-    """Whether to sign with what boto3's default chain finds on this machine."""
+    """Whether to sign with the credentials of boto3's default chain."""
     role_arn: str = ""
-    """A role to assume with those credentials, and what its trust policy may ask for."""
+    """A role to assume with these credentials; empty for none."""
     external_id: str = ""
+    """The external ID that the trust policy of the role may require."""
     addressing_style: str = "path"
     ca_bundle: str = field(default="", repr=False)
-    """PEM. When given, it alone is trusted; when empty, the authorities that come with botocore."""
+    """PEM. The only trusted certificates; if empty, the authorities bundled with botocore."""
     server_side_encryption: str = ""
     kms_key_id: str = ""
     object_lock_mode: str = ""
@@ -32,9 +33,10 @@ class Connection:
     conditional_writes: bool = True
     sha256_header: bool = True
     connect_timeout: float = 10
-    """Seconds, as is the next."""
+    """Seconds."""
     read_timeout: float = 60
+    """Seconds."""
     max_uploads: int = 1
-    """How many threads use the client at once."""
+    """Number of threads that use the client concurrently."""
     allow_private: bool = True
-    """Whether loopback and private addresses may be connected to."""
+    """Whether connections to loopback and private addresses are allowed."""

@@ -1,7 +1,6 @@
-"""Whose credentials sign: an interface's own keys, this machine's role, or a role that either of them assumes.
+"""Creates the botocore sessions that sign requests: with an access key, the machine's role or an assumed role.
 
-Nothing else of the machine's AWS configuration takes part in a request. This module and `storage` are the only ones
-that import boto3 or botocore.
+Requests do not use any other AWS configuration of the machine. Only this module and `storage` import boto3 or botocore.
 """
 
 import os
@@ -15,34 +14,34 @@ from botocore.exceptions import NoCredentialsError
 from botocore.session import Session as BotocoreSession
 
 SESSION_NAME = "anaphora"
-"""Names us in the log of the account whose role is assumed."""
+"""The role session name, shown in CloudTrail of the account that owns the role."""
 
 
-def own_keys(access_key_id: str, secret_access_key: str) -> BotocoreSession:
-    """Return a session that signs with these keys."""
-    session = _isolated()
+def access_key_session(access_key_id: str, secret_access_key: str) -> BotocoreSession:
+    """Return a session that signs with this access key."""
+    session = _isolated_session()
     session.set_credentials(access_key_id, secret_access_key)
     return session
 
 
-def machine_role() -> BotocoreSession:
-    """Return a session that signs with what boto3's default chain finds.
+def machine_role_session() -> BotocoreSession:
+    """Return a session that signs with the credentials of boto3's default chain.
 
-    That is, in this order: the environment, web identity (Kubernetes), ~/.aws, the container's and the instance's role.
-    Raises botocore's NoCredentialsError where there is nothing.
+    The chain is: environment variables, web identity (Kubernetes), ~/.aws, container role, instance role. Raises
+    botocore's NoCredentialsError if it finds none.
     """
-    found = BotocoreSession().get_credentials()
-    if found is None:
+    credentials = BotocoreSession().get_credentials()
+    if credentials is None:
         raise NoCredentialsError
-    return _signing_with(found)
+    return _session_with(credentials)
 
 
-def assumed_role(
+def assumed_role_session(
     session: BotocoreSession, role_arn: str, external_id: str, make_sts: Callable[[BotocoreSession], Any]
 ) -> BotocoreSession:
-    """Return a session that signs as `role_arn`, assumed with the credentials of `session` and renewed in time.
+    """Return a session that signs as `role_arn`, assumed with the credentials of `session` and renewed before expiry.
 
-    `make_sts` makes a client of the Security Token Service from a session. Nothing is requested yet.
+    `make_sts` creates an STS client from a session. The first request assumes the role, not this function.
     """
     fetcher = AssumeRoleCredentialFetcher(
         client_creator=lambda *args, **kwargs: make_sts(session),
@@ -50,11 +49,13 @@ def assumed_role(
         role_arn=role_arn,
         extra_args={"RoleSessionName": SESSION_NAME} | ({"ExternalId": external_id} if external_id else {}),
     )
-    return _signing_with(DeferredRefreshableCredentials(fetcher.fetch_credentials, method="assume-role"))
+    return _session_with(DeferredRefreshableCredentials(fetcher.fetch_credentials, method="assume-role"))
 
 
-def sts(session: BotocoreSession, *, region: str, endpoint_url: str, verify: str, timeouts: tuple[float, float]) -> Any:
-    """Return a client of the token service: the one behind `endpoint_url` (MinIO, Ceph), else AWS's of the region."""
+def sts_client(
+    session: BotocoreSession, *, region: str, endpoint_url: str, verify: str, timeouts: tuple[float, float]
+) -> Any:
+    """Return an STS client for `endpoint_url` (MinIO, Ceph), or for AWS in the region if that is empty."""
     return boto3.Session(botocore_session=session).client(
         "sts",
         region_name=region,
@@ -69,14 +70,14 @@ def sts(session: BotocoreSession, *, region: str, endpoint_url: str, verify: str
     )
 
 
-def _signing_with(credentials: Any) -> BotocoreSession:
-    session = _isolated()
-    session.register_component("credential_provider", _Known(credentials))
+def _session_with(credentials: Any) -> BotocoreSession:
+    session = _isolated_session()
+    session.register_component("credential_provider", _FixedCredentials(credentials))
     return session
 
 
-class _Known:
-    """What botocore asks for credentials instead of its chain."""
+class _FixedCredentials:
+    """A credential provider that replaces botocore's chain."""
 
     def __init__(self, credentials: Any) -> None:
         self._credentials = credentials
@@ -85,12 +86,12 @@ class _Known:
         return self._credentials
 
 
-def _isolated() -> BotocoreSession:
-    """Return a botocore session that reads no AWS variable and no file of ~/.aws.
+def _isolated_session() -> BotocoreSession:
+    """Return a botocore session that ignores AWS environment variables and the files in ~/.aws.
 
-    Without this, AWS_PROFILE, AWS_ENDPOINT_URL, AWS_CA_BUNDLE, AWS_SESSION_TOKEN and some thirty more would
-    take part in requests of an interface that has its own keys. Proxy variables still count: they belong to
-    the machine's network, not to an account.
+    Otherwise AWS_PROFILE, AWS_ENDPOINT_URL, AWS_CA_BUNDLE, AWS_SESSION_TOKEN and about thirty other variables would
+    affect the requests of an interface with its own access key. Proxy variables still apply, because they belong to the
+    network of the machine and not to an AWS account.
     """
     session = BotocoreSession(
         session_vars={

@@ -1,8 +1,8 @@
-"""Which addresses an interface may lead to. Whoever may fill in Custom endpoint could otherwise make this machine
-talk to services that trust it: a cloud's metadata service, a router, another process.
+"""Decides which addresses may be connected to. Without it, a user who can edit Custom endpoint could make this machine
+send requests to services that trust it, such as a cloud metadata service, a router or another process (SSRF).
 
-Names are resolved here, once, and the connection goes to the very addresses that were checked: a name that
-changes its answer meanwhile gains nothing (see `botocore_patches`).
+Host names are resolved once, here, and connections are made only to the addresses that were checked. A DNS answer that
+changes between the check and the connection (DNS rebinding) has no effect (see `botocore_patches`).
 """
 
 import socket
@@ -26,7 +26,7 @@ _METADATA = [
     ip_network("192.0.0.192/32"),  # Oracle Cloud's older platform
     ip_network("168.63.129.16/32"),  # Azure, "What is IP address 168.63.129.16?"
 ]
-"""Where clouds tell a machine its credentials, or steer it; the sources are the providers' documents."""
+"""Addresses where clouds serve credentials or control a machine, according to the documentation of the providers."""
 
 _UNUSABLE = [
     ip_network("0.0.0.0/8"),
@@ -34,13 +34,13 @@ _UNUSABLE = [
     ip_network("192.0.0.0/24"),
     ip_network("2001:db8::/32"),
 ]
-_SHARED = ip_network("100.64.0.0/10")  # carrier-grade NAT: private in all but name
+_SHARED = ip_network("100.64.0.0/10")  # carrier-grade NAT, treated as private
 _NAT64 = ip_network("64:ff9b::/96")
 
 
 def why_forbidden(address: Address, *, allow_private: bool) -> str:
-    """Return why a connection to `address` isn't made, in words; empty when it may be."""
-    address = _embedded(address)
+    """Return why connections to `address` are forbidden, in words; empty if they are allowed."""
+    address = _embedded_ipv4(address)
     if any(address in network for network in _METADATA if network.version == address.version):
         return "a metadata or link-local address"
     if address.is_link_local:
@@ -57,9 +57,9 @@ def why_forbidden(address: Address, *, allow_private: bool) -> str:
 
 
 def resolve(host: str, port: int, *, allow_private: bool) -> list[str]:
-    """Return the numeric addresses of `host`, all of them checked, in the resolver's order.
+    """Return the checked numeric addresses of `host`, in the order of the resolver.
 
-    Raises DeliveryError `host_not_found`, or `endpoint_forbidden` as soon as one of them is forbidden.
+    Raises DeliveryError `host_not_found`, or `endpoint_forbidden` if any address is forbidden.
     """
     try:
         found = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)
@@ -68,12 +68,12 @@ def resolve(host: str, port: int, *, allow_private: bool) -> list[str]:
     addresses = list(dict.fromkeys(str(each[4][0]) for each in found))
     for text in addresses:
         if reason := why_forbidden(ip_address(text.partition("%")[0]), allow_private=allow_private):
-            raise DeliveryError(diagnoses.ENDPOINT_FORBIDDEN, f"{host} is {text}, {reason}")
+            raise DeliveryError(diagnoses.ENDPOINT_FORBIDDEN, f"{host} resolves to {text}, {reason}")
     return addresses
 
 
 def is_internal(host: str) -> bool:
-    """Tell whether a host, by its look alone, lies in a private network: a private address or a name without domain."""
+    """Return whether a host is a private address or a name of a private network. Does not resolve the name."""
     host = host.strip("[]").lower()
     try:
         address = ip_address(host)
@@ -82,13 +82,13 @@ def is_internal(host: str) -> bool:
     return address.is_private
 
 
-def _embedded(address: Address) -> Address:
-    """Return the IPv4 address that an IPv6 one stands for, where it does."""
+def _embedded_ipv4(address: Address) -> Address:
+    """Return the IPv4 address embedded in an IPv6 address, or else the address itself."""
     if isinstance(address, IPv4Address):
         return address
     if address in _NAT64:
         return IPv4Address(int(address) & 0xFFFFFFFF)
-    # ::a.b.c.d, the long deprecated "compatible" form, still names the IPv4 address in some stacks.
+    # ::a.b.c.d, the deprecated "IPv4-compatible" form, is still supported by some network stacks.
     if 1 < int(address) <= 0xFFFFFFFF:
         return IPv4Address(int(address))
     return address.ipv4_mapped or address.sixtofour or (address.teredo[1] if address.teredo else address)

@@ -1,8 +1,7 @@
-"""The one place where an error of boto3, of botocore or of the network becomes a DeliveryError.
+"""Converts exceptions of boto3, botocore and the network to DeliveryError.
 
-`explain()` goes by S3's error codes and by the names of exception classes, so that this module needs none of
-those libraries and does no I/O. To add a failure, define its diagnosis in `diagnoses` and name it in S3_CODES or
-EXCEPTIONS.
+`explain()` uses S3 error codes and the names of exception classes, so that this module does not import these libraries.
+To add a failure, define its diagnosis in `diagnoses` and add it to S3_CODES or EXCEPTIONS. No I/O.
 """
 
 from collections.abc import Iterator, Mapping
@@ -87,7 +86,7 @@ S3_CODES: Mapping[str, Diagnosis] = {
     "OperationAborted": diagnoses.CONFLICT,
     "PreconditionFailed": errors.KEY_TAKEN,
 }
-"""Error codes that stores answer a PUT with (Amazon S3 API reference, "List of error codes", and measured)."""
+"""Error codes of answers to PUT (Amazon S3 API reference, "List of error codes", and observed)."""
 
 EXCEPTIONS: Mapping[str, Diagnosis] = {
     "ConnectTimeoutError": diagnoses.CONNECTION_TIMEOUT,
@@ -183,33 +182,33 @@ _PLAIN_HTTP = frozenset({"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_F
 
 
 def explain(
-    error: Exception, *, asked_for: Diagnosis | None = None, now: datetime | None = None
+    error: Exception, *, fallback: Diagnosis | None = None, now: datetime | None = None
 ) -> DeliveryError | None:
     """Return what `error` means as a DeliveryError, or None for an error that this catalogue must not hide.
 
-    `asked_for` is what a store that refuses a request without saying why most likely objects to.
-    `now` (aware) is this machine's time when the answer came, to tell a clock that differs from the store's.
+    `fallback` is the diagnosis for a store that refuses a request without giving a reason.
+    `now` (aware) is the time of this machine when it received the answer, to detect clock skew.
     """
     if isinstance(error, DeliveryError):
         return error
-    inner = next((cause for cause in _chain(error) if isinstance(cause, DeliveryError)), None)
+    inner = next((cause for cause in _causes(error) if isinstance(cause, DeliveryError)), None)
     if inner is not None:
         return inner
     names = [cls.__name__ for cls in type(error).__mro__]
     if "ClientError" in names:
         operation = getattr(error, "operation_name", "")
-        return _explain_answer(getattr(error, "response", {}), operation, asked_for, now or datetime.now(UTC))
+        return _explain_answer(getattr(error, "response", {}), operation, fallback, now or datetime.now(UTC))
     diagnosis = next((EXCEPTIONS[name] for name in names if name in EXCEPTIONS), None)
     if diagnosis is None and "Invalid timestamp" in str(error):
-        return DeliveryError(diagnoses.NOT_S3, _line(error))  # botocore's word for a date that is none
+        return DeliveryError(diagnoses.NOT_S3, _one_line(error))  # botocore raises this for an invalid date
     if diagnosis is None:
-        # The only plain ValueError on this path is botocore's, for an endpoint that isn't an address.
-        return DeliveryError(diagnoses.SETTINGS_INVALID, _line(error)) if isinstance(error, ValueError) else None
-    return DeliveryError(_refined(diagnosis, error), _line(error))
+        # botocore raises a plain ValueError only for an invalid endpoint.
+        return DeliveryError(diagnoses.SETTINGS_INVALID, _one_line(error)) if isinstance(error, ValueError) else None
+    return DeliveryError(_refine(diagnosis, error), _one_line(error))
 
 
 def _explain_answer(
-    response: Mapping[str, Any], operation: str, asked_for: Diagnosis | None, now: datetime
+    response: Mapping[str, Any], operation: str, fallback: Diagnosis | None, now: datetime
 ) -> DeliveryError:
     error = response.get("Error", {})
     metadata = response.get("ResponseMetadata", {})
@@ -219,8 +218,8 @@ def _explain_answer(
     diagnosis = _diagnosis_of_answer(s3_code, status, message)
     if operation == "AssumeRole" and diagnosis in _ROLE_REFUSED:
         diagnosis = diagnoses.ROLE_DENIED
-    if diagnosis == diagnoses.REQUEST_REFUSED and not message and asked_for:
-        diagnosis = asked_for
+    if diagnosis == diagnoses.REQUEST_REFUSED and not message and fallback:
+        diagnosis = fallback
     detail = f"HTTP status {status}" if s3_code in {"", str(status)} else f"{status} {s3_code}"
     detail += f": {message}" if message else ""
     fix = None
@@ -228,8 +227,8 @@ def _explain_answer(
         diagnosis, detail = diagnoses.WRONG_REGION, f"{detail} The bucket is in {region}."
         fix = Fix("region", region, f"Set Region to {region}")
     ahead = _seconds_ahead(headers.get("date"), now)
-    if diagnosis in _BY_A_WRONG_CLOCK and abs(ahead) > 900:
-        diagnosis = diagnoses.CLOCK_SKEW  # several stores call it something else
+    if diagnosis in _POSSIBLE_CLOCK_SKEW and abs(ahead) > 900:
+        diagnosis = diagnoses.CLOCK_SKEW  # several stores use another error code for it
     if diagnosis == diagnoses.CLOCK_SKEW and ahead:
         side = "ahead of" if ahead > 0 else "behind"
         detail = f"{detail} This machine's clock is {abs(ahead):.0f} s {side} the store's."
@@ -241,20 +240,20 @@ def _explain_answer(
 
 
 def _retry_after(value: str | None, now: datetime) -> float:
-    """Return the seconds that a Retry-After header asks for (RFC 9110: a number of them, or a date); 0 for none."""
+    """Return the seconds of a Retry-After header (RFC 9110: a number or a date); 0 if there is none."""
     if value and value.strip().isdecimal():
         return float(value)
     return max(0.0, -_seconds_ahead(value, now))
 
 
 def _region(headers: Mapping[str, str], error: Mapping[str, Any]) -> str:
-    """Return the bucket's region as far as the answer names it: in a header, or as what was expected."""
+    """Return the region of the bucket from a header or the error of the answer; empty if unknown."""
     return str(headers.get("x-amz-bucket-region") or error.get("Region") or "")
 
 
 def _diagnosis_of_answer(s3_code: str, status: int, message: str) -> Diagnosis:
     lowered = message.lower()
-    for codes, words, diagnosis in _TELLING_WORDS:
+    for codes, words, diagnosis in _MESSAGE_WORDS:
         if s3_code in codes and any(word in lowered for word in words):
             return diagnosis
     if s3_code in S3_CODES:
@@ -264,33 +263,37 @@ def _diagnosis_of_answer(s3_code: str, status: int, message: str) -> Diagnosis:
     return _diagnosis_of_status(status, plain=s3_code in {"", str(status)})
 
 
-_BY_A_WRONG_CLOCK = frozenset(
+_POSSIBLE_CLOCK_SKEW = frozenset(
     {diagnoses.ACCESS_DENIED, diagnoses.WRONG_SECRET, diagnoses.EXPIRED_TOKEN, diagnoses.UNKNOWN}
 )
-# The token service's words for a role that isn't there or doesn't trust whoever asks.
+# What STS answers if the role does not exist or its trust policy does not allow the caller.
 _ROLE_REFUSED = frozenset(
     {diagnoses.ACCESS_DENIED, diagnoses.EXPLICIT_DENY, diagnoses.NOT_S3, diagnoses.UNKNOWN, diagnoses.REQUEST_REFUSED}
 )
-_DENIED = frozenset({"AccessDenied"})
-_REFUSED = frozenset({"InvalidRequest", "InvalidArgument", "NotImplemented"})
-_TELLING_WORDS = [
-    (_DENIED, ("kms:",), diagnoses.KMS_DENIED),
-    (_DENIED, ("explicit deny",), diagnoses.EXPLICIT_DENY),
-    (_DENIED, ("time skew", "timeskew", "time too skewed"), diagnoses.CLOCK_SKEW),
-    (frozenset({"InvalidAccessKeyId"}), ("kms",), diagnoses.KMS_KEY_UNKNOWN),  # Ceph's word for it
-    (_REFUSED, ("object lock", "objectlock"), diagnoses.OBJECT_LOCK_UNSUPPORTED),
-    (_REFUSED, ("retain", "retention"), diagnoses.RETENTION_REFUSED),
-    (_REFUSED, ("storage class", "storageclass"), diagnoses.STORAGE_CLASS_UNSUPPORTED),
-    (_REFUSED, ("conditional", "if-none-match"), diagnoses.CONDITION_UNSUPPORTED),
-    (_REFUSED, ("kms",), diagnoses.KMS_KEY_UNKNOWN),
-    (_REFUSED, ("encrypt", "sse"), diagnoses.ENCRYPTION_UNSUPPORTED),
-    (_REFUSED, ("checksum",), diagnoses.CHECKSUM_UNSUPPORTED),
+_DENIED_CODES = frozenset({"AccessDenied"})
+_REFUSED_CODES = frozenset({"InvalidRequest", "InvalidArgument", "NotImplemented"})
+_MESSAGE_WORDS = [
+    (_DENIED_CODES, ("kms:",), diagnoses.KMS_DENIED),
+    (_DENIED_CODES, ("explicit deny",), diagnoses.EXPLICIT_DENY),
+    (_DENIED_CODES, ("time skew", "timeskew", "time too skewed"), diagnoses.CLOCK_SKEW),
+    (
+        frozenset({"InvalidAccessKeyId"}),
+        ("kms",),
+        diagnoses.KMS_KEY_UNKNOWN,
+    ),  # Ceph answers this for an unknown KMS key
+    (_REFUSED_CODES, ("object lock", "objectlock"), diagnoses.OBJECT_LOCK_UNSUPPORTED),
+    (_REFUSED_CODES, ("retain", "retention"), diagnoses.RETENTION_REFUSED),
+    (_REFUSED_CODES, ("storage class", "storageclass"), diagnoses.STORAGE_CLASS_UNSUPPORTED),
+    (_REFUSED_CODES, ("conditional", "if-none-match"), diagnoses.CONDITION_UNSUPPORTED),
+    (_REFUSED_CODES, ("kms",), diagnoses.KMS_KEY_UNKNOWN),
+    (_REFUSED_CODES, ("encrypt", "sse"), diagnoses.ENCRYPTION_UNSUPPORTED),
+    (_REFUSED_CODES, ("checksum",), diagnoses.CHECKSUM_UNSUPPORTED),
 ]
-"""What stores call by one and the same error diagnosis, told apart by words in the message, the first match first."""
+"""Refines error codes that have several causes by words in the message. The first match is used."""
 
 
 def _diagnosis_of_status(status: int, *, plain: bool) -> Diagnosis:
-    """Diagnose an answer by its status. `plain`: its body wasn't S3's, so a proxy or another server spoke."""
+    """Return the diagnosis for an HTTP status. `plain`: the body is not an S3 error, so it may come from a proxy."""
     if status == 429:
         return diagnoses.THROTTLED
     if status == 413:
@@ -308,11 +311,11 @@ def _diagnosis_of_status(status: int, *, plain: bool) -> Diagnosis:
     return diagnoses.NOT_S3 if plain else diagnoses.UNKNOWN
 
 
-def _refined(diagnosis: Diagnosis, error: Exception) -> Diagnosis:
-    """Look into an error that has several causes for the one that it has."""
+def _refine(diagnosis: Diagnosis, error: Exception) -> Diagnosis:
+    """Return a more specific diagnosis from the causes of an error, if there is one."""
     if diagnosis not in {diagnoses.HOST_UNREACHABLE, diagnoses.TLS_FAILED}:
         return diagnosis
-    for cause in _chain(error):
+    for cause in _causes(error):
         for cls in type(cause).__mro__:
             if cls.__name__ in _CAUSES:
                 return _CAUSES[cls.__name__]
@@ -323,8 +326,8 @@ def _refined(diagnosis: Diagnosis, error: Exception) -> Diagnosis:
     return diagnosis
 
 
-def _chain(error: BaseException) -> Iterator[BaseException]:
-    """Yield `error` and what caused it, however the libraries in between have wrapped it; each once."""
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """Yield `error` and its causes once each, including those that libraries keep in attributes and arguments."""
     waiting, seen = [error], set()
     while waiting:
         current = waiting.pop(0)
@@ -338,12 +341,12 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 
 
 def _seconds_ahead(date: str | None, now: datetime) -> float:
-    """Return how far this machine's clock is ahead of the store's, by the answer's Date header; 0 if it has none."""
+    """Return how many seconds this machine's clock is ahead of the Date header of an answer; 0 without one."""
     try:
         return (now - parsedate_to_datetime(date or "")).total_seconds()
     except (TypeError, ValueError):
         return 0
 
 
-def _line(error: Exception) -> str:
+def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())

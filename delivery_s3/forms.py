@@ -16,7 +16,7 @@ from delivery_s3.endpoint_guard import is_internal
 from delivery_s3.fields import SecretInput
 from delivery_s3.models import Encryption, S3Interface
 from delivery_s3.secret import Secret, UnreadableSecret
-from delivery_s3.tls import readable
+from delivery_s3.tls import is_readable_pem
 
 _STRICT_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _LENIENT_BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9]")
@@ -137,7 +137,7 @@ class S3InterfaceForm(forms.ModelForm[S3Interface]):
     def clean_ca_bundle(self) -> str:
         """Accept PEM certificates that can be read; normalize line breaks."""
         bundle = "\n".join(self.cleaned_data["ca_bundle"].splitlines())
-        if bundle and not readable(bundle):
+        if bundle and not is_readable_pem(bundle):
             raise ValidationError(diagnoses.CA_BUNDLE_INVALID.remedy)
         return bundle
 

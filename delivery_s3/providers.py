@@ -1,7 +1,7 @@
-"""What is known of S3-compatible providers, as a table: to add one, add a row.
+"""The table of S3-compatible providers. To add a provider, add a row.
 
-`conditional_writes` and `sha256_header` say what a request to the provider may carry. "Unknown" stores get
-both, and what they answer tells.
+`conditional_writes` and `sha256_header` say which headers the provider supports. Other stores get both headers; their
+answers show whether they support them.
 """
 
 from collections.abc import Mapping
@@ -10,24 +10,24 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Provider:
-    """One row: how a provider is addressed and what it is known not to take."""
+    """One row: the addresses of a provider and the headers that it does not support."""
 
     code: str
     name: str
     endpoint_example: str
-    """What Custom endpoint looks like there; empty where it stays empty."""
+    """An example of Custom endpoint; empty if the provider needs none."""
     region_example: str
     endpoint_pattern: str = ""
-    """Custom endpoint with `{region}` in the region's place, where the one follows from the other."""
+    """Custom endpoint with the placeholder `{region}`, if it can be built from the region."""
     region_default: str = ""
-    """What Region is there unless somebody has set up another."""
+    """The default region of a server; empty if there is none."""
     addressing_style: str = "path"
-    """What Addressing style "automatic" means there."""
+    """The style that Addressing style "automatic" uses."""
     conditional_writes: bool = True
     sha256_header: bool = True
 
     def preset(self) -> dict[str, str]:
-        """Return what the page fills in and shows when this provider is chosen."""
+        """Return the values that the page fills in or shows as examples for this provider."""
         return {
             "endpoint_example": self.endpoint_example,
             "endpoint_pattern": self.endpoint_pattern,
@@ -62,5 +62,5 @@ PROVIDERS: Mapping[str, Provider] = {provider.code: provider for provider in _PR
 
 
 def provider_choices() -> list[tuple[str, str]]:
-    """Return the providers as choices of a field."""
+    """Return the providers as choices of a model field."""
     return [(provider.code, provider.name) for provider in PROVIDERS.values()]

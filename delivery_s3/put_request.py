@@ -1,4 +1,4 @@
-"""What one PutObject asks of a store, and which parts of it a store that refuses them can do without. No I/O."""
+"""The parameters of a PutObject request, and which of them can be left out if a store refuses them. No I/O."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -12,7 +12,7 @@ from delivery_s3.error_mapping import explain
 
 
 def put_parameters(connection: Connection, upload: Upload, retain_until: datetime | None) -> dict[str, Any]:
-    """Return the parameters of `put_object` for an upload, all but the bucket and the body."""
+    """Return the parameters of `put_object` for an upload, without Bucket and Body."""
     parameters: dict[str, Any] = {
         "Key": upload.key,
         "ContentLength": upload.size,
@@ -23,7 +23,7 @@ def put_parameters(connection: Connection, upload: Upload, retain_until: datetim
     if upload.content_disposition:
         parameters["ContentDisposition"] = upload.content_disposition
     if connection.sha256_header:
-        # Without the algorithm's name Ceph ignores the checksum.
+        # Ceph ignores the checksum without ChecksumAlgorithm.
         parameters |= {"ChecksumAlgorithm": "SHA256", "ChecksumSHA256": base64_of(upload.sha256)}
     if connection.conditional_writes:
         parameters["IfNoneMatch"] = "*"
@@ -41,8 +41,8 @@ def put_parameters(connection: Connection, upload: Upload, retain_until: datetim
     return parameters
 
 
-def likely_objection(connection: Connection) -> Diagnosis | None:
-    """Return what a store most likely objects to if it refuses a request without giving a reason."""
+def likely_diagnosis(connection: Connection) -> Diagnosis | None:
+    """Return the most likely diagnosis if a store refuses a request without giving a reason."""
     if connection.object_lock_mode:
         return diagnoses.OBJECT_LOCK_UNSUPPORTED
     if connection.server_side_encryption:
@@ -50,20 +50,20 @@ def likely_objection(connection: Connection) -> Diagnosis | None:
     return diagnoses.STORAGE_CLASS_UNSUPPORTED if connection.storage_class else None
 
 
-_CHECKSUM = frozenset({"ChecksumSHA256", "ChecksumAlgorithm"})
+_CHECKSUM_PARAMETERS = frozenset({"ChecksumSHA256", "ChecksumAlgorithm"})
 
 
 def refused_parameters(error: Any, parameters: Mapping[str, Any]) -> frozenset[str]:
-    """Return which of the parameters that can be done without a store objects to; empty if it is none of them."""
+    """Return the optional parameters that caused the error; empty if the cause is something else."""
     explained = explain(error)
     diagnosis = explained.diagnosis if explained else None
     not_implemented = error.response["ResponseMetadata"]["HTTPStatusCode"] == 501
     about_checksum = diagnosis is diagnoses.CHECKSUM_UNSUPPORTED or (
         not_implemented and "IfNoneMatch" not in parameters
     )
-    # By the same words Cloudflare R2 (the first) and Google (the second) refuse a checksum's header.
+    # Cloudflare R2 refuses the checksum header with the first code, Google with the second.
     about_checksum |= error.response.get("Error", {}).get("Code") in {"Unauthorized", "SignatureDoesNotMatch"}
     if about_checksum:
-        return _CHECKSUM if "ChecksumSHA256" in parameters else frozenset()
+        return _CHECKSUM_PARAMETERS if "ChecksumSHA256" in parameters else frozenset()
     about_condition = diagnosis is diagnoses.CONDITION_UNSUPPORTED or not_implemented
     return frozenset({"IfNoneMatch"}) if about_condition and "IfNoneMatch" in parameters else frozenset()

@@ -1,8 +1,9 @@
-"""Bounds on what a store may do to us: how long a request may last, and how long an answer may be.
+"""Limits the duration of requests and the size of answers.
 
-Time-outs of sockets bound each wait, not their sum: a store that sends one byte a second keeps a thread for ever. Here
-every connection that is in use has a deadline, which grows with what it carries; one thread per process closes the
-connections whose deadline has passed. Answers that are read as a whole (errors, listings) have a largest length.
+A socket timeout limits each wait, not their sum: a store that sends one byte per second would block a thread forever.
+Here, every connection in use has a deadline that depends on the size of its request or answer. One thread per process
+closes the connections whose deadline has passed. Answers that are read as a whole (errors, listings) have a maximum
+size.
 """
 
 import contextlib
@@ -15,18 +16,18 @@ from typing import Any
 from anaphora.deliveries.errors import DeliveryError
 from delivery_s3 import diagnoses
 
-SLOWEST = 64 * 1024
-"""Bytes per second below which a transfer is given up."""
+MIN_BYTES_PER_SECOND = 64 * 1024
+"""Bytes per second. Slower transfers are aborted."""
 
-LONGEST_ERROR = 256 * 1024
-LONGEST_ANSWER = 16 * 1024**2
-"""Bytes. A listing of a thousand keys of 1,024 bytes, all characters escaped, stays below."""
+MAX_ERROR_BYTES = 256 * 1024
+MAX_ANSWER_BYTES = 16 * 1024**2
+"""Bytes. A listing of 1,000 keys of 1,024 bytes, with all characters escaped, is smaller."""
 
-MOST_TAGS = 200_000
-"""Of such an answer. A listing of a thousand keys has about twenty for each."""
+MAX_TAGS = 200_000
+"""XML tags in one answer. A listing of 1,000 keys has about twenty tags per key."""
 
 _ENTITY = b"<!ENTITY"
-"""With entities, an answer of some megabytes becomes a text of gigabytes when it is parsed."""
+"""Refused: with XML entities, an answer of a few megabytes can expand to gigabytes when it is parsed."""
 
 
 class _Watchdog:
@@ -38,16 +39,15 @@ class _Watchdog:
         self._thread: threading.Thread | None = None
 
     def watch(self, connection: Any, deadline: float) -> None:
-        """Close `connection` at `deadline`, a time of the monotonic clock, unless it is released before."""
+        """Shut `connection` down at `deadline` (monotonic clock), unless it is released before."""
         with self._changed:
             self._deadlines[connection] = deadline
-            if self._thread is None or not self._thread.is_alive():  # a forked process has no thread of its parent's
+            if self._thread is None or not self._thread.is_alive():  # threads do not survive a fork
                 self._thread = threading.Thread(target=self._run, name="request-deadlines", daemon=True)
                 self._thread.start()
             self._changed.notify()
 
     def release(self, connection: Any) -> None:
-        """Stop watching a connection."""
         with self._changed:
             self._deadlines.pop(connection, None)
 
@@ -60,16 +60,16 @@ class _Watchdog:
                 for connection, deadline in list(self._deadlines.items()):
                     if deadline <= now:
                         del self._deadlines[connection]
-                        _interrupt(connection)
+                        _shut_down(connection)
                 self._changed.wait(min([*self._deadlines.values(), now + 1]) - now)
 
 
-def _interrupt(connection: Any) -> None:
-    """End whatever waits for a connection: its reads find the end, its writes fail."""
+def _shut_down(connection: Any) -> None:
+    """Shut a connection down, so that threads that wait for it are woken: reads return, writes fail."""
     connection.overdue = True
     if connection.sock is not None:
         with contextlib.suppress(OSError):
-            # Not close(), which doesn't wake a thread that reads. Of a TLS socket, this is the plain socket's.
+            # close() would not wake a thread that reads. For a TLS socket, this shuts the TCP socket down.
             socket.socket.shutdown(connection.sock, socket.SHUT_RDWR)
 
 
@@ -77,38 +77,38 @@ _watchdog = _Watchdog()
 
 
 class BoundedConnection:
-    """A mixin for urllib3's connections: from its first byte to the end of the answer, a request has a deadline."""
+    """A mixin for urllib3 connections: each request has a deadline, from its first byte to the end of the answer."""
 
     overdue = False
     allowed_seconds: float
-    """Without what is carried."""
+    """Seconds for a request and an answer without content; content adds time by MIN_BYTES_PER_SECOND."""
 
     def connect(self) -> None:
-        """Connect; the handshake of TLS has a deadline too."""
+        """Connect. The deadline includes the TLS handshake."""
         _watchdog.watch(self, monotonic() + self.allowed_seconds)
-        self._in_time(super().connect)  # type: ignore[misc]
+        self._call_with_deadline(super().connect)  # type: ignore[misc]
 
     def request(self, method: str, url: str, body: Any = None, headers: Any = None, **kwargs: Any) -> Any:
-        """Send a request. The deadline counts from now."""
+        """Send a request. Its deadline starts now."""
         self.overdue = False
         length = int(next((value for name, value in (headers or {}).items() if name.lower() == "content-length"), 0))
-        _watchdog.watch(self, monotonic() + self.allowed_seconds + length / SLOWEST)
-        return self._in_time(super().request, method, url, body=body, headers=headers, **kwargs)  # type: ignore[misc]
+        _watchdog.watch(self, monotonic() + self.allowed_seconds + length / MIN_BYTES_PER_SECOND)
+        return self._call_with_deadline(super().request, method, url, body=body, headers=headers, **kwargs)  # type: ignore[misc]
 
     def getresponse(self) -> Any:
-        """Return the answer, not yet read, with the time to read it."""
-        response = self._in_time(super().getresponse)  # type: ignore[misc]
+        """Return the unread answer. Extends the deadline by the time to read it."""
+        response = self._call_with_deadline(super().getresponse)  # type: ignore[misc]
         length = response.headers.get("Content-Length", "")
-        # Who reads it compares the length with what is expected first; one of more than a PUT may carry is a lie.
+        # The reader checks the length first. A length above the limit of one PUT cannot be true.
         number = int(length) if length.isdecimal() and len(length) < 14 else 0
-        _watchdog.watch(self, monotonic() + self.allowed_seconds + min(number, 5 * 1024**3) / SLOWEST)
+        _watchdog.watch(self, monotonic() + self.allowed_seconds + min(number, 5 * 1024**3) / MIN_BYTES_PER_SECOND)
         if response.status >= 300:
-            _bound(response, LONGEST_ERROR)
+            _limit_size(response, MAX_ERROR_BYTES)
         else:
-            _bound(response, LONGEST_ANSWER)
+            _limit_size(response, MAX_ANSWER_BYTES)
         return response
 
-    def _in_time(self, call: Any, *args: Any, **kwargs: Any) -> Any:
+    def _call_with_deadline(self, call: Any, *args: Any, **kwargs: Any) -> Any:
         try:
             return call(*args, **kwargs)
         except Exception as error:
@@ -118,7 +118,7 @@ class BoundedConnection:
 
 
 class BoundedPool:
-    """A mixin for urllib3's pools: a connection that comes back has met its deadline."""
+    """A mixin for urllib3 pools: a connection that returns to the pool is no longer watched."""
 
     def _put_conn(self, connection: Any) -> None:
         if connection is not None:
@@ -126,28 +126,28 @@ class BoundedPool:
         super()._put_conn(connection)  # type: ignore[misc]
 
 
-def _bound(response: Any, longest: int) -> None:
-    """Let `response` be read as a whole up to so many bytes. Reading it in parts is its reader's to bound."""
+def _limit_size(response: Any, max_bytes: int) -> None:
+    """Limit the size of `response` if it is read as a whole. A reader of parts limits its size itself."""
     read_all = response.stream
 
     def stream(*args: Any, **kwargs: Any) -> Iterator[bytes]:
-        # At once: the time to read it was given by the length that it claims.
-        if (response.length_remaining or 0) > longest:
+        # Checked first, because the deadline was calculated from the claimed length.
+        if (response.length_remaining or 0) > max_bytes:
             response.close()
-            raise DeliveryError(diagnoses.NOT_S3, f"The answer is longer than {longest:,} bytes")
-        total, tags, end = 0, 0, b""
+            raise DeliveryError(diagnoses.NOT_S3, f"The answer is longer than {max_bytes:,} bytes")
+        total, tags, tail = 0, 0, b""
         for chunk in read_all(*args, **kwargs):
             total += len(chunk)
             tags += chunk.count(b"<")
-            if total > longest or tags > MOST_TAGS:
+            if total > max_bytes or tags > MAX_TAGS:
                 response.close()
                 raise DeliveryError(
-                    diagnoses.NOT_S3, f"The answer is longer than {longest:,} bytes or {MOST_TAGS:,} tags"
+                    diagnoses.NOT_S3, f"The answer is longer than {max_bytes:,} bytes or {MAX_TAGS:,} tags"
                 )
-            if _ENTITY in end + chunk:
+            if _ENTITY in tail + chunk:
                 response.close()
                 raise DeliveryError(diagnoses.NOT_S3, "The answer declares entities, which S3 does not")
-            end = chunk[-len(_ENTITY) :]
+            tail = chunk[-len(_ENTITY) :]
             yield chunk
 
     response.stream = stream

@@ -1,4 +1,4 @@
-"""A secret that only an explicit call reveals. A page, a log line or a traceback that renders it shows dots."""
+"""A secret that only an explicit call reveals. Pages, log lines and tracebacks show dots instead."""
 
 from typing import NoReturn
 
@@ -6,7 +6,7 @@ MASK = "•••"
 
 
 class Secret:
-    """A value that must not be shown. It is not a `str`, so nothing prints it by accident."""
+    """A value that must not be shown. It is not a `str`, so it cannot be printed by accident."""
 
     __slots__ = ("_text",)
 
@@ -14,7 +14,7 @@ class Secret:
         self._text = text
 
     def reveal(self) -> str:
-        """Return the secret itself, to sign with and for nothing else."""
+        """Return the secret in plain text. Use it only to sign or to encrypt."""
         return self._text
 
     def __str__(self) -> str:
@@ -39,11 +39,11 @@ class Secret:
         return self
 
     def __reduce__(self) -> NoReturn:
-        raise TypeError("A secret is not pickled: caches, sessions and messages must not hold it")
+        raise TypeError("A Secret cannot be pickled, because caches, sessions and messages must not contain it")
 
 
 class UnreadableSecret(Secret):
-    """Stands for a secret that no key of FERNET_KEYS decrypts. It keeps the ciphertext, so saving loses nothing."""
+    """A secret that no key of FERNET_KEYS decrypts. It keeps the ciphertext, so that saving does not lose it."""
 
     __slots__ = ("ciphertext",)
 

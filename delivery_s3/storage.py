@@ -1,9 +1,9 @@
-"""The S3 side: one connection, one PUT per report, and the receipt that the store answers with.
+"""The S3 destination: one connection, one PUT per report, and the receipt from the answer of the store.
 
 This module and `credentials` are the only ones that import boto3, botocore or django-storages; `botocore_patches`
-hardens their clients. `S3Destination` takes a frozen `Connection`, needs no database, and raises no foreign error:
-every failure leaves as a DeliveryError. No AWS configuration of the machine takes part in a request (see
-`credentials`), and a secret never appears in a message, a log or a representation.
+hardens their clients. `S3Destination` takes a frozen `Connection` and needs no database. It raises every expected
+failure as a DeliveryError. Requests never use the AWS configuration of the machine (see `credentials`), and a secret
+never appears in a message, a log or a representation.
 """
 
 import base64
@@ -37,9 +37,9 @@ from delivery_s3 import botocore_patches, credentials, diagnoses
 from delivery_s3.connection import Connection
 from delivery_s3.error_mapping import explain
 from delivery_s3.fast_put import PutObject, small_put
-from delivery_s3.put_request import likely_objection, put_parameters, refused_parameters
+from delivery_s3.put_request import likely_diagnosis, put_parameters, refused_parameters
 from delivery_s3.secret import MASK
-from delivery_s3.tls import readable
+from delivery_s3.tls import is_readable_pem
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -49,17 +49,17 @@ LARGEST_OBJECT = 5 * 1024**4
 """Bytes (Amazon S3 User Guide, "Uploading objects")."""
 
 MOST_IDLE_PAGES = 1000
-"""Pages of a listing, one after the other, that have no key beyond those before. Some stores send empty ones."""
+"""Consecutive pages of a listing without a new key. Some stores send empty pages."""
 
 PRESIGNED_SECONDS = 60
-"""How long a presigned address works: long enough to follow a redirect, too short to be passed on."""
+"""How long a presigned URL is valid: long enough to follow a redirect, too short to share."""
 
 
 class S3Destination(S3Storage):  # type: ignore[misc]
-    """A django-storages S3Storage that writes by one conditional, checksummed PUT and keeps the answer.
+    """A django-storages S3Storage that writes with one conditional PUT with checksums and returns a receipt.
 
-    `put()` is the one way in; Django's own `save()`, which could say neither under which condition it wrote
-    nor what the store answered, is closed. Safe for many threads: they share one boto3 client.
+    Use `put()` to write. Django's `save()` raises TypeError, because it can return neither the condition of the write
+    nor the answer of the store. Thread-safe: all threads share one boto3 client.
     """
 
     def __init__(self, connection: Connection) -> None:
@@ -72,7 +72,7 @@ class S3Destination(S3Storage):  # type: ignore[misc]
             bucket_name=connection.bucket_name,
             region_name=connection.region or None,
             endpoint_url=connection.endpoint_url or None,
-            verify=self._trusted(),
+            verify=self._ca_path(),
             location="",
             gzip=False,
             object_parameters={},
@@ -81,9 +81,9 @@ class S3Destination(S3Storage):  # type: ignore[misc]
             cloudfront_signer=None,
             client_config=Config(  # type: ignore[call-arg]  # the stubs lag behind botocore
                 signature_version="s3v4",
-                # It names us in the store's access log, and spares botocore composing one for each request.
+                # Identifies Anaphora in the access log of the store, and is faster than botocore's own header.
                 user_agent="anaphora-s3-archive",
-                # Signed over TLS as well: what arrives is then compared with the SHA-256 in any case.
+                # The payload is signed over TLS too, so that the store always compares it with its SHA-256.
                 s3={  # type: ignore[arg-type]
                     "addressing_style": connection.addressing_style,
                     "payload_signing_enabled": True,
@@ -102,18 +102,21 @@ class S3Destination(S3Storage):  # type: ignore[misc]
     @cached_property
     def client(self) -> "S3Client":
         """The one boto3 client, shared by all threads. Raises DeliveryError."""
-        with self._explained():
+        with self._translate_errors():
             client: S3Client = self.connection.meta.client
             return client
 
     def prepare(self) -> None:
-        """Make what all threads share, before they do: it takes longer than many uploads. Raises DeliveryError."""
-        with self._explained():
+        """Create the shared client before the first upload, because that takes longer than many uploads.
+
+        Raises DeliveryError.
+        """
+        with self._translate_errors():
             _ = self._put_small
 
     @property
     def connection(self) -> Any:
-        """This thread's boto3 resource, which django-storages makes and works with; guarded like the client."""
+        """The boto3 resource of this thread, created by django-storages and hardened like the client."""
         made_before = getattr(self._connections, "connection", None) is not None
         resource = super().connection
         if not made_before:
@@ -125,25 +128,25 @@ class S3Destination(S3Storage):  # type: ignore[misc]
         return resource
 
     def put(self, upload: Upload, body: BinaryIO) -> Receipt:
-        """Store `body`, from its start to its end, under `upload.key`, unless something is there already.
+        """Store all of `body` under `upload.key`, unless an object with this key exists.
 
-        What is there already under this key is an earlier success of the same upload, which gets its receipt
-        now; anything else is left untouched and is an error. `body` must be seekable. Raises DeliveryError.
+        If an earlier attempt already stored the same upload, return its receipt. Another object with this key is not
+        changed; the diagnosis is then `key_taken`. `body` must be seekable. Raises DeliveryError.
         """
         retain_until = self._retain_until()
         parameters = put_parameters(self.configuration, upload, retain_until)
-        with self._explained():
+        with self._translate_errors():
             while True:
                 try:
                     answer = self._put_object(upload, body, parameters)
                     break
                 except self.client.exceptions.ClientError as error:
                     if error.response["ResponseMetadata"]["HTTPStatusCode"] == 412:
-                        return self._receipt_of_earlier(upload)
+                        return self._receipt_of_existing_object(upload)
                     if not (refused := refused_parameters(error, parameters)):
                         raise
-                    # Without the condition the key still names one content, so nothing can mix; without the SHA-256
-                    # the MD5 is still verified.
+                    # Without the condition, the key still contains the SHA-256 of the content, so different contents
+                    # cannot replace each other. Without the checksum, the store still verifies the MD5.
                     parameters = {name: value for name, value in parameters.items() if name not in refused}
         etag = answer.get("ETag", "").strip('"')
         if not etag:
@@ -170,38 +173,38 @@ class S3Destination(S3Storage):  # type: ignore[misc]
         return Condition.MET if "IfNoneMatch" in parameters else Condition.REFUSED
 
     def address(self, key: str) -> SplitResult:
-        """Return where a request for `key` goes, by its URL without the query; the bucket may be part of the host."""
-        with self._explained():
+        """Return the URL of a request for `key` without its query. The bucket may be part of the host."""
+        with self._translate_errors():
             url = self.client.generate_presigned_url(
                 "put_object", {"Bucket": self.configuration.bucket_name, "Key": key}
             )
         return urlsplit(url)._replace(query="")
 
     def read(self, key: str, size: int) -> bytes:
-        """Return the bytes of a small object that has `size` of them. Needs s3:GetObject. Raises DeliveryError."""
+        """Return the content of a small object of `size` bytes. Needs s3:GetObject. Raises DeliveryError."""
         return b"".join(self.stream(key, size=size))
 
     def head(self, key: str, version_id: str = "") -> StoredObject | None:
-        """Return what the store says of an object, None if it has none of that key. Needs s3:GetObject.
+        """Return the metadata of an object, or None if it does not exist. Needs s3:GetObject.
 
         Raises DeliveryError.
         """
-        parameters = self._object(key, version_id)
-        with self._explained():
+        parameters = self._object_parameters(key, version_id)
+        with self._translate_errors():
             try:
                 answer = self.client.head_object(ChecksumMode="ENABLED", **parameters)
             except self.client.exceptions.ClientError as error:
-                # A HEAD is answered without a body, so the status is all there is to go by.
+                # The answer to a HEAD has no body, so only the status is available.
                 status = error.response["ResponseMetadata"]["HTTPStatusCode"]
                 if status == 404:
                     return None
                 if status in (401, 403):
-                    raise DeliveryError(diagnoses.ACCESS_DENIED, f"Status {status} for reading {key}") from error
+                    raise DeliveryError(diagnoses.ACCESS_DENIED, f"Status {status} for HEAD of {key}") from error
                 raise
         size, modified_at = answer.get("ContentLength", -1), answer.get("LastModified")
         if not 0 <= size <= LARGEST_OBJECT or modified_at is None:
             raise DeliveryError(
-                diagnoses.NOT_S3, f"A HEAD of {key} is answered with length {size} and date {modified_at}"
+                diagnoses.NOT_S3, f"The answer to HEAD of {key} has length {size} and date {modified_at}"
             )
         return StoredObject(
             size=size,
@@ -215,12 +218,12 @@ class S3Destination(S3Storage):  # type: ignore[misc]
         )
 
     def list_keys(self, prefix: str) -> Iterator[list[str]]:
-        """Yield the keys that begin with `prefix`, in their order, up to a thousand at a time.
+        """Yield lists of up to 1,000 keys that begin with `prefix`, in order.
 
-        Needs s3:ListBucket. Raises DeliveryError, also where a listing goes on without getting anywhere.
+        Needs s3:ListBucket. Raises DeliveryError, also if a listing continues without new keys.
         """
         furthest, idle = "", 0
-        with self._explained():
+        with self._translate_errors():
             pages = self.client.get_paginator("list_objects_v2").paginate(
                 Bucket=self.configuration.bucket_name, Prefix=prefix
             )
@@ -231,25 +234,25 @@ class S3Destination(S3Storage):  # type: ignore[misc]
                 last = max(found, default="")
                 idle = 0 if last > furthest else idle + 1
                 if idle > MOST_IDLE_PAGES:
-                    raise DeliveryError(diagnoses.NOT_S3, f"The listing goes on for {idle} pages without a further key")
+                    raise DeliveryError(diagnoses.NOT_S3, f"The listing has {idle} consecutive pages without a new key")
                 furthest = max(furthest, last)
                 yield found
 
     def stream(
         self, key: str, version_id: str = "", *, size: int, between: tuple[int, int] | None = None, etag: str = ""
     ) -> Iterator[bytes]:
-        """Yield an object's bytes in chunks of a megabyte at most. Needs s3:GetObject. Raises DeliveryError.
+        """Yield the content of an object in chunks of at most 1 MiB. Needs s3:GetObject. Raises DeliveryError.
 
-        `between` is a half-open range of them. An object that has another length than `size`, or another ETag than
-        `etag` (empty: any), is refused before its first byte; no more bytes are yielded than were asked for.
+        `between` is a half-open byte range. If the object has another length than `size`, or another ETag than `etag`
+        (empty: any), it raises before the first chunk. It never yields more bytes than requested.
         """
         start, end = between or (0, size)
         part: Any = {"Range": f"bytes={start}-{end - 1}"} if between else {}
-        with self._explained():
-            answer = self.client.get_object(**self._object(key, version_id), **part)
+        with self._translate_errors():
+            answer = self.client.get_object(**self._object_parameters(key, version_id), **part)
             with contextlib.closing(answer["Body"]) as body:
                 found = answer.get("ETag", "").strip('"')
-                # Compared here: not every store compares it on being asked to.
+                # Compared here because not every store supports If-Match.
                 if etag and found != etag:
                     raise DeliveryError(errors.OBJECT_CHANGED, f"The ETag is {found}, the receipt says {etag}")
                 _check_length(answer, start, end, size=size, partial=between is not None)
@@ -263,29 +266,29 @@ class S3Destination(S3Storage):  # type: ignore[misc]
                     raise DeliveryError(diagnoses.CONNECTION_LOST, f"The answer ended {left:,} bytes early")
 
     def presigned_url(self, key: str, version_id: str, *, content_type: str, disposition: str) -> str:
-        """Return an address from which anybody gets the object for a minute, under these headers."""
-        parameters = self._object(key, version_id) | {
+        """Return a URL that downloads the object with these headers, without credentials, for PRESIGNED_SECONDS."""
+        parameters = self._object_parameters(key, version_id) | {
             "ResponseContentType": content_type,
             "ResponseContentDisposition": disposition,
         }
-        with self._explained():
+        with self._translate_errors():
             return str(self.client.generate_presigned_url("get_object", parameters, ExpiresIn=PRESIGNED_SECONDS))
 
-    def _object(self, key: str, version_id: str = "") -> dict[str, Any]:
+    def _object_parameters(self, key: str, version_id: str = "") -> dict[str, Any]:
         named = {"Bucket": self.configuration.bucket_name, "Key": key}
         return named | {"VersionId": version_id} if version_id else named
 
     def delete(self, key: str) -> None:
         """Delete one object. Needs s3:DeleteObject. Raises DeliveryError."""
-        with self._explained():
-            self.client.delete_object(**self._object(key))
+        with self._translate_errors():
+            self.client.delete_object(**self._object_parameters(key))
 
     def get_bucket_config(self, operation: str, **parameters: Any) -> dict[str, Any] | None:
-        """Return what the store answers to a question about the bucket, or None for "no such configuration".
+        """Return a configuration of the bucket, or None if it is not set.
 
         `operation` is a boto3 method, such as `get_bucket_versioning`. Raises DeliveryError.
         """
-        with self._explained():
+        with self._translate_errors():
             try:
                 answer: dict[str, Any] = getattr(self.client, operation)(
                     Bucket=self.configuration.bucket_name, **parameters
@@ -297,14 +300,16 @@ class S3Destination(S3Storage):  # type: ignore[misc]
             return answer
 
     def _save(self, name: str, content: Any) -> str:
-        raise TypeError("An archive is written with put(), which returns the receipt")
+        raise TypeError("Use put(), which returns the receipt")
 
     def _put_object(self, upload: Upload, body: BinaryIO, parameters: dict[str, Any]) -> Any:
         body.seek(0)
-        if upload.size < botocore_patches.ASK_FIRST_BYTES:
+        if upload.size < botocore_patches.EXPECT_CONTINUE_BYTES:
             return self._put_small(sha256=upload.sha256, Body=body.read(), **parameters)
         return self.client.put_object(
-            Bucket=self.configuration.bucket_name, Body=botocore_patches.known(body, upload.sha256), **parameters
+            Bucket=self.configuration.bucket_name,
+            Body=botocore_patches.with_known_sha256(body, upload.sha256),
+            **parameters,
         )
 
     @cached_property
@@ -312,15 +317,15 @@ class S3Destination(S3Storage):  # type: ignore[misc]
         return small_put(self.client, self.configuration.bucket_name)
 
     def _retain_until(self) -> datetime | None:
-        """Retention counts from the delivery: the store keeps the report so long from when it has it."""
+        """Return the end of the retention, which starts at the delivery; None without Object Lock."""
         if not self.configuration.object_lock_mode:
             return None
         return datetime.now(UTC).replace(microsecond=0) + timedelta(days=self.configuration.retention_days)
 
-    def _receipt_of_earlier(self, upload: Upload) -> Receipt:
-        """Make out the receipt of an object that an earlier attempt stored, from a HEAD where that is granted."""
+    def _receipt_of_existing_object(self, upload: Upload) -> Receipt:
+        """Build the receipt of an object stored by an earlier attempt, from a HEAD request if that is permitted."""
         try:
-            answer = self.client.head_object(ChecksumMode="ENABLED", **self._object(upload.key))
+            answer = self.client.head_object(ChecksumMode="ENABLED", **self._object_parameters(upload.key))
         except self.client.exceptions.ClientError as error:
             if error.response["ResponseMetadata"]["HTTPStatusCode"] not in (401, 403, 404, 405, 501):
                 raise
@@ -346,16 +351,18 @@ class S3Destination(S3Storage):  # type: ignore[misc]
     def _create_session(self) -> boto3.Session:
         configured = self.configuration
         if configured.machine_role:
-            source = credentials.machine_role()
+            session = credentials.machine_role_session()
         else:
-            source = credentials.own_keys(configured.access_key_id, configured.secret_access_key.reveal())
+            session = credentials.access_key_session(configured.access_key_id, configured.secret_access_key.reveal())
         if configured.role_arn:
-            source = credentials.assumed_role(source, configured.role_arn, configured.external_id, self._sts)
-        return boto3.Session(botocore_session=source)
+            session = credentials.assumed_role_session(
+                session, configured.role_arn, configured.external_id, self._sts_client
+            )
+        return boto3.Session(botocore_session=session)
 
-    def _sts(self, source: BotocoreSession) -> Any:
-        client = credentials.sts(
-            source,
+    def _sts_client(self, session: BotocoreSession) -> Any:
+        client = credentials.sts_client(
+            session,
             region=self.configuration.region,
             endpoint_url=self.configuration.endpoint_url,
             verify=self.verify,
@@ -366,27 +373,27 @@ class S3Destination(S3Storage):  # type: ignore[misc]
         )
         return client
 
-    def _trusted(self) -> str:
-        """Return the path of the certificates to trust. Always a path: else AWS_CA_BUNDLE would choose."""
+    def _ca_path(self) -> str:
+        """Return the path of the trusted certificates. Never empty, because boto3 would then use AWS_CA_BUNDLE."""
         if not self.configuration.ca_bundle:
             return str(botocore.httpsession.where())
-        if not readable(self.configuration.ca_bundle):
+        if not is_readable_pem(self.configuration.ca_bundle):
             raise DeliveryError(diagnoses.CA_BUNDLE_INVALID)
-        # urllib3 reads the file anew for each connection, so it must live as long as this object.
+        # urllib3 reads the file for each connection, so the file must exist as long as this object.
         with tempfile.NamedTemporaryFile("w", prefix="anaphora-ca-", suffix=".pem", delete=False) as file:
             file.write(self.configuration.ca_bundle)
         weakref.finalize(self, Path(file.name).unlink, missing_ok=True)
         return file.name
 
     @contextlib.contextmanager
-    def _explained(self) -> Iterator[None]:
-        """Let only DeliveryErrors and bugs out."""
+    def _translate_errors(self) -> Iterator[None]:
+        """Convert expected exceptions to DeliveryError; other exceptions are bugs and pass through."""
         try:
             yield
         except DeliveryError:
             raise
         except Exception as error:
-            if (explained := explain(error, asked_for=likely_objection(self.configuration))) is None:
+            if (explained := explain(error, fallback=likely_diagnosis(self.configuration))) is None:
                 raise
             secret = self.configuration.secret_access_key.reveal()
             if secret and secret in explained.detail:
@@ -395,7 +402,7 @@ class S3Destination(S3Storage):  # type: ignore[misc]
 
 
 def _hexadecimal(checksum: str) -> str:
-    """Return a SHA-256 of a whole object, given in Base64; nothing for one of parts or for what is none."""
+    """Convert the Base64 SHA-256 of a whole object to hexadecimal; empty for multipart or invalid checksums."""
     with contextlib.suppress(ValueError):
         digest = base64.b64decode(checksum, validate=True)
         return digest.hex() if len(digest) == 32 else ""
@@ -403,16 +410,16 @@ def _hexadecimal(checksum: str) -> str:
 
 
 def _check_length(answer: Mapping[str, Any], start: int, end: int, *, size: int, partial: bool) -> None:
-    """Raise DeliveryError unless an answer promises the bytes that were asked for, of an object of that size."""
+    """Raise DeliveryError unless the headers of an answer match the requested range and the size of the object."""
     length = answer.get("ContentLength")
     if not partial:
         if length is not None and length != size:
-            raise DeliveryError(errors.OBJECT_CHANGED, f"It has {length:,} bytes; {size:,} were archived")
+            raise DeliveryError(errors.OBJECT_CHANGED, f"The object has {length:,} bytes; {size:,} were archived")
         return
     found, wanted = answer.get("ContentRange", ""), f"bytes {start}-{end - 1}/{size}"
-    # Not by the status: rclone sends a part with 200.
+    # The status is not reliable: rclone answers a range request with 200.
     if found != wanted or length not in {None, end - start}:
-        raise DeliveryError(errors.OBJECT_CHANGED, f"Asked for {wanted}, the store sends {found or 'all'}")
+        raise DeliveryError(errors.OBJECT_CHANGED, f"{wanted} was requested, but the store sends {found or 'all'}")
 
 
 _NOT_CONFIGURED = {

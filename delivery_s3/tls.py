@@ -1,8 +1,7 @@
-"""Looks at the TLS side of an endpoint: what was agreed on, and which certificates it shows.
+"""Makes TLS connections to an endpoint for the connection test, and reads its certificates.
 
-Trust is decided by verification alone, here as in every request. Only after it has failed is the endpoint asked once
-more for its certificates without verification, to show them to the administrator; nothing else is sent over that
-connection.
+Trust is decided only by certificate verification, as in every request. If verification fails, a second connection reads
+the certificates without verification, to show them to the administrator. No data is sent over that connection.
 """
 
 import socket
@@ -19,28 +18,28 @@ from anaphora.foreign_text import words
 
 @dataclass(frozen=True)
 class Certificate:
-    """What an administrator goes by when deciding whether to trust."""
+    """The details of a certificate that an administrator needs to decide whether to trust it."""
 
     subject: str
     issuer: str
     valid_from: datetime
     valid_until: datetime
     fingerprint: str
-    """SHA-256, in pairs of hexadecimal digits."""
+    """SHA-256 as pairs of hexadecimal digits, separated by colons."""
     pem: str
 
     @property
     def self_signed(self) -> bool:
-        """Whether it claims to have issued itself."""
+        """Whether subject and issuer are the same. The signature is not checked."""
         return self.subject == self.issuer
 
 
 class CertificateUnreadableError(OSError):
-    """A certificate that OpenSSL lets pass and that the standard (RFC 5280) doesn't: of no version, or with no date."""
+    """A certificate that OpenSSL accepts but that violates RFC 5280, for example in its version or a date."""
 
 
-def readable(pem: str) -> bool:
-    """Tell whether a text holds certificates in PEM form and nothing that OpenSSL can't read."""
+def is_readable_pem(pem: str) -> bool:
+    """Return whether OpenSSL can read all certificates of a PEM text, and there is at least one."""
     try:
         ssl.create_default_context(cadata=pem)
     except (ssl.SSLError, ValueError):
@@ -48,70 +47,70 @@ def readable(pem: str) -> bool:
     return True
 
 
-def pin(context: ssl.SSLContext) -> None:
-    """Let any trusted certificate end a chain, not only a self-signed one: what is in the CA bundle is trusted."""
+def trust_all_anchors(context: ssl.SSLContext) -> None:
+    """Make every trusted certificate a trust anchor, not only self-signed ones."""
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
 
 
 def handshake(
     address: str, port: int, host: str, *, cafile: str, pinned: bool, timeout: float
 ) -> tuple[str, Certificate]:
-    """Make a verified TLS connection; return the protocol's version and the endpoint's certificate.
+    """Make a verified TLS connection; return the TLS version and the certificate of the endpoint.
 
-    `cafile` names the trusted certificates; with `pinned` each of them ends a chain. Raises OSError, of which
-    ssl.SSLError and CertificateUnreadableError are some.
+    `cafile` is the path of the trusted certificates. With `pinned`, each of them is a trust anchor. Raises OSError,
+    also as ssl.SSLError or CertificateUnreadableError.
     """
     context = ssl.create_default_context(cafile=cafile)
     if pinned:
-        pin(context)
+        trust_all_anchors(context)
     with (
-        socket.create_connection((address, port), timeout) as plain,
-        context.wrap_socket(plain, server_hostname=host) as secure,
+        socket.create_connection((address, port), timeout) as tcp_socket,
+        context.wrap_socket(tcp_socket, server_hostname=host) as tls_socket,
     ):
-        der = secure.getpeercert(binary_form=True)
+        der = tls_socket.getpeercert(binary_form=True)
         assert der is not None
-        return secure.version() or "TLS", _certificate(der)
+        return tls_socket.version() or "TLS", _parse_certificate(der)
 
 
-def shown_chain(address: str, port: int, host: str, *, timeout: float) -> list[Certificate]:
-    """Return the certificates that an endpoint shows, its own first, trusted or not. Raises OSError."""
+def unverified_chain(address: str, port: int, host: str, *, timeout: float) -> list[Certificate]:
+    """Return the certificate chain of an endpoint without verification, its own certificate first. Raises OSError."""
     context = ssl.create_default_context()
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     with (
-        socket.create_connection((address, port), timeout) as plain,
-        context.wrap_socket(plain, server_hostname=host) as secure,
+        socket.create_connection((address, port), timeout) as tcp_socket,
+        context.wrap_socket(tcp_socket, server_hostname=host) as tls_socket,
     ):
-        return [_certificate(der) for der in _ders(secure)]
+        return [_parse_certificate(der) for der in _chain_as_der(tls_socket)]
 
 
 def speaks_tls(address: str, port: int, host: str, *, timeout: float) -> bool:
-    """Tell whether a port speaks TLS at all."""
+    """Return whether a TLS handshake with the port succeeds, without verification."""
     try:
-        return bool(shown_chain(address, port, host, timeout=timeout))
+        return bool(unverified_chain(address, port, host, timeout=timeout))
     except CertificateUnreadableError:
         return True
     except OSError:
         return False
 
 
-def _ders(secure: ssl.SSLSocket) -> list[bytes]:
-    # Public since Python 3.13; before, the inner object has it.
-    if hasattr(secure, "get_unverified_chain"):
-        return list(secure.get_unverified_chain())
-    inner: Any = secure._sslobj  # type: ignore[attr-defined]
+def _chain_as_der(tls_socket: ssl.SSLSocket) -> list[bytes]:
+    # Public since Python 3.13. Older versions have it only on the inner object.
+    if hasattr(tls_socket, "get_unverified_chain"):
+        return list(tls_socket.get_unverified_chain())
+    inner: Any = tls_socket._sslobj  # type: ignore[attr-defined]
     return [ssl.PEM_cert_to_DER_cert(each.public_bytes()) for each in inner.get_unverified_chain()]
 
 
-def _certificate(der: bytes) -> Certificate:
+def _parse_certificate(der: bytes) -> Certificate:
     try:
         parsed = x509.load_der_x509_certificate(der)
-        return _described(parsed)
+        return _describe(parsed)
     except (ValueError, TypeError, x509.InvalidVersion, x509.UnsupportedGeneralNameType) as error:
         raise CertificateUnreadableError(words(str(error))) from error
 
 
-def _described(parsed: x509.Certificate) -> Certificate:
+def _describe(parsed: x509.Certificate) -> Certificate:
     return Certificate(
         subject=parsed.subject.rfc4514_string() or "(empty)",
         issuer=parsed.issuer.rfc4514_string() or "(empty)",

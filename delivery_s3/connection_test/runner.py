@@ -1,5 +1,6 @@
-"""Runs a connection test: the steps of `steps`, one after the other, within a time that is bounded whatever the
-network does, and what they have found as a report. Nothing here touches the database.
+"""Runs the steps of a connection test one after the other, within DEADLINE, and reports their results.
+
+Does not use the database.
 """
 
 import logging
@@ -22,20 +23,20 @@ from delivery_s3.connection_test.steps import (
     Outcome,
     Step,
     StepResult,
-    Trial,
-    not_needed,
+    StepState,
+    skipped_optional_step,
 )
 from delivery_s3.storage import S3Destination
 
 logger = logging.getLogger(__name__)
 
 DEADLINE = 20
-"""Seconds that a whole test may last, whatever the network does."""
+"""The maximum duration of a test in seconds, whatever the network does."""
 
 
 @dataclass(frozen=True)
 class TestReport:
-    """What one connection test found. It passed when the test file was written and no step failed."""
+    """The result of a connection test. It passed if the test file was written and no step failed."""
 
     __test__ = False  # not one of pytest's
 
@@ -44,7 +45,7 @@ class TestReport:
     object_key: str = ""
     retain_until: datetime | None = None
     capabilities: dict[str, str] = field(default_factory=dict)
-    """What the store did: `condition` (enforced, ignored, refused), `sha256` (refused), `integrity` (a grade)."""
+    """What the store supports: `condition` (enforced, ignored, refused), `sha256` (refused), `integrity` (a grade)."""
 
     @property
     def passed(self) -> bool:
@@ -53,7 +54,7 @@ class TestReport:
 
     @property
     def diagnosis(self) -> Diagnosis | None:
-        """Return the diagnosis of the step that failed, in words that fit a test, or None."""
+        """The diagnosis of the failed step, with a remedy for a test, or None."""
         return in_a_test(DIAGNOSES[self._failed.diagnosis]) if self._failed else None
 
     @property
@@ -61,7 +62,7 @@ class TestReport:
         return next((step for step in self.steps if step.outcome is Outcome.FAILED), None)
 
     def as_json(self) -> dict[str, Any]:
-        """Return plain values for JSON, with the diagnosis spelled out."""
+        """Return a dict of JSON values, with all fields of the diagnosis."""
         failed, diagnosis = self._failed, self.diagnosis
         return {
             "passed": self.passed,
@@ -76,29 +77,29 @@ class TestReport:
 
 
 class ConnectionTest:
-    """One test of one connection: iterate over `steps()`, then ask for the `report()`.
+    """One test of one connection. Iterate over `steps()`, then call `report()`.
 
-    `steps()` yields each step as it ends, and has ended after DEADLINE seconds whatever the network does. Leaving it
-    early cancels the test. Neither raises DeliveryError.
+    `steps()` yields each step when it ends, and stops after DEADLINE seconds. Closing the iterator early cancels the
+    test. Neither method raises DeliveryError.
     """
 
     def __init__(self, connection: Connection | DeliveryError, *, prefix: str) -> None:
         self._connection, self._prefix = connection, prefix
         self._tested_at = datetime.now(UTC)
-        self._trial: Trial | None = None
+        self._state: StepState | None = None
         self._steps: list[Step] = []
         self._cancelled = threading.Event()
 
     def steps(self) -> Iterator[Step]:
-        """Run the test, yielding its steps."""
-        found: queue.SimpleQueue[Step | None] = queue.SimpleQueue()
-        # A thread, because neither the resolver nor a server that sends a byte now and then heeds a time-out.
-        threading.Thread(target=self._run, args=(found,), daemon=True, name="connection-test").start()
+        """Run the test and yield its steps."""
+        results: queue.SimpleQueue[Step | None] = queue.SimpleQueue()
+        # A thread, because timeouts limit neither DNS queries nor a server that sends single bytes slowly.
+        threading.Thread(target=self._run, args=(results,), daemon=True, name="connection-test").start()
         end = monotonic() + DEADLINE
         try:
             while True:
                 try:
-                    step = found.get(timeout=max(end - monotonic(), 0))
+                    step = results.get(timeout=max(end - monotonic(), 0))
                 except queue.Empty:
                     yield from self._out_of_time()
                     return
@@ -110,64 +111,62 @@ class ConnectionTest:
             self._cancelled.set()
 
     def report(self) -> TestReport:
-        """Return what the steps so far have found."""
-        receipt = self._trial.receipt if self._trial else None
+        """Return the results of the steps so far."""
+        receipt = self._state.receipt if self._state else None
         return TestReport(
             tested_at=self._tested_at,
             steps=self._steps,
             object_key=receipt.object_key if receipt else "",
             retain_until=receipt.retain_until if receipt else None,
-            capabilities=dict(self._trial.capabilities) if self._trial else {},
+            capabilities=dict(self._state.capabilities) if self._state else {},
         )
 
-    def _run(self, found: "queue.SimpleQueue[Step | None]") -> None:
+    def _run(self, results: "queue.SimpleQueue[Step | None]") -> None:
         failed = False
         for title, function, optional in STEPS:
             if self._cancelled.is_set():
                 break
             if failed:
-                found.put(Step(title, Outcome.SKIPPED))
+                results.put(Step(title, Outcome.SKIPPED))
                 continue
             step = self._step(title, function, optional=optional)
             failed = step.outcome is Outcome.FAILED
-            found.put(step)
-        found.put(None)
+            results.put(step)
+        results.put(None)
 
-    def _step(self, title: str, function: Callable[[Trial], StepResult], *, optional: bool) -> Step:
+    def _step(self, title: str, function: Callable[[StepState], StepResult], *, optional: bool) -> Step:
         started = monotonic()
         try:
-            if self._trial is None:
-                self._trial = self._start()
-            outcome, text = function(self._trial)
-        except (
-            Exception
-        ) as unexpected:  # whoever waits is told at once what it was, not after DEADLINE that it was slow
+            if self._state is None:
+                self._state = self._start()
+            outcome, text = function(self._state)
+        except Exception as unexpected:  # also a bug ends the step at once, instead of at DEADLINE
             error = unexpected if isinstance(unexpected, DeliveryError) else _internal(unexpected)
             if optional:
-                outcome, text = not_needed(error)
+                outcome, text = skipped_optional_step(error)
             else:
                 diagnosis = error.diagnosis
                 seconds = round(monotonic() - started, 3)
                 return Step(title, Outcome.FAILED, seconds, diagnosis.title, diagnosis.code, error.detail, error.fix)
         return Step(title, outcome, round(monotonic() - started, 3), text)
 
-    def _start(self) -> Trial:
+    def _start(self) -> StepState:
         if isinstance(self._connection, DeliveryError):
             raise self._connection
-        # The shortest lock there is: a test file need not outlast its use.
+        # One day is the shortest retention; a test file needs no more.
         connection = replace(
             self._connection,
             connect_timeout=CONNECT_TIMEOUT,
             read_timeout=READ_TIMEOUT,
             retention_days=min(self._connection.retention_days, 1),
         )
-        return Trial(connection, self._prefix, self._tested_at, S3Destination(connection))
+        return StepState(connection, self._prefix, self._tested_at, S3Destination(connection))
 
     def _out_of_time(self) -> Iterator[Step]:
-        waiting = STEPS[len(self._steps) :]
-        for title, _, optional in waiting:
+        remaining = STEPS[len(self._steps) :]
+        for title, _, optional in remaining:
             if optional:
-                step = Step(title, Outcome.SKIPPED, 0, "No time was left.")
+                step = Step(title, Outcome.SKIPPED, 0, "Skipped because the test ran out of time.")
             elif any(each.outcome is Outcome.FAILED for each in self._steps):
                 step = Step(title, Outcome.SKIPPED)
             else:

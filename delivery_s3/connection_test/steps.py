@@ -1,9 +1,9 @@
-"""The steps of a connection test, from the settings to a file in the bucket, and what the store can do beside.
+"""The steps of a connection test.
 
-The write is the production path itself: the same storage call, with the same prefix, encryption, lock mode, checksum
-and condition as a report's. The test file stays in the bucket, for whoever wants to see it there. The steps after it
-look at what archiving doesn't need; they advise and never fail a test. To add a step, add a function and its row in
-STEPS.
+The Write step uses the production code: the same call with the same prefix, encryption, lock mode, checksum and
+condition as a report. The test file stays in the bucket, so that an administrator can see it there. The optional steps
+check features that archiving does not need; they give advice and never fail a test. To add a step, add a function and
+its row in STEPS.
 """
 
 import hashlib
@@ -27,7 +27,7 @@ from delivery_s3.error_mapping import explain
 from delivery_s3.storage import S3Destination
 
 CONNECT_TIMEOUT, READ_TIMEOUT = 5, 8
-"""Seconds. Somebody is waiting in front of the page."""
+"""Seconds. Shorter than for deliveries, because a user is waiting for the result."""
 
 
 class Outcome(StrEnum):
@@ -41,7 +41,7 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True)
 class Step:
-    """One finished step. `diagnosis` is a code of the catalogue where it failed, else empty."""
+    """The result of one step. `diagnosis` is a code of the catalogue if the step failed, else empty."""
 
     title: str
     outcome: Outcome
@@ -53,8 +53,8 @@ class Step:
 
 
 @dataclass
-class Trial:
-    """What the steps hand on to each other."""
+class StepState:
+    """The state that the steps share."""
 
     connection: Connection
     prefix: str
@@ -73,57 +73,57 @@ class Trial:
 StepResult = tuple[Outcome, str]
 
 
-def _settings(trial: Trial) -> StepResult:
+def _settings(state: StepState) -> StepResult:
     text = (
-        f"Anaphora put this file here on {trial.tested_at:%Y-%m-%d at %H:%M:%S} UTC\n"
-        f"to test that reports can be archived in this bucket. It may be deleted.\nTest {secrets.token_hex(8)}\n"
+        f"Anaphora put this file here on {state.tested_at:%Y-%m-%d at %H:%M:%S} UTC\n"
+        f"to test that reports can be archived in this bucket. You can delete it.\nTest {secrets.token_hex(8)}\n"
     )
-    trial.content = text.encode()
-    sha256 = hashlib.sha256(trial.content).hexdigest()
-    trial.key = connection_test_key(prefix=trial.prefix, tested_at=trial.tested_at, sha256=sha256)
-    address = trial.destination.address(trial.key)
-    trial.secure = address.scheme == "https"
-    trial.host, trial.port = address.hostname or "", address.port or (443 if trial.secure else 80)
-    return Outcome.PASSED, f"The test file goes to {address.scheme}://{address.netloc}{address.path}"
+    state.content = text.encode()
+    sha256 = hashlib.sha256(state.content).hexdigest()
+    state.key = connection_test_key(prefix=state.prefix, tested_at=state.tested_at, sha256=sha256)
+    address = state.destination.address(state.key)
+    state.secure = address.scheme == "https"
+    state.host, state.port = address.hostname or "", address.port or (443 if state.secure else 80)
+    return Outcome.PASSED, f"The test file will be written to {address.scheme}://{address.netloc}{address.path}"
 
 
-def _proxy(trial: Trial) -> str:
-    """Return a remark if requests go through a proxy of the environment, which then does what the next steps would."""
-    scheme = "https" if trial.secure else "http"
-    through = scheme in getproxies() and not proxy_bypass(trial.host)
-    return f"Left to the proxy of this machine's environment ({scheme.upper()}_PROXY)." if through else ""
+def _proxy_text(state: StepState) -> str:
+    """Return the text of a skipped network step if requests go through a proxy; empty without a proxy."""
+    scheme = "https" if state.secure else "http"
+    uses_proxy = scheme in getproxies() and not proxy_bypass(state.host)
+    return f"Requests go through the proxy in {scheme.upper()}_PROXY, which does this step." if uses_proxy else ""
 
 
-def _resolution(trial: Trial) -> StepResult:
-    if remark := _proxy(trial):
-        return Outcome.SKIPPED, remark
-    allow_private = trial.connection.allow_private
+def _resolution(state: StepState) -> StepResult:
+    if proxy_text := _proxy_text(state):
+        return Outcome.SKIPPED, proxy_text
+    allow_private = state.connection.allow_private
     try:
-        trial.addresses = endpoint_guard.resolve(trial.host, trial.port, allow_private=allow_private)
+        state.addresses = endpoint_guard.resolve(state.host, state.port, allow_private=allow_private)
     except DeliveryError as error:
-        endpoint = urlsplit(trial.connection.endpoint_url).hostname
-        if error.diagnosis is not diagnoses.HOST_NOT_FOUND or endpoint in {None, trial.host}:
+        endpoint = urlsplit(state.connection.endpoint_url).hostname
+        if error.diagnosis is not diagnoses.HOST_NOT_FOUND or endpoint in {None, state.host}:
             raise
-        endpoint_guard.resolve(str(endpoint), trial.port, allow_private=allow_private)
+        endpoint_guard.resolve(str(endpoint), state.port, allow_private=allow_private)
         raise DeliveryError(
             diagnoses.BUCKET_HOST_NOT_FOUND,
             error.detail,
             fix=Fix("addressing_style", "path", "Set Addressing style to path"),
         ) from error
-    if trial.addresses == [trial.host.strip("[]")]:
-        return Outcome.PASSED, "The endpoint is given by its address."
-    return Outcome.PASSED, f"{trial.host} is {', '.join(trial.addresses)}"
+    if state.addresses == [state.host.strip("[]")]:
+        return Outcome.PASSED, "The endpoint is an IP address."
+    return Outcome.PASSED, f"{state.host} resolves to {', '.join(state.addresses)}"
 
 
-def _connection(trial: Trial) -> StepResult:
-    if not trial.addresses:
-        return Outcome.SKIPPED, _proxy(trial)
+def _connection(state: StepState) -> StepResult:
+    if not state.addresses:
+        return Outcome.SKIPPED, _proxy_text(state)
     failure: OSError | None = None
-    for address in list(trial.addresses):
+    for address in list(state.addresses):
         try:
-            with socket.create_connection((address, trial.port), CONNECT_TIMEOUT / len(trial.addresses)):
-                trial.addresses = [address]
-                return Outcome.PASSED, f"{address} port {trial.port} accepts connections"
+            with socket.create_connection((address, state.port), CONNECT_TIMEOUT / len(state.addresses)):
+                state.addresses = [address]
+                return Outcome.PASSED, f"{address} port {state.port} accepts connections"
         except OSError as error:
             failure = error
     diagnosis = diagnoses.HOST_UNREACHABLE
@@ -131,43 +131,43 @@ def _connection(trial: Trial) -> StepResult:
         diagnosis = diagnoses.CONNECTION_TIMEOUT
     elif isinstance(failure, ConnectionRefusedError):
         diagnosis = diagnoses.CONNECTION_REFUSED
-    raise DeliveryError(diagnosis, f"{trial.host} port {trial.port}: {failure}")
+    raise DeliveryError(diagnosis, f"{state.host} port {state.port}: {failure}")
 
 
-def _tls(trial: Trial) -> StepResult:
-    if not trial.secure:
-        return Outcome.SKIPPED, "Custom endpoint begins with http: nothing is encrypted on the way."
-    if not trial.addresses:
-        return Outcome.SKIPPED, _proxy(trial)
-    address = trial.addresses[0]
+def _tls(state: StepState) -> StepResult:
+    if not state.secure:
+        return Outcome.SKIPPED, "Custom endpoint begins with http://, so connections are not encrypted."
+    if not state.addresses:
+        return Outcome.SKIPPED, _proxy_text(state)
+    address = state.addresses[0]
     try:
         version, certificate = tls.handshake(
             address,
-            trial.port,
-            trial.host,
-            cafile=str(trial.destination.verify),
-            pinned=bool(trial.connection.ca_bundle),
+            state.port,
+            state.host,
+            cafile=str(state.destination.verify),
+            pinned=bool(state.connection.ca_bundle),
             timeout=CONNECT_TIMEOUT,
         )
     except OSError as error:
-        raise _tls_error(trial, address, error) from error
+        raise _tls_error(state, address, error) from error
     return Outcome.PASSED, (
         f"{version}; certificate of {certificate.subject}, issued by {certificate.issuer}, "
         f"valid until {certificate.valid_until:%d %b %Y}"
     )
 
 
-def _tls_error(trial: Trial, address: str, error: OSError) -> DeliveryError:
+def _tls_error(state: StepState, address: str, error: OSError) -> DeliveryError:
     if isinstance(error, tls.CertificateUnreadableError):
         return DeliveryError(diagnoses.CERTIFICATE_UNREADABLE, str(error))
     explained = explain(error) or DeliveryError(diagnoses.TLS_FAILED, str(error))
     if explained.diagnosis is diagnoses.HTTP_EXPECTED:
-        right = f"http://{trial.connection.endpoint_url.partition('://')[2]}"
+        corrected = f"http://{state.connection.endpoint_url.partition('://')[2]}"
         return DeliveryError(
-            diagnoses.HTTP_EXPECTED, explained.detail, fix=Fix("endpoint_url", right, f"Set it to {right}")
+            diagnoses.HTTP_EXPECTED, explained.detail, fix=Fix("endpoint_url", corrected, f"Set it to {corrected}")
         )
     try:
-        chain = tls.shown_chain(address, trial.port, trial.host, timeout=CONNECT_TIMEOUT)
+        chain = tls.unverified_chain(address, state.port, state.host, timeout=CONNECT_TIMEOUT)
     except tls.CertificateUnreadableError as unreadable:
         return DeliveryError(diagnoses.CERTIFICATE_UNREADABLE, str(unreadable))
     except OSError:
@@ -184,145 +184,153 @@ def _tls_error(trial: Trial, address: str, error: OSError) -> DeliveryError:
     return DeliveryError(explained.diagnosis, detail, fix=fix)
 
 
-def _upload(trial: Trial) -> Receipt:
+def _upload(state: StepState) -> Receipt:
     upload = Upload(
-        key=trial.key,
-        size=len(trial.content),
-        sha256=hashlib.sha256(trial.content).hexdigest(),
-        md5=hashlib.md5(trial.content, usedforsecurity=False).hexdigest(),
+        key=state.key,
+        size=len(state.content),
+        sha256=hashlib.sha256(state.content).hexdigest(),
+        md5=hashlib.md5(state.content, usedforsecurity=False).hexdigest(),
         content_type="text/plain; charset=utf-8",
         content_disposition=content_disposition("anaphora-connection-test.txt"),
     )
-    return trial.destination.put(upload, io.BytesIO(trial.content))
+    return state.destination.put(upload, io.BytesIO(state.content))
 
 
-def _write(trial: Trial) -> StepResult:
+def _write(state: StepState) -> StepResult:
     try:
-        trial.receipt = _upload(trial)
+        state.receipt = _upload(state)
     except DeliveryError as error:
-        endpoint = trial.connection.endpoint_url
-        suspicious = error.diagnosis in {diagnoses.CONNECTION_LOST, diagnoses.NOT_S3} and endpoint.startswith("http://")
+        endpoint = state.connection.endpoint_url
+        may_expect_https = error.diagnosis in {diagnoses.CONNECTION_LOST, diagnoses.NOT_S3} and endpoint.startswith(
+            "http://"
+        )
         if (
-            suspicious
-            and trial.addresses
-            and tls.speaks_tls(trial.addresses[0], trial.port, trial.host, timeout=CONNECT_TIMEOUT)
+            may_expect_https
+            and state.addresses
+            and tls.speaks_tls(state.addresses[0], state.port, state.host, timeout=CONNECT_TIMEOUT)
         ):
-            right = endpoint.replace("http://", "https://", 1)
-            fix = Fix("endpoint_url", right, f"Set it to {right}")
+            corrected = endpoint.replace("http://", "https://", 1)
+            fix = Fix("endpoint_url", corrected, f"Set it to {corrected}")
             raise DeliveryError(diagnoses.HTTPS_EXPECTED, error.detail, fix=fix) from error
         raise
-    trial.capabilities["integrity"] = trial.receipt.integrity.value
-    if trial.receipt.sha256_refused:
-        trial.capabilities["sha256"] = "refused"
-    return Outcome.PASSED, f"Stored {trial.receipt.object_key}"
+    state.capabilities["integrity"] = state.receipt.integrity.value
+    if state.receipt.sha256_refused:
+        state.capabilities["sha256"] = "refused"
+    return Outcome.PASSED, f"Stored {state.receipt.object_key}"
 
 
-def _integrity(trial: Trial) -> StepResult:
-    assert trial.receipt is not None
+def _integrity(state: StepState) -> StepResult:
+    assert state.receipt is not None
     return {
-        Integrity.SHA256: (Outcome.PASSED, "The store confirmed the SHA-256 of what it holds."),
-        Integrity.ETAG: (Outcome.PASSED, "The store confirmed the MD5 of what it holds."),
-        Integrity.MD5: (Outcome.PASSED, "The store accepted the MD5; it shows no checksum of its own."),
+        Integrity.SHA256: (Outcome.PASSED, "The store confirmed the SHA-256 of the stored object."),
+        Integrity.ETAG: (Outcome.PASSED, "The store confirmed the MD5 of the stored object."),
+        Integrity.MD5: (Outcome.PASSED, "The store accepted the MD5, but returned no checksum."),
         Integrity.NONE: (Outcome.ADVICE, "The store confirmed no checksum."),
-    }[trial.receipt.integrity]
+    }[state.receipt.integrity]
 
 
-def _condition(trial: Trial) -> StepResult:
-    assert trial.receipt is not None
-    if trial.receipt.condition in {Condition.REFUSED, Condition.NOT_MADE}:
-        trial.capabilities["condition"] = "refused"
+def _condition(state: StepState) -> StepResult:
+    assert state.receipt is not None
+    if state.receipt.condition in {Condition.REFUSED, Condition.NOT_MADE}:
+        state.capabilities["condition"] = "refused"
         return Outcome.ADVICE, (
-            "The store takes no conditional writes; deliveries go without. Keys name their content, so nothing can "
-            "mix. Turn versioning on if others may write here too."
+            "The store does not support conditional writes, so deliveries do not use them. Reports cannot replace each "
+            "other, because keys contain the SHA-256. Enable versioning if others can write to this bucket."
         )
-    if _upload(trial).condition is Condition.EXISTED:
-        trial.capabilities["condition"] = "enforced"
-        return Outcome.PASSED, "The store doesn't let a second write replace an object."
-    trial.capabilities["condition"] = "ignored"
+    if _upload(state).condition is Condition.EXISTED:
+        state.capabilities["condition"] = "enforced"
+        return Outcome.PASSED, "The store enforces conditional writes: a second write cannot replace an object."
+    state.capabilities["condition"] = "ignored"
     return Outcome.ADVICE, (
-        "The store ignores the condition of a write: a second one replaces the object. Keys name their content, so "
-        "nothing can mix. Turn versioning on if others may write here too."
+        "The store ignores conditional writes: a second write replaces the object. Reports cannot replace each other, "
+        "because keys contain the SHA-256. Enable versioning if others can write to this bucket."
     )
 
 
-def _read_back(trial: Trial) -> StepResult:
-    if trial.destination.read(trial.key, len(trial.content)) != trial.content:
-        return Outcome.ADVICE, "What was read back is not what was written. Is a cache between here and the store?"
-    return Outcome.PASSED, "What was read back is what was written."
+def _read_back(state: StepState) -> StepResult:
+    if state.destination.read(state.key, len(state.content)) != state.content:
+        return (
+            Outcome.ADVICE,
+            "The content that was read is not the content that was written. Check for a cache in front of the store.",
+        )
+    return Outcome.PASSED, "The content that was read is the content that was written."
 
 
-def _list(trial: Trial) -> StepResult:
-    trial.destination.get_bucket_config("list_objects_v2", Prefix=trial.prefix, MaxKeys=1)
+def _list(state: StepState) -> StepResult:
+    state.destination.get_bucket_config("list_objects_v2", Prefix=state.prefix, MaxKeys=1)
     return Outcome.PASSED, "Objects can be listed."
 
 
-def _versioning(trial: Trial) -> StepResult:
-    answer = trial.destination.get_bucket_config("get_bucket_versioning") or {}
+def _versioning(state: StepState) -> StepResult:
+    answer = state.destination.get_bucket_config("get_bucket_versioning") or {}
     if answer.get("Status") == "Enabled":
-        return Outcome.PASSED, "As recommended: versioning is on."
-    return Outcome.ADVICE, "Versioning is off: turn it on so that what is overwritten or deleted can be had back."
+        return Outcome.PASSED, "As recommended: versioning is enabled."
+    return Outcome.ADVICE, "Versioning is disabled. Enable it so that overwritten or deleted objects can be restored."
 
 
-def _object_lock(trial: Trial) -> StepResult:
-    configuration = _bucket_config(trial, "get_object_lock_configuration", "ObjectLockConfiguration")
+def _object_lock(state: StepState) -> StepResult:
+    configuration = _bucket_config(state, "get_object_lock_configuration", "ObjectLockConfiguration")
     if configuration.get("ObjectLockEnabled") != "Enabled":
-        return Outcome.ADVICE, "Object Lock is off. For records that nobody may delete, use a bucket that has it."
+        return (
+            Outcome.ADVICE,
+            "Object Lock is disabled. To prevent the deletion of reports, use a bucket with Object Lock.",
+        )
     retention = configuration.get("Rule", {}).get("DefaultRetention")
     if retention:
         length = f"{retention['Days']} days" if "Days" in retention else f"{retention.get('Years')} years"
         return (
             Outcome.PASSED,
-            f"As recommended: Object Lock is on; the bucket keeps by {retention['Mode']} for {length}.",
+            f"As recommended: Object Lock is enabled; the default retention is {retention['Mode']} for {length}.",
         )
-    if trial.connection.object_lock_mode:
-        return Outcome.PASSED, "As recommended: Object Lock is on, and this interface sets the retention."
-    return Outcome.ADVICE, "Object Lock is on, but nothing sets a retention: choose an Object Lock mode."
+    if state.connection.object_lock_mode:
+        return Outcome.PASSED, "As recommended: Object Lock is enabled, and this interface sets the retention."
+    return Outcome.ADVICE, "Object Lock is enabled, but no retention is set. Choose a mode in Object Lock."
 
 
-def _encryption(trial: Trial) -> StepResult:
-    rules = _bucket_config(trial, "get_bucket_encryption", "ServerSideEncryptionConfiguration").get("Rules")
+def _encryption(state: StepState) -> StepResult:
+    rules = _bucket_config(state, "get_bucket_encryption", "ServerSideEncryptionConfiguration").get("Rules")
     if rules:
-        how = rules[0].get("ApplyServerSideEncryptionByDefault", {}).get("SSEAlgorithm", "yes")
-        return Outcome.PASSED, f"As recommended: the bucket encrypts by default ({how})."
-    if trial.connection.server_side_encryption:
-        return Outcome.PASSED, f"This interface asks for encryption ({trial.connection.server_side_encryption})."
+        algorithm = rules[0].get("ApplyServerSideEncryptionByDefault", {}).get("SSEAlgorithm", "yes")
+        return Outcome.PASSED, f"As recommended: default encryption is enabled ({algorithm})."
+    if state.connection.server_side_encryption:
+        return Outcome.PASSED, f"This interface requests encryption ({state.connection.server_side_encryption})."
     return (
         Outcome.ADVICE,
-        "The bucket doesn't encrypt by default: set it there, or choose a Server-side encryption.",
+        "The bucket has no default encryption. Enable it on the bucket, or choose a Server-side encryption.",
     )
 
 
-def _public_access(trial: Trial) -> StepResult:
-    if _bucket_config(trial, "get_bucket_policy_status", "PolicyStatus").get("IsPublic"):
+def _public_access(state: StepState) -> StepResult:
+    if _bucket_config(state, "get_bucket_policy_status", "PolicyStatus").get("IsPublic"):
         return (
             Outcome.ADVICE,
-            "A policy opens this bucket to everybody: close it, unless that is what you want.",
+            "A bucket policy makes this bucket public. Change the policy, unless this is intended.",
         )
-    return Outcome.PASSED, "As recommended: no policy opens the bucket to everybody."
+    return Outcome.PASSED, "As recommended: no bucket policy makes the bucket public."
 
 
-def _bucket_config(trial: Trial, operation: str, part: str) -> dict[str, Any]:
-    """Return the part of an answer that matters, empty where nothing is configured.
+def _bucket_config(state: StepState, operation: str, part: str) -> dict[str, Any]:
+    """Return `part` of the answer to `operation`; empty if nothing is configured.
 
-    An answer without it comes from a store that doesn't know the question: raises DeliveryError.
+    Raises DeliveryError if the answer has no such part, because the store does not support the operation.
     """
-    answer = trial.destination.get_bucket_config(operation)
+    answer = state.destination.get_bucket_config(operation)
     if answer is None:
         return {}
     if part not in answer:
         raise DeliveryError(diagnoses.REQUEST_REFUSED, f"The answer to {operation} has no {part}")
-    found: dict[str, Any] = answer[part]
-    return found
+    configuration: dict[str, Any] = answer[part]
+    return configuration
 
 
-def not_needed(error: DeliveryError) -> StepResult:
-    """Return what to say of an optional step that the store refused."""
+def skipped_optional_step(error: DeliveryError) -> StepResult:
+    """Return the result of an optional step that raised `error`."""
     if error.diagnosis in {diagnoses.ACCESS_DENIED, diagnoses.EXPLICIT_DENY}:
         return Outcome.SKIPPED, "Not granted, not needed for archiving."
-    return Outcome.SKIPPED, "The store doesn't tell, and archiving doesn't need it."
+    return Outcome.SKIPPED, "The store does not support this request. Archiving does not need it."
 
 
-STEPS: list[tuple[str, Callable[[Trial], StepResult], bool]] = [
+STEPS: list[tuple[str, Callable[[StepState], StepResult], bool]] = [
     ("Settings", _settings, False),
     ("Name resolution", _resolution, False),
     ("Connection", _connection, False),
@@ -337,4 +345,4 @@ STEPS: list[tuple[str, Callable[[Trial], StepResult], bool]] = [
     ("Default encryption", _encryption, True),
     ("Public access", _public_access, True),
 ]
-"""Title and function of each step, in order, and whether it is optional. To add one, add a row."""
+"""Title, function and whether it is optional, for each step in order. To add a step, add a row."""

@@ -179,7 +179,7 @@ class TestCauses:
 
     def test_a_clock_that_is_wrong(self, connection: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
         shifted = datetime.datetime.now(datetime.UTC) - datetime.timedelta(hours=2)
-        monkeypatch.setattr(fast_put, "_date", lambda: shifted.strftime("%Y%m%dT%H%M%SZ"))
+        monkeypatch.setattr(fast_put, "_amz_date", lambda: shifted.strftime("%Y%m%dT%H%M%SZ"))
         assert failing(run(connection))[0] in {"clock_skew", "access_denied"}
 
     def test_what_a_proxy_does_is_left_to_it(self, connection: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -418,7 +418,7 @@ class TestCeph:
 
     def test_a_clock_that_is_wrong_is_measured(self, connection: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
         shifted = datetime.datetime.now(datetime.UTC) - datetime.timedelta(hours=2)
-        monkeypatch.setattr(fast_put, "_date", lambda: shifted.strftime("%Y%m%dT%H%M%SZ"))
+        monkeypatch.setattr(fast_put, "_amz_date", lambda: shifted.strftime("%Y%m%dT%H%M%SZ"))
         report = run(connection)
         assert failing(report) == ("clock_skew", "")
 

@@ -105,7 +105,7 @@ class TestWire:
         for scheme in ("http", "https"):
             pool = session._manager.pool_classes_by_scheme[scheme]
             assert pool is session._pool_classes_by_scheme[scheme]
-            assert "_Guarded" in {each.__name__ for each in pool.ConnectionCls.__mro__}
+            assert "_GuardedConnection" in {each.__name__ for each in pool.ConnectionCls.__mro__}
 
     def test_an_endpoint_behind_a_proxy_is_looked_at_too(
         self, connection: Connection, monkeypatch: pytest.MonkeyPatch

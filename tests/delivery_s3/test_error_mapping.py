@@ -66,7 +66,7 @@ def test_every_row_leads_to_an_entry_of_the_catalogue() -> None:
         error_mapping._VERIFY_CODES,
     ]
     assert {each for table in tables for each in table.values()} <= set(DIAGNOSES.values())
-    assert {each for _, _, each in error_mapping._TELLING_WORDS} <= set(DIAGNOSES.values())
+    assert {each for _, _, each in error_mapping._MESSAGE_WORDS} <= set(DIAGNOSES.values())
 
 
 @pytest.mark.parametrize(

@@ -277,7 +277,7 @@ class TestShortcut:
         def gone(*args: object) -> None:
             raise AttributeError("_endpoint")
 
-        monkeypatch.setattr(fast_put, "_caught", gone)
+        monkeypatch.setattr(fast_put, "_capture_botocore_request", gone)
         put(connection)
         assert bucket.read("sales/report.pdf") == b"content"
 
