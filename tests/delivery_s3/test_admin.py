@@ -39,7 +39,7 @@ def filled(bucket: Bucket, **changes: Any) -> dict[str, Any]:
 
 
 def html_of(response: Any) -> str:
-    """The page, or all pieces of the page that a Test streams."""
+    """Return the HTML of a page, or all HTML fragments that a Test streams."""
     if not response.streaming:
         return str(response.content.decode())
     lines = [json.loads(line) for line in response.getvalue().decode().splitlines()]

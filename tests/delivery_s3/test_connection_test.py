@@ -34,7 +34,7 @@ def step(report: TestReport, title: str) -> Step:
 
 
 def failing(report: TestReport) -> tuple[str, str]:
-    """The code that the administrator sees and the field that it concerns."""
+    """Return the code and the field of the diagnosis."""
     assert not report.passed
     assert report.diagnosis is not None
     assert [each.outcome for each in report.steps].count(Outcome.FAILED) == 1
@@ -85,7 +85,7 @@ def make_connection_like(connection: Connection, **changes: Any) -> Connection:
 
 
 class TestCauses:
-    """Real causes; the code and the field that the administrator sees."""
+    """Real failures, with the code and the field of their diagnosis."""
 
     @pytest.mark.parametrize(
         ("changes", "expected"),

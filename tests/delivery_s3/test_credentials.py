@@ -1,4 +1,4 @@
-"""Whose credentials sign: own keys, this machine's role, an assumed role."""
+"""Tests of the credentials that sign requests: access key, role of the machine, assumed role."""
 
 import io
 from pathlib import Path
@@ -20,7 +20,7 @@ from tests.support.servers import S3Server
 
 @pytest.fixture
 def machine(bucket: Bucket) -> Connection:
-    """A connection that names no keys."""
+    """A connection without an access key."""
     return make_connection(
         bucket.server, bucket.name, access_key_id="", secret_access_key=Secret(""), machine_role=True
     )
@@ -28,7 +28,7 @@ def machine(bucket: Bucket) -> Connection:
 
 @pytest.fixture(autouse=True)
 def no_instance(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The machine that runs the tests may have a role of its own; it takes no part."""
+    """Ignore a role of the machine that runs the tests."""
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("HOME", str(tmp_path))
 
@@ -119,7 +119,7 @@ def test_an_interface_says_whose_credentials_sign(db: None, bucket: Bucket) -> N
 
 @pytest.mark.ceph
 class TestOnCeph:
-    """Ceph's own token service."""
+    """STS of Ceph."""
 
     def connection(self, bucket: Bucket, **changes: Any) -> Connection:
         values = servers.ceph_values()

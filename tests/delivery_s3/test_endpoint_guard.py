@@ -81,7 +81,7 @@ def test_an_internal_host_is_known_by_its_look(host: str, internal: bool) -> Non
 
 
 class TestWire:
-    """The guard stands in the way of the connection itself, in deliveries as in tests."""
+    """The guard checks the connection itself, in deliveries and in tests."""
 
     def test_a_client_connects_only_to_what_the_guard_has_resolved(
         self, connection: Connection, monkeypatch: pytest.MonkeyPatch
@@ -124,5 +124,5 @@ class TestWire:
 @pytest.mark.namespace
 @pytest.mark.parametrize("scenario", ["forbidden addresses", "names", "a name that changes its answer", "redirects"])
 def test_no_packet_goes_to_a_forbidden_address(scenario: str) -> None:
-    """In a network of its own, where those addresses have servers that would notice."""
+    """Runs in a network namespace where servers at these addresses record each connection."""
     assert "as it should be" in in_namespace("tests.support.guard_scenarios", scenario)

@@ -34,7 +34,7 @@ def subclasses(cls: type) -> set[type]:
     return {cls}.union(*(subclasses(each) for each in inner))
 
 
-# botocore's own bookkeeping, which no PUT of ours can raise.
+# Exceptions that botocore raises only for features that uploads do not use.
 _NEVER_ON_A_PUT = {
     "AliasConflictParameterError", "AwsChunkedWrapperError", "BotoCoreError", "CapacityNotAvailableError",
     "InvalidExpressionError", "MD5UnavailableError", "MissingDependencyException", "MissingParametersError",
@@ -126,7 +126,7 @@ def test_a_clock_that_is_far_off_explains_what_a_store_calls_access_denied() -> 
     assert code_of(answer("AccessDenied", "", 403, date="Sun, 01 Mar 2026 12:01:00 GMT")) == "access_denied"
 
 
-# Amazon S3 API reference, "Error responses": what a PUT, or its signature, can be answered with.
+# Amazon S3 API reference, "Error responses": the errors that apply to PUT or to its signature.
 COMMON_S3_CODES = [
     "AccessDenied",
     "AccountProblem",

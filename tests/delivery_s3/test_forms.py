@@ -96,7 +96,7 @@ def test_a_new_access_key_id_needs_its_own_secret() -> None:
 
 
 class TestWithReceipts:
-    """What was delivered is where the receipts say; an edit must not make them say something else."""
+    """An edit of an interface must not make the receipts of its deliveries wrong."""
 
     @pytest.fixture
     def interface(self) -> S3Interface:

@@ -1,4 +1,4 @@
-"""Everything that an interface can be configured with is sent and works, seen in what the store holds."""
+"""Each option of an interface has an effect on the stored object."""
 
 import socket
 from collections.abc import Callable
@@ -30,7 +30,7 @@ def deliver(bucket: Bucket, **options: Any) -> Delivery:
 
 
 def held(bucket: Bucket, delivery: Delivery) -> Any:
-    """What the store says of the object."""
+    """Return the metadata of the stored object."""
     assert bucket.keys() == [delivery.object_key]
     assert bucket.read(delivery.object_key) == b"%PDF-1.7 content"
     return bucket.client.head_object(Bucket=bucket.name, Key=delivery.object_key)
@@ -54,7 +54,7 @@ def test_the_prefix_and_what_describes_the_report(bucket: Bucket) -> None:
 @pytest.mark.ceph
 @pytest.mark.parametrize("style", ["path", "virtual"])
 def test_the_addressing_style(bucket: Bucket, monkeypatch: pytest.MonkeyPatch, style: str) -> None:
-    """Ceph knows itself as s3.localhost; the name service of the machine that runs the tests needn't."""
+    """Resolve s3.localhost, the host name of Ceph, even if the DNS of the machine does not."""
     resolve, asked = socket.getaddrinfo, set()
 
     def local(host: Any, *args: Any, **kwargs: Any) -> Any:
@@ -122,7 +122,7 @@ def test_a_role(bucket: Bucket) -> None:
 def test_encryption_with_the_store_s_keys_and_a_storage_class(
     moto: S3Server, make_bucket: Callable[..., Bucket]
 ) -> None:
-    """Ceph 16 takes no other than its keys and knows one class."""
+    """Ceph 16 supports only its own KMS keys and one storage class."""
     bucket = make_bucket(moto)
     head = held(bucket, deliver(bucket, server_side_encryption="AES256", storage_class="STANDARD_IA"))
     assert head["ServerSideEncryption"] == "AES256"

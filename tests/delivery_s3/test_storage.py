@@ -56,7 +56,7 @@ def test_a_put_stores_the_bytes_and_all_that_describes_them(bucket: Bucket, conn
     assert bucket.read("sales/report.pdf") == content
     head = bucket.client.head_object(Bucket=bucket.name, Key="sales/report.pdf")
     assert head["ContentType"] == "application/pdf"
-    if bucket.server.kind != "rclone":  # its buckets are folders, which keep no metadata
+    if bucket.server.kind != "rclone":  # rclone stores objects as files, without metadata
         assert head["Metadata"] == {"dashboard": "sales", "filename": "%C3%BC.pdf"}
         assert "filename*=UTF-8''x.pdf" in head["ContentDisposition"]
     assert receipt.object_key == "sales/report.pdf"
@@ -129,7 +129,7 @@ def test_a_server_that_stays_silent_is_a_read_timeout(connection: Connection) ->
 
 
 class TestTrust:
-    """TLS against a real server with certificates of our own making."""
+    """TLS connections to a real server with generated certificates."""
 
     @pytest.mark.parametrize(
         ("made", "code"),
@@ -196,7 +196,7 @@ def test_nothing_of_the_machine_s_aws_configuration_takes_part(
 
 
 def sent_by(storage: S3Destination) -> list[Any]:
-    """A list that fills with the requests that a storage sends; the sample that is never sent isn't among them."""
+    """Return a list that collects the requests that a storage sends, without the sample request."""
     session: Any = storage.client._endpoint.http_session  # type: ignore[attr-defined]
     requests: list[Any] = []
     send = session.send
@@ -220,7 +220,7 @@ def test_the_request_asks_for_all_that_the_interface_says(connection: Connection
     )
     storage = S3Destination(full)
     requests = sent_by(storage)
-    with contextlib.suppress(DeliveryError):  # few stores can do all of this; what matters is what they are asked
+    with contextlib.suppress(DeliveryError):  # few stores support all of this; the test checks the request
         storage.put(make_upload(b"content"), io.BytesIO(b"content"))
     sent = requests[0].headers
     assert sent["x-amz-server-side-encryption"] == "aws:kms"
@@ -257,12 +257,12 @@ def test_a_store_that_refuses_what_can_be_done_without_gets_the_upload_without(
 
 
 class TestShortcut:
-    """The PUT of a small file goes a way of its own, and only as long as that is botocore's."""
+    """`fast_put` is used only as long as it builds the same request as botocore."""
 
     def test_a_botocore_that_has_changed_falls_back_to_its_own_way(
         self, bucket: Bucket, connection: Connection, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
-        monkeypatch.delitem(fast_put._HEADERS, "ContentMD5")  # as if botocore sent one more
+        monkeypatch.delitem(fast_put._HEADERS, "ContentMD5")  # as if botocore sent another header
         storage = S3Destination(connection)
         receipt = storage.put(make_upload(b"content"), io.BytesIO(b"content"))
         assert "takes longer" in caplog.text or "take longer" in caplog.text
@@ -315,7 +315,7 @@ class TestShortcut:
         numbers = itertools.count()
 
         class Changing:
-            """A role's credentials that are renewed each time somebody asks for them."""
+            """Role credentials that are renewed each time they are read."""
 
             def get_frozen_credentials(self) -> ReadOnlyCredentials:
                 number = next(numbers)
@@ -324,7 +324,7 @@ class TestShortcut:
         client: Any = storage.client
         monkeypatch.setattr(client._request_signer, "_credentials", Changing())
         requests = sent_by(storage)
-        with contextlib.suppress(DeliveryError):  # a store that looks will not know them
+        with contextlib.suppress(DeliveryError):  # the store does not know these credentials
             storage.put(make_upload(b"content"), io.BytesIO(b"content"))
         sent = requests[0].headers
         key = sent["Authorization"].partition("Credential=KEY")[2].partition("/")[0]
@@ -403,11 +403,11 @@ def test_the_trusted_certificates_file_goes_with_the_storage(connection: Connect
 
 @pytest.mark.ceph
 class TestCeph:
-    """What only a store can show that knows users, policies, conditions, versions and locks."""
+    """Needs a store with users, policies, conditional writes, versioning and Object Lock."""
 
     @pytest.fixture
     def written_only(self, bucket: Bucket) -> Connection:
-        """A connection of a user who may put objects and nothing else."""
+        """A connection of a user with s3:PutObject only."""
         import json
 
         values = servers.ceph_values()
