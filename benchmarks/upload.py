@@ -57,8 +57,8 @@ def _milliseconds(upload: Callable[[int], None]) -> float:
 
 def _ours(endpoint: Sink, file: Path) -> Callable[[int], None]:
     from anaphora.deliveries.destinations import Upload
+    from anaphora.secret import Secret
     from delivery_s3.connection import Connection
-    from delivery_s3.secret import Secret
     from delivery_s3.storage import S3Destination
 
     content = file.read_bytes()

@@ -6,8 +6,8 @@ from django.core.checks import CheckMessage
 from django.core.checks import Warning as CheckWarning
 from django.db import DatabaseError
 
+from anaphora.secret import UnreadableSecret
 from delivery_s3.models import S3Interface
-from delivery_s3.secret import UnreadableSecret
 
 
 def secrets_can_be_decrypted(databases: Any = None, **kwargs: Any) -> list[CheckMessage]:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from delivery_s3.secret import Secret
+from anaphora.secret import Secret
 
 
 @dataclass(frozen=True)

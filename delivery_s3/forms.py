@@ -11,11 +11,11 @@ from django.utils.html import format_html
 
 from anaphora.deliveries import queue
 from anaphora.deliveries.object_keys import prefix_problem
+from anaphora.secret import Secret, UnreadableSecret
+from anaphora.secret_fields import SecretInput
 from delivery_s3 import diagnoses
 from delivery_s3.endpoint_guard import is_internal
-from delivery_s3.fields import SecretInput
 from delivery_s3.models import Encryption, S3Interface
-from delivery_s3.secret import Secret, UnreadableSecret
 from delivery_s3.tls import is_readable_pem
 
 _STRICT_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")

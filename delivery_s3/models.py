@@ -9,11 +9,11 @@ from model_utils.managers import InheritanceManager
 
 from anaphora.deliveries.errors import DeliveryError
 from anaphora.deliveries.models import Interface
+from anaphora.secret import Secret, UnreadableSecret
+from anaphora.secret_fields import SecretField
 from delivery_s3 import diagnoses
 from delivery_s3.connection import Connection
-from delivery_s3.fields import SecretField
 from delivery_s3.providers import PROVIDERS, provider_choices
-from delivery_s3.secret import Secret, UnreadableSecret
 from delivery_s3.storage import S3Destination
 
 

@@ -33,12 +33,12 @@ from anaphora.deliveries.destinations import (
     integrity_of,
 )
 from anaphora.deliveries.errors import DeliveryError
+from anaphora.secret import MASK
 from delivery_s3 import botocore_patches, credentials, diagnoses
 from delivery_s3.connection import Connection
 from delivery_s3.error_mapping import explain
 from delivery_s3.fast_put import PutObject, small_put
 from delivery_s3.put_request import likely_diagnosis, put_parameters, refused_parameters
-from delivery_s3.secret import MASK
 from delivery_s3.tls import is_readable_pem
 
 if TYPE_CHECKING:

@@ -10,9 +10,9 @@ from django.utils.crypto import constant_time_compare, salted_hmac
 
 from anaphora.deliveries import queue
 from anaphora.deliveries.errors import DeliveryError
+from anaphora.secret import Secret
 from delivery_s3.connection_test.runner import ConnectionTest, TestReport
 from delivery_s3.models import S3Interface
-from delivery_s3.secret import Secret
 from delivery_s3.storage import S3Destination
 
 _SALT = "delivery_s3.connection_test.report"

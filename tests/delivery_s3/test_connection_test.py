@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 
 from anaphora.deliveries.errors import DIAGNOSES, DeliveryError
+from anaphora.secret import Secret
 from delivery_s3 import diagnoses, fast_put
 from delivery_s3.connection import Connection
 from delivery_s3.connection_test import runner, services
 from delivery_s3.connection_test.runner import ConnectionTest, TestReport
 from delivery_s3.connection_test.steps import STEPS, Outcome, Step
 from delivery_s3.models import S3Interface
-from delivery_s3.secret import Secret
 from tests.support import servers
 from tests.support.buckets import Bucket
 from tests.support.factories import make_connection

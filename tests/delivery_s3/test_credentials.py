@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from anaphora.deliveries.errors import DeliveryError
+from anaphora.secret import Secret
 from delivery_s3.connection import Connection
 from delivery_s3.models import S3Interface
-from delivery_s3.secret import Secret
 from delivery_s3.storage import S3Destination
 from tests.delivery_s3.test_storage import code_of, make_upload, put, sent_by
 from tests.support import servers

@@ -17,9 +17,9 @@ from botocore.credentials import ReadOnlyCredentials
 
 from anaphora.deliveries.destinations import Condition, Integrity, Receipt, Upload
 from anaphora.deliveries.errors import DeliveryError
+from anaphora.secret import Secret
 from delivery_s3 import fast_put
 from delivery_s3.connection import Connection
-from delivery_s3.secret import Secret
 from delivery_s3.storage import S3Destination
 from tests.support import servers
 from tests.support.buckets import Bucket

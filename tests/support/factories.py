@@ -2,9 +2,9 @@
 
 from typing import Any
 
+from anaphora.secret import Secret
 from delivery_s3.connection import Connection
 from delivery_s3.models import S3Interface
-from delivery_s3.secret import Secret
 from tests.support.reports import NOON, make_policy, make_report, numbers
 from tests.support.servers import S3Server
 

@@ -71,9 +71,9 @@ def serve_names(answers: dict[str, list[str]]) -> None:
 def try_all_ways(endpoint: str) -> set[str]:
     """Put and test; return the codes of what came of it."""
     from anaphora.deliveries.errors import DeliveryError
+    from anaphora.secret import Secret
     from delivery_s3.connection import Connection
     from delivery_s3.connection_test.runner import ConnectionTest
-    from delivery_s3.secret import Secret
     from delivery_s3.storage import S3Destination
     from tests.delivery_s3.test_storage import make_upload
 

@@ -17,9 +17,9 @@ from django.urls import reverse
 
 from anaphora.api import tokens
 from anaphora.api.models import Scope
+from anaphora.secret import MASK, Secret, UnreadableSecret
 from delivery_s3.connection_test import services
 from delivery_s3.models import S3Interface
-from delivery_s3.secret import MASK, Secret, UnreadableSecret
 from tests.support.addresses import addresses, one_of_each
 from tests.timeline.test_previews import png
 

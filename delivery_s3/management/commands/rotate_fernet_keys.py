@@ -5,7 +5,7 @@ from typing import Any
 from django.core.management.base import CommandError
 
 from anaphora import commands
-from delivery_s3.secret_rotation import reencrypt_secrets
+from anaphora.secret_fields import reencrypt_secrets
 
 
 class Command(commands.Command):

@@ -9,10 +9,12 @@ from typing import Any
 
 from cryptography.fernet import InvalidToken
 from django import forms
+from django.apps import apps
+from django.db import transaction
 from django.db.models.query_utils import DeferredAttribute
 from fernet_fields import EncryptedTextField
 
-from delivery_s3.secret import Secret, UnreadableSecret
+from anaphora.secret import Secret, UnreadableSecret
 
 _DUMP_FORMAT = re.compile(r"fernet-token:([\w-]*=*)", re.ASCII)
 """The format of a secret in a dump: the ciphertext of the database in URL-safe Base64."""
@@ -71,6 +73,24 @@ class SecretField(EncryptedTextField):  # type: ignore[misc]
             return UnreadableSecret(ciphertext)
 
 
+def reencrypt_secrets() -> tuple[int, list[str]]:
+    """Encrypt every secret of every model with the first key of FERNET_KEYS.
+
+    Return the number of rows, and the names of the rows with a secret that no key decrypts.
+    """
+    count, unreadable = 0, []
+    with transaction.atomic():
+        for model in apps.get_models():
+            names = [field.name for field in model._meta.local_fields if isinstance(field, SecretField)]
+            for row in model._default_manager.select_for_update() if names else []:
+                if any(isinstance(getattr(row, name), UnreadableSecret) for name in names):
+                    unreadable.append(str(row))
+                else:
+                    row.save(update_fields=names)
+                    count += 1
+    return count, unreadable
+
+
 class SecretInput(forms.PasswordInput):
     """A password input that keeps the typed secret if the form has errors, without showing it.
 
@@ -78,7 +98,7 @@ class SecretInput(forms.PasswordInput):
     input is then left empty, the secret from the hidden field is used.
     """
 
-    template_name = "delivery_s3/secret_input.html"
+    template_name = "secret_input.html"
     KEPT_SECONDS = 3600
 
     def value_from_datadict(self, data: Any, files: Any, name: str) -> str:

@@ -6,8 +6,8 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.db import connection as database
 
+from anaphora.secret import UnreadableSecret
 from delivery_s3.models import S3Interface
-from delivery_s3.secret import UnreadableSecret
 
 pytestmark = pytest.mark.django_db
 
