@@ -9,6 +9,7 @@ import zoneinfo
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 from urllib.parse import urlsplit
@@ -92,6 +93,32 @@ def _rate(text: str) -> str:
     if text and not (number.isdecimal() and int(number) > 0 and unit in {"s", "min", "h", "d"}):
         raise ValueError(f"{text!r} is not a number per s, min, h or d, such as 600/min")
     return text
+
+
+def _networks(text: str) -> list[IPv4Network | IPv6Network]:
+    try:
+        return [ip_network(part) for part in _names(text)]
+    except ValueError as error:
+        raise ValueError(f"{error}; write networks such as 10.0.0.0/8,192.168.7.4/32") from error
+
+
+def _mail_server(text: str) -> dict[str, Any]:
+    # The value may hold a password, so no message repeats it.
+    schemes = ("smtp", "smtp+tls", "smtp+ssl", "consolemail")
+    if urlsplit(text).scheme not in schemes:
+        raise ValueError("must begin with smtp://, smtp+tls:// or smtp+ssl://")
+    try:
+        config: dict[str, Any] = environ.Env.email_url_config(text)
+    except Exception as error:
+        raise ValueError("is not a mail server's address, such as smtp+tls://user:password@host:587") from error
+    return config
+
+
+def _address(text: str) -> str:
+    parts = urlsplit(text)
+    if text and (parts.scheme not in {"http", "https"} or not parts.netloc):
+        raise ValueError(f"{text!r} is not an address such as https://archive.example.com")
+    return text.rstrip("/")
 
 
 def _one_of(*words: str) -> Callable[[str], str]:
@@ -189,6 +216,20 @@ HOUSEKEEPING_INTEGRITY = _read("HOUSEKEEPING_INTEGRITY", _one_of("sha256", "etag
 PRESIGN_DOWNLOADS = _read("PRESIGN_DOWNLOADS", _boolean, "false")
 MIN_FREE_MB = _read("MIN_FREE_MB", _whole_number(0, 10**9), "500")
 
+METRICS_TOKEN = _read("METRICS_TOKEN", str, "")
+METRICS_NETWORKS = _read("METRICS_NETWORKS", _networks, "")
+RETEST_HOURS = _read("RETEST_HOURS", _whole_number(0, 8_760), "24")
+SITE_URL = _read("SITE_URL", _address, "")
+ALERT_REPEAT_HOURS = _read("ALERT_REPEAT_HOURS", _whole_number(0, 8_760), "24")
+ALERT_WAITING_MINUTES = _read("ALERT_WAITING_MINUTES", _whole_number(1, 525_600), "60")
+ALERT_DISK_MB = _read("ALERT_DISK_MB", _whole_number(0, 10**9), "2000")
+_mail = _read("EMAIL_URL", _mail_server, "smtp://localhost:25")
+EMAIL_BACKEND, EMAIL_HOST, EMAIL_PORT = _mail["EMAIL_BACKEND"], _mail["EMAIL_HOST"], _mail["EMAIL_PORT"] or 25
+EMAIL_HOST_USER, EMAIL_HOST_PASSWORD = _mail["EMAIL_HOST_USER"] or "", _mail["EMAIL_HOST_PASSWORD"] or ""
+EMAIL_USE_TLS, EMAIL_USE_SSL = _mail.get("EMAIL_USE_TLS", False), _mail.get("EMAIL_USE_SSL", False)
+EMAIL_TIMEOUT = 10
+DEFAULT_FROM_EMAIL = _read("EMAIL_FROM", str, "anaphora@localhost")
+
 CELERY_BROKER_URL = _read("CELERY_BROKER_URL", _broker, "filesystem://localhost")
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_TASK_IGNORE_RESULT = True
@@ -215,6 +256,12 @@ CELERY_BEAT_SCHEDULE["catalogues"] = {
     "options": {"expires": 3600},
 }
 CELERY_BEAT_SCHEDULE["previews"] = {"task": "timeline.make_previews", "schedule": 10, "options": {"expires": 10}}
+if RETEST_HOURS:
+    CELERY_BEAT_SCHEDULE["connection tests"] = {
+        "task": "operations.retest",
+        "schedule": 600,
+        "options": {"expires": 600},
+    }
 if INBOX_DIR:
     CELERY_BEAT_SCHEDULE["look into the inbox"] = {
         "task": "reports.scan_inbox",
@@ -240,7 +287,7 @@ elif CELERY_BROKER_URL.startswith("redis"):
     CELERY_BROKER_TRANSPORT_OPTIONS = {"socket_connect_timeout": 3, "socket_timeout": 5}
 
 INSTALLED_APPS = [
-    "django.contrib.admin",
+    "anaphora.operations.admin_config.OverviewAdminConfig",  # django.contrib.admin
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
@@ -254,9 +301,11 @@ INSTALLED_APPS = [
     "anaphora.deliveries",
     "anaphora.timeline",
     "anaphora.api",
+    "anaphora.operations",
     "delivery_s3",
 ]
 MIDDLEWARE = [
+    "anaphora.operations.probes.Probes",  # the first: whoever probes knows neither our host name nor TLS
     "anaphora.middleware.PlainRequests",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",

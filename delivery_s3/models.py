@@ -1,5 +1,6 @@
 """The model of an S3 interface: one bucket at one endpoint, and the credentials to write to it."""
 
+from contextlib import suppress
 from typing import Any, ClassVar
 
 from django.conf import settings
@@ -138,6 +139,16 @@ class S3Interface(Interface):
     def open(self) -> S3Destination:
         """Return the destination. Raises DeliveryError."""
         return S3Destination(self.connection())
+
+    def test(self) -> bool:
+        """Run the connection test, record what it finds, and remove the test file where that is granted."""
+        from delivery_s3.connection_test import services  # which needs this module
+
+        report = services.test_and_record(self)
+        if report.object_key:
+            with suppress(DeliveryError):
+                services.remove_test_file(self, report.object_key)
+        return report.passed
 
     def connection(self, *, fresh: bool = False, **changes: Any) -> Connection:
         """Return the settings of requests, with `changes` applied.

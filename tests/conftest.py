@@ -34,6 +34,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         "ceph": bool(os.environ.get("CEPH_ENV")),
         "browser": ci or CHROMIUM is not None,
         "namespace": ci or have_namespaces(),
+        "promtool": ci or shutil.which("promtool") is not None,
         "systemd": ci or shutil.which("systemd-analyze") is not None,
     }
     left_out = [

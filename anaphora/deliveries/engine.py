@@ -186,12 +186,13 @@ class _Run:
     def _send(self, job: Job) -> None:
         """Upload one report, in a thread of the pool."""
         result: Result = DeliveryError(errors.INTERNAL, "The thread ended")
-        key = job.delivery.pk
+        key, began = job.delivery.pk, monotonic()
         self._slice.started.add(key)
         try:
             result = sending.send(job, self._slice.halt)
         finally:
             self._slice.started.discard(key)
+            job.delivery.upload_seconds = monotonic() - began
             self._done.append((job.delivery, result))
             if len(self._done) >= self._wanted:
                 self._wake.set()

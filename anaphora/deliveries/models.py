@@ -50,6 +50,7 @@ class Interface(models.Model):
 
     tested_at = models.DateTimeField(null=True, blank=True, editable=False)
     test_passed = models.BooleanField(null=True, editable=False)
+    passed_at = models.DateTimeField(null=True, blank=True, editable=False)
     test_report = models.JSONField(default=dict, blank=True, editable=False)
     capabilities = models.JSONField(default=dict, blank=True, editable=False)
 
@@ -80,6 +81,13 @@ class Interface(models.Model):
     def open(self) -> Destination:
         """Make the destination of the present configuration. Raises DeliveryError."""
         raise DeliveryError(KIND_MISSING, f"{self.name} is of no installed kind")
+
+    def test(self) -> bool | None:
+        """Test the saved values and record what was found; return whether that passed, None where a kind has no test.
+
+        Kinds that have a test override this.
+        """
+        return None
 
     def child(self) -> "Interface":
         """Return this interface as what it is a kind of."""
@@ -186,6 +194,9 @@ class Delivery(models.Model):
     integrity = models.CharField(max_length=10, blank=True, choices=Integrity.choices)
     retain_until = models.DateTimeField(null=True, blank=True)
     delivered_at = models.DateTimeField(null=True, blank=True)
+
+    upload_seconds: float = 0
+    """How long the upload took in this process. Not a field: it is told to whoever counts, and not kept."""
 
     class Meta:
         verbose_name_plural = "deliveries"

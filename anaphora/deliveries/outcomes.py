@@ -13,7 +13,7 @@ from django.db import connection as database
 from django.db import transaction
 from django.utils import timezone
 
-from anaphora.deliveries import queue
+from anaphora.deliveries import queue, signals
 from anaphora.deliveries.destinations import Condition, Receipt
 from anaphora.deliveries.errors import DeliveryError, FailureScope
 from anaphora.deliveries.models import Delivery, Interface, State
@@ -58,9 +58,10 @@ def settle(lease: uuid.UUID, finished: list[tuple[Delivery, Result]], drained: D
     delivered = any(isinstance(result, Receipt) for _, result in finished)
     outcomes = [_outcome(delivery, result, others_delivered=delivered) for delivery, result in finished]
     written = _write([each.delivery for each in outcomes], lease)
-    if written < len(finished):
-        logger.warning("%d outcomes were too late: their lease had run out", len(finished) - written)
+    if len(written) < len(finished):
+        logger.warning("%d outcomes were too late: their lease had run out", len(finished) - len(written))
     failure = None
+    failures: Counter[str] = Counter()
     for each in outcomes:
         drained.delivered += each.delivery.state == State.DELIVERED
         drained.failed += each.delivery.state == State.FAILED
@@ -70,7 +71,12 @@ def settle(lease: uuid.UUID, finished: list[tuple[Delivery, Result]], drained: D
                 "Delivery %s of %s is %s: %s", each.delivery.pk, each.delivery.report, each.delivery.state, each.failure
             )
             drained.count(each.failure)
+            failures[each.failure.diagnosis.code] += 1
             failure = each.failure if each.of_interface else failure
+    if finished:
+        signals.outcomes_written.send_robust(
+            None, interface_id=finished[0][0].interface_id, outcomes=written, failures=failures
+        )
     return failure
 
 
@@ -130,8 +136,8 @@ def _outcome(delivery: Delivery, result: Result, *, others_delivered: bool) -> _
     return _Outcome(delivery, result, scope is FailureScope.INTERFACE)
 
 
-def _write(outcomes: list[Delivery], lease: uuid.UUID) -> int:
-    """Write the outcomes of those rows that still have the lease, by one statement; return how many there are.
+def _write(outcomes: list[Delivery], lease: uuid.UUID) -> list[Delivery]:
+    """Write the outcomes of those rows that still have the lease, by one statement; return them.
 
     As an insert whose every row exists already, because Django builds an update of many rows from one CASE for
     each field and row, which took three times as long as the uploads.
@@ -143,7 +149,7 @@ def _write(outcomes: list[Delivery], lease: uuid.UUID) -> int:
         keys = set(held.order_by().values_list("pk", flat=True))
         rows = [each for each in outcomes if each.pk in keys]
         Delivery.objects.bulk_create(rows, update_conflicts=True, unique_fields=["id"], update_fields=_OUTCOME_FIELDS)
-    return len(rows)
+    return rows
 
 
 def _set_receipt(delivery: Delivery, receipt: Receipt) -> None:

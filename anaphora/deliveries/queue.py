@@ -143,16 +143,18 @@ def oldest_pending(interfaces: Collection[int]) -> dict[int, datetime]:
     return dict(rows.order_by().values_list("interface").annotate(Min("report__ingested_at")))
 
 
-def count_by_state(interfaces: Collection[int]) -> dict[int, Counter[State]]:
-    """Count, for each interface, what is pending or being sent, what failed, and what was delivered in 24 hours."""
+def count_by_state(interfaces: Collection[int], *, recent: bool = True) -> dict[int, Counter[State]]:
+    """Count, for each interface, what is pending or being sent, what failed, and, with `recent`, what was delivered in
+    24 hours.
+    """
     counts: dict[int, Counter[State]] = {interface: Counter() for interface in interfaces}
     open_rows = Delivery.objects.filter(
         interface__in=interfaces, state__in=[State.PENDING, State.SENDING, State.FAILED]
     )
-    recent = Delivery.objects.filter(
+    delivered = Delivery.objects.filter(
         interface__in=interfaces, state=State.DELIVERED, delivered_at__gte=timezone.now() - timedelta(hours=24)
     )
-    for rows in (open_rows, recent):
+    for rows in (open_rows, delivered) if recent else (open_rows,):
         for interface, state, number in rows.order_by().values_list("interface", "state").annotate(Count("pk")):
             counts[interface][State.PENDING if state == State.SENDING else State(state)] += number
     return counts

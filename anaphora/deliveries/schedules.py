@@ -23,6 +23,11 @@ def latest(schedule: CrontabSchedule, *, after: datetime, until: datetime) -> da
     return found[0] if found else None
 
 
+def runs(schedule: CrontabSchedule, *, after: datetime, until: datetime) -> Iterator[datetime]:
+    """Yield the runs that are due later than `after` and not later than `until`, in UTC, the earliest first."""
+    return (each for each in _runs(schedule, after, until, step=1) if after < each <= until)
+
+
 def next_run(schedule: CrontabSchedule, after: datetime) -> datetime | None:
     """Return the first run later than `after`, in UTC; None if there is none in sight."""
     until = after + timedelta(days=_YEARS * 366)

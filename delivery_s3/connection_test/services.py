@@ -37,7 +37,7 @@ def record_result(interface: S3Interface, report: dict[str, Any]) -> None:
     tested_at = datetime.fromisoformat(report["tested_at"])
     values = {"tested_at": tested_at, "test_passed": report["passed"], "test_report": report}
     if report["passed"]:
-        values["capabilities"] = report["capabilities"]
+        values |= {"capabilities": report["capabilities"], "passed_at": tested_at}
     S3Interface.objects.filter(pk=interface.pk).update(**values)
     if report["passed"]:
         queue.resume(interface.pk)
@@ -45,7 +45,7 @@ def record_result(interface: S3Interface, report: dict[str, Any]) -> None:
 
 def clear_result(interface: S3Interface) -> None:
     """Clear the recorded test result, which does not apply to changed values."""
-    S3Interface.objects.filter(pk=interface.pk).update(tested_at=None, test_passed=None, test_report={})
+    S3Interface.objects.filter(pk=interface.pk).update(tested_at=None, test_passed=None, passed_at=None, test_report={})
 
 
 def sign_report(interface: S3Interface, report: TestReport) -> str:

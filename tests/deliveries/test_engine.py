@@ -399,7 +399,7 @@ def cut_while_writing(monkeypatch: pytest.MonkeyPatch, times: int) -> None:
     """Break the database's connection so many times before outcomes are written; SQLite has none, but errors."""
     write, left = outcomes._write, iter(range(times))
 
-    def cut_and_write(*args: Any) -> int:
+    def cut_and_write(*args: Any) -> list[Delivery]:
         if next(left, None) is not None:
             if database.vendor != "postgresql":
                 raise OperationalError("database is locked")

@@ -21,8 +21,12 @@ def may_view_interfaces(user: User | AnonymousUser) -> bool:
 @register.inclusion_tag("admin/missing_processes.html")
 def missing_processes(user: User | AnonymousUser) -> dict[str, Any]:
     """Show which processes are missing, to those whose work waits for them."""
-    concerned = any(user.has_perm(f"{name}") for name in _CONCERNED) or may_view_interfaces(user)
-    return {"missing": heartbeat.missing() if user.is_staff and concerned else []}
+    return {"missing": heartbeat.missing() if concerned_with_processes(user) else []}
+
+
+def concerned_with_processes(user: User | AnonymousUser) -> bool:
+    """Return whether a user's work waits for workers or beat."""
+    return user.is_staff and (any(user.has_perm(name) for name in _CONCERNED) or may_view_interfaces(user))
 
 
 _CONCERNED = ("deliveries.view_delivery", "reports.view_report", "reports.add_report")

@@ -7,7 +7,7 @@ from typing import Any
 from django.core.management.base import CommandError, CommandParser
 
 from anaphora import commands
-from anaphora.deliveries import verification
+from anaphora.deliveries import signals, verification
 from anaphora.deliveries.errors import DeliveryError
 from anaphora.deliveries.models import Interface
 from anaphora.deliveries.verification import Finding, Verdict
@@ -52,6 +52,12 @@ class Command(commands.Command):
                     self.stderr.progress(f"{interface.name}: {counts.total()} of {total}")
         except DeliveryError as error:
             raise CommandError(f"{interface.name}: {error.diagnosis.title}. {error.diagnosis.remedy}") from error
+        signals.archive_verified.send_robust(
+            None,
+            interface_id=interface.pk,
+            checked=counts.total(),
+            different=counts.total() - counts[Verdict.SAME],
+        )
         return counts
 
     def _print(self, finding: Finding, interface: Interface, *, as_json: bool) -> None:

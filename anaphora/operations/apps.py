@@ -1,0 +1,33 @@
+"""Operation: overview, first steps, expectations, alerts, health and metrics."""
+
+from typing import Any
+
+from django.apps import AppConfig
+
+
+class OperationsConfig(AppConfig):
+    """What operators see, and what tells them without being asked."""
+
+    name = "anaphora.operations"
+    verbose_name = "Operation"
+
+    def ready(self) -> None:
+        """Connect to what deliveries tell."""
+        from anaphora.deliveries import signals
+        from anaphora.operations import watcher
+
+        signals.outcomes_written.connect(_count, dispatch_uid="operations")
+        signals.archive_verified.connect(_keep_verification, dispatch_uid="operations")
+        watcher.connect()
+
+
+def _count(*, interface_id: int, outcomes: Any, failures: Any, **kwargs: Any) -> None:
+    from anaphora.operations import totals
+
+    totals.add(interface_id, outcomes, failures)
+
+
+def _keep_verification(*, interface_id: int, checked: int, different: int, **kwargs: Any) -> None:
+    from anaphora.operations.models import Verification
+
+    Verification.note(interface_id, checked=checked, different=different)

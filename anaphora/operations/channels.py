@@ -1,0 +1,64 @@
+"""Sending a message by a channel: mail by Django, everything else by Apprise. No message of an error holds a secret."""
+
+import smtplib
+from datetime import timedelta
+
+from django.core.mail import EmailMessage
+from django.core.validators import validate_email
+from django.utils import timezone
+
+from anaphora.foreign_text import words
+from anaphora.operations.models import AlertChannel, ChannelKind
+from anaphora.secret import UnreadableSecret
+
+LEASE = timedelta(minutes=3)
+"""For how long a process that sends keeps others from sending the same."""
+
+
+class ChannelError(Exception):
+    """A message was not sent; says why, without a secret."""
+
+
+def addresses(text: str) -> list[str]:
+    """Return the mail addresses in a text. Raises ValidationError for what is none."""
+    found = [each.strip() for each in text.replace("\n", ",").replace(";", ",").split(",") if each.strip()]
+    for each in found:
+        validate_email(each)
+    return found
+
+
+def deliver(channel: AlertChannel, subject: str, body: str) -> bool:
+    """Send a message and record on the channel whether that worked; return it."""
+    try:
+        {ChannelKind.MAIL: _mail, ChannelKind.APPRISE: _apprise}[ChannelKind(channel.kind)](channel, subject, body)
+    except ChannelError as error:
+        channel.error, channel.failed_at = str(error), timezone.now()
+        channel.save(update_fields=["error", "failed_at"])
+        return False
+    channel.error, channel.sent_at = "", timezone.now()
+    channel.save(update_fields=["error", "sent_at"])
+    return True
+
+
+def send_test(channel: AlertChannel) -> bool:
+    """Send a test message, by the same way as alerts."""
+    return deliver(channel, "Anaphora archive: test alert", "This is a test alert. Nothing is wrong.")
+
+
+def _mail(channel: AlertChannel, subject: str, body: str) -> None:
+    try:
+        EmailMessage(subject, body, to=addresses(channel.recipients)).send()
+    except (OSError, smtplib.SMTPException) as error:
+        raise ChannelError(f"The mail server (EMAIL_URL) did not take the message: {words(str(error), 300)}") from error
+
+
+def _apprise(channel: AlertChannel, subject: str, body: str) -> None:
+    from apprise import Apprise, NotifyFormat  # loads a hundred modules, which nothing else needs
+
+    if isinstance(channel.url, UnreadableSecret):
+        raise ChannelError("No key of FERNET_KEYS decrypts the service URL. Enter it again.")
+    service = Apprise()
+    if not service.add(channel.url.reveal()):
+        raise ChannelError("Apprise does not know this kind of service URL.")
+    if not service.notify(title=subject, body=body, body_format=NotifyFormat.TEXT):
+        raise ChannelError("The service did not take the message. Check the service URL and that the service answers.")

@@ -1,0 +1,84 @@
+"""Which dashboards are late: their expected report has not come, and the grace is over."""
+
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from django.db.models import OuterRef, QuerySet, Subquery
+from django.utils import timezone
+
+from anaphora.deliveries import schedules
+from anaphora.operations.models import Expectation
+from anaphora.reports.models import Dashboard, Report
+
+EARLY = timedelta(minutes=5)
+"""A report rendered so long before its time counts as the one that was expected: clocks differ."""
+
+
+@dataclass(frozen=True)
+class State:
+    """What is expected of a dashboard, and what has come."""
+
+    dashboard: Dashboard
+    latest: datetime | None
+    """When its latest report was rendered."""
+    due: datetime | None
+    """When the next one after that was, or is, expected; None if a schedule never comes round."""
+    late: bool
+
+
+def states(now: datetime) -> list[State]:
+    """Return the state of each dashboard that something is expected of. One query."""
+    return [_state(row, row.latest, now) for row in _rows().order_by("dashboard__slug")]
+
+
+def of(dashboard: Dashboard, now: datetime) -> State | None:
+    """Return the state of one dashboard; None where nothing is expected of it."""
+    row = _rows().filter(dashboard=dashboard).first()
+    return _state(row, row.latest, now) if row else None
+
+
+def _rows() -> QuerySet[Any]:
+    latest = Report.objects.filter(dashboard=OuterRef("dashboard")).order_by("-rendered_at").values("rendered_at")[:1]
+    return Expectation.objects.select_related("dashboard", "schedule").annotate(latest=Subquery(latest))
+
+
+def _state(expectation: Expectation, latest: datetime | None, now: datetime) -> State:
+    due = _due(expectation, latest)
+    late = due is not None and due + timedelta(minutes=expectation.grace_minutes) < now
+    return State(expectation.dashboard, latest, due, late)
+
+
+def _due(expectation: Expectation, latest: datetime | None) -> datetime | None:
+    if expectation.schedule:
+        after = max(latest + EARLY, expectation.since) if latest else expectation.since
+        return schedules.next_run(expectation.schedule, after)
+    return max(latest or expectation.since, expectation.since) + timedelta(hours=expectation.every_hours or 1)
+
+
+def expected_days(dashboard: Dashboard, first: date, last: date, zone: ZoneInfo) -> set[date] | None:
+    """Return the days, in `zone`, on which a report was expected and the grace is over; None where nothing is expected.
+
+    Days before the expectation began are not among them.
+    """
+    expectation = Expectation.objects.select_related("dashboard", "schedule").filter(dashboard=dashboard).first()
+    if expectation is None:
+        return None
+    until = timezone.now() - timedelta(minutes=expectation.grace_minutes)
+    if expectation.schedule is None:
+        latest = Report.objects.filter(dashboard=dashboard).order_by("-rendered_at").first()
+        due = _due(expectation, latest.rendered_at if latest else None)
+        start = max(due.astimezone(zone).date(), first) if due else last
+        end = min(until.astimezone(zone).date(), last)
+        return {start + timedelta(days=number) for number in range((end - start).days + 1)}
+    begin = max(expectation.since, datetime(first.year, first.month, first.day, tzinfo=zone))
+    end_of_span = min(until, datetime(last.year, last.month, last.day, tzinfo=zone) + timedelta(days=1))
+    runs = schedules.runs(expectation.schedule, after=begin, until=end_of_span)
+    return {run.astimezone(zone).date() for run in runs}
+
+
+def began_on(dashboard: Dashboard, zone: ZoneInfo) -> date | None:
+    """Return the day in `zone` from which something is expected of a dashboard."""
+    expectation = Expectation.objects.filter(dashboard=dashboard).first()
+    return expectation.since.astimezone(zone).date() if expectation else None

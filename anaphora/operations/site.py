@@ -1,0 +1,50 @@
+"""The admin site: its start page is the overview; the list of all models is under Settings."""
+
+from typing import Any
+
+from django.contrib.admin import AdminSite
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, URLResolver, path
+
+_ELSEWHERE = {("reports", "Report"), ("deliveries", "Delivery")}
+"""Models that the header leads to, and that nobody sets up."""
+
+
+class OverviewSite(AdminSite):
+    """Django's admin site with an overview and a settings page."""
+
+    def get_urls(self) -> list[URLPattern | URLResolver]:
+        """Add the pages."""
+        return [
+            path("settings/", self.admin_view(self.settings_view), name="settings"),
+            path("first-report/", self.admin_view(self.first_report_view), name="first_report"),
+            *super().get_urls(),
+        ]
+
+    def index(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> TemplateResponse:
+        """Show the overview."""
+        from anaphora.operations import overview, watcher  # models, which are loaded after the site
+
+        watcher.look_if_nobody_does()
+        context = self.each_context(request) | {"title": "Overview"} | overview.build(request.user)
+        return TemplateResponse(request, "operations/overview.html", context | (extra_context or {}))
+
+    def settings_view(self, request: HttpRequest) -> HttpResponse:
+        """List what can be set up: Django's list of models."""
+        apps = []
+        for app in self.get_app_list(request):
+            models = [each for each in app["models"] if (app["app_label"], each["object_name"]) not in _ELSEWHERE]
+            if models:
+                apps.append(app | {"models": models})
+        context = self.each_context(request) | {"title": "Settings", "app_list": apps}
+        return TemplateResponse(request, "operations/settings.html", context)
+
+    def first_report_view(self, request: HttpRequest) -> HttpResponse:
+        """Lead to the first report in the timeline, and end the first steps once there is one."""
+        from anaphora.operations import first_steps
+        from anaphora.reports.models import Report
+
+        if request.user.has_perm("deliveries.add_archivepolicy") and Report.objects.exists():
+            first_steps.finish()
+        return HttpResponseRedirect(first_steps.first_report_path())

@@ -1,0 +1,209 @@
+"""What there is to know at this moment, in a fixed number of queries, and what of it needs a hand.
+
+The overview shows the problems and alerts tell them: both by this one table.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from django.conf import settings
+from django.urls import reverse
+from django.utils import timezone
+
+from anaphora.admin_site import counted
+from anaphora.deliveries import heartbeat, queue, schedules
+from anaphora.deliveries.heartbeat import Missing
+from anaphora.deliveries.models import ArchivePolicy, Interface, State, diagnosis_of
+from anaphora.operations import health, lateness
+from anaphora.operations.models import Verification
+
+MISSED = timedelta(minutes=15)
+"""A scheduled run that hasn't happened so long after its time was missed."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something that needs a hand. `path` is the page on which to act, `permission` what it takes to see it."""
+
+    key: str
+    title: str
+    text: str
+    path: str
+    action: str
+    permission: str
+
+
+@dataclass(frozen=True)
+class Situation:
+    """The state of everything at one moment."""
+
+    now: datetime
+    interfaces: list[Interface]
+    counts: dict[int, Counter[State]]
+    oldest: dict[int, datetime]
+    missing: list[Missing]
+    policies: list[ArchivePolicy]
+    dashboards: list[lateness.State]
+    verifications: dict[int, Verification]
+    free_bytes: int
+
+    @property
+    def late(self) -> list[lateness.State]:
+        """The dashboards that are late."""
+        return [each for each in self.dashboards if each.late]
+
+
+def gather(now: datetime) -> Situation:
+    """Read the situation: seven queries, whatever the number of rows."""
+    interfaces = list(Interface.objects.select_subclasses().order_by("name"))
+    keys = [each.pk for each in interfaces]
+    return Situation(
+        now=now,
+        interfaces=interfaces,
+        counts=queue.count_by_state(keys, recent=False),
+        oldest=queue.oldest_pending(keys),
+        missing=heartbeat.missing(),
+        policies=list(ArchivePolicy.objects.filter(enabled=True, schedule__isnull=False).select_related("schedule")),
+        dashboards=lateness.states(now),
+        verifications={each.interface_id: each for each in Verification.objects.all()},
+        free_bytes=health.free_bytes(),
+    )
+
+
+def problems(found: Situation) -> list[Problem]:
+    """Return what needs a hand, the most pressing first."""
+    return [problem for source in _SOURCES for problem in source(found)]
+
+
+def _processes(found: Situation) -> Iterator[Problem]:
+    for each in found.missing:
+        text = f"{each.diagnosis.meaning} {each.diagnosis.remedy}"
+        yield Problem(
+            f"process:{each.role.value}", f"{each}", text, reverse("admin:index"), "", "deliveries.view_delivery"
+        )
+
+
+def _interfaces(found: Situation) -> Iterator[Problem]:
+    for each in found.interfaces:
+        if not each.enabled:
+            continue
+        diagnosis = diagnosis_of(each)
+        tested = (each.test_report.get("diagnosis") or {}) if each.test_passed is False else {}
+        if diagnosis:
+            title, text = diagnosis.title, f"{diagnosis.meaning} {diagnosis.remedy}"
+        elif each.test_passed is False:
+            title = f"the connection test failed: {tested.get('title', 'see its page')}"
+            text = f"{tested.get('meaning', '')} {tested.get('remedy', '')}".strip()
+        else:
+            continue
+        yield Problem(
+            f"interface:{each.pk}", f"Interface {each}: {title}", text, each.admin_url, "Open interface", _view(each)
+        )
+
+
+def _failed(found: Situation) -> Iterator[Problem]:
+    for each in found.interfaces:
+        if number := found.counts[each.pk][State.FAILED]:
+            path = f"{reverse('admin:deliveries_delivery_changelist')}?interface__id__exact={each.pk}"
+            yield Problem(
+                f"failed:{each.pk}",
+                f"{counted(number, 'delivery', 'deliveries')} to {each} failed",
+                "They are not retried automatically. Open them, correct the cause, then retry them.",
+                f"{path}&state__exact=failed",
+                "Open deliveries",
+                "deliveries.view_delivery",
+            )
+
+
+def _waiting(found: Situation) -> Iterator[Problem]:
+    limit = timedelta(minutes=settings.ALERT_WAITING_MINUTES)
+    for each in found.interfaces:
+        oldest = found.oldest.get(each.pk)
+        if each.enabled and oldest and found.now - oldest > limit:
+            path = f"{reverse('admin:deliveries_delivery_changelist')}?interface__id__exact={each.pk}"
+            yield Problem(
+                f"waiting:{each.pk}",
+                f"Reports have waited for {each} for more than {settings.ALERT_WAITING_MINUTES} minutes",
+                f"The oldest came in at {_when(oldest)}. Check the interface, and whether enough workers run.",
+                f"{path}&state__exact=pending",
+                "Open deliveries",
+                "deliveries.view_delivery",
+            )
+
+
+def _policies(found: Situation) -> Iterator[Problem]:
+    for each in found.policies:
+        assert each.schedule is not None
+        due = schedules.next_run(each.schedule, each.ran_at)
+        if due and due + MISSED < found.now:
+            yield Problem(
+                f"policy:{each.pk}",
+                f"Policy {each} missed its scheduled run",
+                f"It was due at {_when(due)}. Check that beat and a worker run; it is made up for automatically.",
+                reverse("admin:deliveries_archivepolicy_change", args=[each.pk]),
+                "Open policy",
+                "deliveries.view_archivepolicy",
+            )
+
+
+def _dashboards(found: Situation) -> Iterator[Problem]:
+    for each in found.late:
+        came = f"The latest report was rendered at {_when(each.latest)}." if each.latest else "No report has come yet."
+        due = _when(each.due) if each.due else ""
+        yield Problem(
+            f"dashboard:{each.dashboard.pk}",
+            f"Dashboard {each.dashboard} is late",
+            f"A report was expected at {due}. {came} Check what renders it.",
+            reverse("admin:reports_dashboard_change", args=[each.dashboard.pk]),
+            "Open dashboard",
+            "reports.view_dashboard",
+        )
+
+
+def _disk(found: Situation) -> Iterator[Problem]:
+    if found.free_bytes < settings.ALERT_DISK_MB * 10**6:
+        yield Problem(
+            "disk",
+            "The local disk is nearly full",
+            f"Less than {settings.ALERT_DISK_MB} MB are free under DATA_DIR. Make room, or let dashboards keep local "
+            "copies for fewer days.",
+            reverse("admin:reports_dashboard_changelist"),
+            "Open dashboards",
+            "reports.view_dashboard",
+        )
+
+
+def _verifications(found: Situation) -> Iterator[Problem]:
+    for each in found.interfaces:
+        last = found.verifications.get(each.pk)
+        if last and last.different:
+            yield Problem(
+                f"verification:{each.pk}",
+                f"{counted(last.different, 'object', 'objects')} of {each} differ from their receipts",
+                f"Found by verify_archive at {_when(last.verified_at)}. Run it again for the list of objects.",
+                each.admin_url,
+                "Open interface",
+                _view(each),
+            )
+
+
+_SOURCES: tuple[Callable[[Situation], Iterator[Problem]], ...] = (
+    _processes,
+    _verifications,
+    _interfaces,
+    _failed,
+    _waiting,
+    _policies,
+    _dashboards,
+    _disk,
+)
+
+
+def _view(interface: Interface) -> str:
+    return f"{interface._meta.app_label}.view_{interface._meta.model_name}"
+
+
+def _when(moment: datetime) -> str:
+    return f"{timezone.localtime(moment):%d %b %Y %H:%M %Z}"

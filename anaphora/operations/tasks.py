@@ -1,0 +1,27 @@
+"""The Celery task of operation: connection tests on schedule. Alerts need no message; see `watcher`."""
+
+import logging
+from datetime import timedelta
+
+from celery import shared_task
+from django.conf import settings
+from django.db.models import Q
+from django.utils import timezone
+
+from anaphora.deliveries.models import Interface
+
+logger = logging.getLogger(__name__)
+
+
+@shared_task(name="operations.retest")
+def retest() -> None:
+    """Test each enabled interface whose last test is RETEST_HOURS old, or that never was tested."""
+    if not settings.RETEST_HOURS:
+        return
+    before = timezone.now() - timedelta(hours=settings.RETEST_HOURS)
+    due = Q(tested_at__isnull=True) | Q(tested_at__lt=before) | Q(tested_at__gt=timezone.now() + timedelta(minutes=1))
+    for interface in Interface.objects.filter(due, enabled=True).select_subclasses():
+        try:
+            interface.test()
+        except Exception:
+            logger.exception("The scheduled test of %s failed unexpectedly", interface.name)

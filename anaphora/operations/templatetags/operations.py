@@ -1,0 +1,45 @@
+"""What every page shows of operation: the counts of the header, and what is expected of a dashboard in its calendar."""
+
+from datetime import date
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from django import template
+from django.contrib.auth.models import AnonymousUser, User
+from django.utils import timezone
+
+from anaphora.operations import lateness, overview
+from anaphora.reports.models import Dashboard
+from anaphora.timeline.queries import Calendar
+
+register = template.Library()
+
+
+@register.simple_tag
+def navigation_counts(user: User | AnonymousUser) -> dict[str, int]:
+    """Return how much needs a hand behind the header's links."""
+    return overview.navigation_counts(user) if user.is_staff else {}
+
+
+@register.simple_tag
+def calendar_gaps(dashboard: Dashboard, calendar: Calendar, zone: str) -> set[date]:
+    """Return the days on which a report is missing: those on which one was expected, where something is.
+
+    Before that, or where nothing is expected, days without a report between days with some.
+    """
+    gaps = {day.date for day in calendar.days if day.gap}
+    days, viewer = [day.date for day in calendar.days], ZoneInfo(zone)
+    if not days:
+        return gaps
+    expected = lateness.expected_days(dashboard, days[0], days[-1], viewer)
+    began = lateness.began_on(dashboard, viewer) if expected is not None else None
+    if expected is None or began is None:
+        return gaps
+    return {day for day in gaps if day < began} | (expected - {day.date for day in calendar.days if day.reports})
+
+
+@register.inclusion_tag("operations/late.html")
+def late(dashboard: Dashboard) -> dict[str, Any]:
+    """Say that a dashboard is late, since when."""
+    found = lateness.of(dashboard, timezone.now())
+    return {"state": found if found and found.late else None}
