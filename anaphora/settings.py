@@ -384,6 +384,6 @@ LOGGING = {
     # At DEBUG these write access key ids, signatures and whole request headers.
     "loggers": {
         name: {"level": "INFO" if LOG_LEVEL == "DEBUG" else LOG_LEVEL}
-        for name in ("botocore", "boto3", "s3transfer", "urllib3")
+        for name in ("botocore", "boto3", "s3transfer", "urllib3", "apprise")
     },
 }

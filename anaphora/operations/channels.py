@@ -1,5 +1,6 @@
 """Sending a message by a channel: mail by Django, everything else by Apprise. No message of an error holds a secret."""
 
+import logging
 import smtplib
 from datetime import timedelta
 
@@ -10,6 +11,8 @@ from django.utils import timezone
 from anaphora.foreign_text import words
 from anaphora.operations.models import AlertChannel, ChannelKind
 from anaphora.secret import UnreadableSecret
+
+logger = logging.getLogger(__name__)
 
 LEASE = timedelta(minutes=3)
 """For how long a process that sends keeps others from sending the same."""
@@ -28,10 +31,15 @@ def addresses(text: str) -> list[str]:
 
 
 def deliver(channel: AlertChannel, subject: str, body: str) -> bool:
-    """Send a message and record on the channel whether that worked; return it."""
+    """Send a message and record on the channel whether that worked; return it. Never raises: a plug-in with a bug
+    must not keep other channels from being told.
+    """
     try:
         {ChannelKind.MAIL: _mail, ChannelKind.APPRISE: _apprise}[ChannelKind(channel.kind)](channel, subject, body)
-    except ChannelError as error:
+    except Exception as error:
+        if not isinstance(error, ChannelError):
+            logger.exception("Unexpected error while %s was told", channel)
+            error = ChannelError(f"Unexpected error ({type(error).__name__}); the log has the particulars.")
         channel.error, channel.failed_at = str(error), timezone.now()
         channel.save(update_fields=["error", "failed_at"])
         return False

@@ -44,6 +44,10 @@ def look_if_nobody_does() -> None:
             return
     except DatabaseError:
         return
+    _look_in_background()
+
+
+def _look_in_background() -> None:
     threading.Thread(target=_look_and_close, name="alerts", daemon=True).start()
 
 

@@ -16,9 +16,10 @@ from django.test import Client
 from django.utils import timezone
 from prometheus_client.parser import text_string_to_metric_families
 
+from anaphora.celery import app
 from anaphora.deliveries import engine, heartbeat
 from anaphora.deliveries.models import Delivery, Heartbeat, Role, State
-from anaphora.operations import health, metrics, totals
+from anaphora.operations import metrics, totals
 from anaphora.operations.models import DailyTotal, UploadDuration
 from delivery_s3.models import S3Interface
 from tests.support.factories import make_policy, make_report
@@ -78,8 +79,8 @@ class TestReady:
     def test_a_broker_that_is_away_is_named_without_its_password(
         self, client: Client, all_run: None, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(health.app.conf, "broker_url", "redis://:hunter2@127.0.0.1:1/0")
-        monkeypatch.setattr(health.app.conf, "broker_write_url", "redis://:hunter2@127.0.0.1:1/0")
+        monkeypatch.setattr(app.conf, "broker_url", "redis://:hunter2@127.0.0.1:1/0")
+        monkeypatch.setattr(app.conf, "broker_write_url", "redis://:hunter2@127.0.0.1:1/0")
         answer = client.get("/healthz/ready")
         assert answer.status_code == 503
         assert answer.json()["checks"]["broker"] == {

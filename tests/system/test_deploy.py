@@ -4,15 +4,18 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from django.contrib.auth.models import User
+from django.core.management import get_commands
 from django.test import Client
+from pytest_django.live_server_helper import LiveServer
 
-from tests.support.processes import ROOT, printed_by
+from tests.support.processes import ROOT, printed_by, worker_environment
 
 DEPLOY = ROOT / "deploy"
 UNITS = sorted(DEPLOY.glob("*.service"))
@@ -79,13 +82,55 @@ def test_compose_accepts_its_file() -> None:
 def test_there_is_everything_that_it_takes() -> None:
     services = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]
     assert {"postgres", "redis", "web", "worker", "beat", "s3"} <= set(services)
-    assert {unit.stem for unit in UNITS} == {"anaphora-web", "anaphora-worker", "anaphora-beat"}
+    assert {unit.stem for unit in UNITS} == {"anaphora-web", "anaphora-worker", "anaphora-beat", "anaphora-alerts"}
     known = (ROOT / "docs" / "configuration.md").read_text()
     for name in services["web"]["environment"]:
         assert f"### `{name}`" in known
     for each in (DEPLOY / "Dockerfile").read_text().splitlines():
         for source in each.split()[1:-1] if each.startswith("COPY") else []:
             assert (ROOT / source).exists(), source
+
+
+def health_command(role: str) -> list[str]:
+    """The compose file's health check of a service, which must be the systemd unit's, too."""
+    services = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]
+    kind, program, *arguments = services[role]["healthcheck"]["test"]
+    assert (kind, program) == ("CMD", "python")
+    unit = (DEPLOY / f"anaphora-{role}.service").read_text()
+    assert f"ExecStartPost=/opt/anaphora/.venv/bin/python {' '.join(arguments)} --wait 60\n" in unit
+    return [sys.executable, *arguments]
+
+
+def healthy(role: str, *more: str) -> bool:
+    command = [*health_command(role), *more]
+    result = subprocess.run(command, cwd=ROOT, env=worker_environment(), capture_output=True, text=True, check=False)
+    assert result.returncode in {0, 1}, result.stderr
+    return result.returncode == 0
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("role", ["worker", "beat"])
+def test_the_health_check_tells_whether_a_process_runs(role: str, start_celery: Callable[..., Path]) -> None:
+    assert not healthy(role)
+    start_celery(role)
+    assert healthy(role, "--wait", "60")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_health_check_tells_whether_the_web_server_answers(live_server: LiveServer) -> None:
+    assert not healthy("web", "--url", "http://127.0.0.1:1")
+    assert healthy("web", "--url", live_server.url)
+
+
+def test_without_more_said_the_web_server_is_asked_where_it_listens() -> None:
+    assert "127.0.0.1:8000" in (DEPLOY / "anaphora-web.service").read_text()
+    assert "0.0.0.0:8000" in (DEPLOY / "Dockerfile").read_text()
+
+
+def test_the_timer_checks_alerts_by_a_command_that_exists() -> None:
+    unit = (DEPLOY / "anaphora-alerts.service").read_text()
+    assert "ExecStart=/opt/anaphora/.venv/bin/python manage.py check_alerts\n" in unit
+    assert "check_alerts" in get_commands()
 
 
 @pytest.mark.parametrize("role", ["worker", "beat"])

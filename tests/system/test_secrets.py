@@ -25,7 +25,7 @@ from tests.timeline.test_previews import png
 
 pytestmark = pytest.mark.django_db
 
-OURS = ("reports", "deliveries", "timeline", "api", "delivery_s3")
+OURS = ("reports", "deliveries", "timeline", "api", "operations", "delivery_s3")
 CHANGE = "admin:delivery_s3_s3interface_change"
 
 
