@@ -3,6 +3,7 @@
 from typing import Any
 
 from django.contrib.admin import AdminSite
+from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, URLResolver, path
@@ -45,6 +46,8 @@ class OverviewSite(AdminSite):
         from anaphora.operations import first_steps
         from anaphora.reports.models import Report
 
+        if not request.user.has_perm("reports.view_report"):
+            raise PermissionDenied
         if request.user.has_perm("deliveries.add_archivepolicy") and Report.objects.exists():
             first_steps.finish()
         return HttpResponseRedirect(first_steps.first_report_path())

@@ -59,6 +59,8 @@ def test_no_command_prints_what_a_terminal_obeys(interface: S3Interface, bucket:
         ["create_api_token", HOSTILE, "--scope", "read"],
         ["rotate_fernet_keys"],
         ["housekeeping"],
+        ["check_alerts"],
+        ["health", "worker"],
     ]
     assert {call[0] for call in calls} == set(OURS)
     printed = {}

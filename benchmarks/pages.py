@@ -1,0 +1,111 @@
+"""Time of the pages that operators look at, with 1,000,000 deliveries: `python -m benchmarks.pages`.
+
+On PostgreSQL, beside the login page, which reads next to nothing. Prints each page's median time as a multiple of the
+login page's and its number of queries; exits 1 where one takes more than 20 times as long.
+"""
+
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from benchmarks.installation import installation
+
+ROWS, WAITING, FAILED, BAR, ROUNDS = 1_000_000, 1_000, 500, 20, 7
+
+_FILL = f"""
+INSERT INTO reports_dashboard (slug, title) SELECT 'dashboard-' || n, '' FROM generate_series(1, 100) n;
+INSERT INTO reports_report (id, dashboard_id, rendered_at, filename, content_type, size, sha256, md5, file, ingested_at,
+    preview, pages)
+  SELECT gen_random_uuid(), 1 + n % 100 + (SELECT min(id) - 1 FROM reports_dashboard),
+    now() - n * interval '1 minute', 'report.pdf', 'application/pdf', 200000,
+    md5(n::text) || md5(n::text), md5(n::text), '', now() - n * interval '1 minute', 'none', 0
+  FROM generate_series(1, {ROWS}) n;
+INSERT INTO deliveries_delivery (report_id, interface_id, state, priority, attempts, due_at, diagnosis, detail,
+    object_key, version_id, etag, sha256, size, integrity, delivered_at)
+  SELECT id, (SELECT min(id) FROM deliveries_interface) + (extract(minute FROM rendered_at)::int % 4), 'delivered', 0, 0,
+    rendered_at, '', '', 'key', '', '', sha256, size, 'etag', rendered_at FROM reports_report;
+UPDATE deliveries_delivery SET state = 'pending', delivered_at = NULL WHERE id IN
+  (SELECT id FROM deliveries_delivery ORDER BY id DESC LIMIT {WAITING});
+UPDATE deliveries_delivery SET state = 'failed', delivered_at = NULL, diagnosis = 'key_taken' WHERE id IN
+  (SELECT id FROM deliveries_delivery WHERE state = 'delivered' ORDER BY random() LIMIT {FAILED});
+"""
+
+PAGES = {
+    "login": "/admin/login/",
+    "overview": "/admin/",
+    "settings": "/admin/settings/",
+    "dashboards": "/admin/reports/dashboard/",
+    "reports": "/admin/reports/report/",
+    "deliveries": "/admin/deliveries/delivery/",
+    "failed deliveries": "/admin/deliveries/delivery/?state__exact=failed",
+    "interfaces": "/admin/deliveries/interface/",
+    "policies": "/admin/deliveries/archivepolicy/",
+    "alerts": "/admin/operations/alert/",
+    "timeline": "/timeline/",
+    "metrics": "/metrics",
+    "ready": "/healthz/ready",
+}
+
+
+def main() -> int:
+    """Fill a table, measure, print; return the exit status."""
+    with tempfile.TemporaryDirectory() as folder, installation(Path(folder)):
+        from django.conf import settings
+        from django.contrib.auth.models import User
+        from django.core.cache import cache
+        from django.db import connection
+        from django.test import Client
+        from django.test.utils import CaptureQueriesContext
+
+        from anaphora.deliveries import heartbeat
+        from anaphora.deliveries.models import ArchivePolicy, Role
+        from anaphora.operations import totals
+        from anaphora.operations.models import Expectation
+        from anaphora.reports.models import Dashboard
+        from delivery_s3.models import S3Interface
+
+        settings.ALLOWED_HOSTS, settings.METRICS_TOKEN = ["*"], "token"
+        interfaces = [S3Interface.objects.create(name=f"interface {n}", bucket_name="b") for n in range(4)]
+        for each in interfaces:
+            ArchivePolicy.objects.create(name=f"to {each}", interface=each)
+        with connection.cursor() as cursor:
+            cursor.execute(_FILL)
+            cursor.execute("VACUUM ANALYZE")
+        for role in Role:
+            heartbeat.note(role)
+        for dashboard in Dashboard.objects.all():
+            Expectation.objects.create(dashboard=dashboard, every_hours=24)
+        began = time.perf_counter()
+        totals.recount()
+        print(f"recount of all daily totals, once an hour by a worker: {time.perf_counter() - began:.1f} s")
+
+        client, anonymous = Client(), Client()
+        client.force_login(User.objects.create_superuser("admin"))
+        times: dict[str, list[float]] = {name: [] for name in PAGES}
+        queries = {}
+        for number in range(ROUNDS + 1):  # the first one warms up
+            for name, path in PAGES.items():
+                asker = anonymous if name == "login" else client
+                cache.clear()
+                with CaptureQueriesContext(connection) as captured:
+                    began = time.perf_counter()
+                    answer = asker.get(path, headers={"Authorization": "Bearer token"})
+                    seconds = time.perf_counter() - began
+                assert answer.status_code == 200, (path, answer.status_code)
+                queries[name] = len(captured)
+                if number:
+                    times[name].append(seconds)
+    medians = {name: statistics.median(each) for name, each in times.items()}
+    kept = True
+    for name, seconds in medians.items():
+        ratio = seconds / medians["login"]
+        kept = kept and ratio <= BAR
+        print(f"{name:18} {ratio:6.1f} x login  {seconds * 1000:8.1f} ms  {queries[name]:3} queries")
+    print(f"with {ROWS:,} deliveries; the bar is {BAR} x login: {'kept' if kept else 'MISSED'}")
+    return 0 if kept else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
