@@ -24,8 +24,8 @@ INSERT INTO reports_report (id, dashboard_id, rendered_at, filename, content_typ
   FROM generate_series(1, {ROWS}) n;
 INSERT INTO deliveries_delivery (report_id, interface_id, state, priority, attempts, due_at, diagnosis, detail,
     object_key, version_id, etag, sha256, size, integrity, delivered_at)
-  SELECT id, (SELECT min(id) FROM deliveries_interface) + (extract(minute FROM rendered_at)::int % 4), 'delivered', 0, 0,
-    rendered_at, '', '', 'key', '', '', sha256, size, 'etag', rendered_at FROM reports_report;
+  SELECT id, (SELECT min(id) FROM deliveries_interface) + (extract(minute FROM rendered_at)::int % 4), 'delivered',
+    0, 0, rendered_at, '', '', 'key', '', '', sha256, size, 'etag', rendered_at FROM reports_report;
 UPDATE deliveries_delivery SET state = 'pending', delivered_at = NULL WHERE id IN
   (SELECT id FROM deliveries_delivery ORDER BY id DESC LIMIT {WAITING});
 UPDATE deliveries_delivery SET state = 'failed', delivered_at = NULL, diagnosis = 'key_taken' WHERE id IN

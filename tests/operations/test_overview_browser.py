@@ -1,7 +1,7 @@
 """The overview in a real browser: from an empty installation to the first report, and pictures for the docs."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, timedelta
 from pathlib import Path
@@ -16,8 +16,8 @@ from anaphora.deliveries.models import Role, State
 from anaphora.operations import first_steps
 from anaphora.operations.models import AlertChannel, DailyTotal, Expectation
 from delivery_s3.models import S3Interface
-from tests.conftest import Bucket
 from tests.support.browsing import violations
+from tests.support.buckets import Bucket
 from tests.support.factories import make_interface, make_policy, make_report
 from tests.timeline.test_previews import png
 
@@ -95,7 +95,7 @@ def test_from_an_empty_installation_to_the_first_report_in_the_timeline(
 
 
 @pytest.fixture
-def busy(bucket: Bucket) -> Iterator[S3Interface]:
+def busy(bucket: Bucket) -> S3Interface:
     """An installation in use: one interface works, one fails, a dashboard is late, beat is missing."""
     first_steps.finish()
     heartbeat.note(Role.WORKER)
@@ -121,7 +121,7 @@ def busy(bucket: Bucket) -> Iterator[S3Interface]:
             defaults={"reports": numbers, "bytes": numbers * 200_000, "failed": 12 if age in {0, 9} else 0},
         )
     Expectation.objects.create(dashboard=report.dashboard, every_hours=24, since=timezone.now() - timedelta(days=9))
-    yield working
+    return working
 
 
 def test_the_overview_can_be_used_by_everybody_and_is_pictured(page: Page, busy: S3Interface, pictured: Path) -> None:
