@@ -1,4 +1,4 @@
-"""Heartbeats: every worker and every beat notes now and then that it runs, so that pages can say when none does."""
+"""Heartbeats: each worker and beat records regularly that it runs, so that pages can report when none does."""
 
 import logging
 import socket
@@ -17,25 +17,25 @@ from anaphora.deliveries.models import Heartbeat, Role
 logger = logging.getLogger(__name__)
 
 EVERY = timedelta(seconds=20)
-"""How often a process notes that it runs."""
+"""How often a process records that it runs."""
 SILENT = timedelta(seconds=90)
-"""A role that nobody has been seen in for so long counts as missing."""
+"""A role counts as missing when no process of it was seen for this long."""
 FORGET = timedelta(days=30)
-"""Machines that haven't been seen for so long are no longer kept."""
+"""Rows of machines that were not seen for this long are deleted."""
 _SKEW = timedelta(seconds=60)
-"""By which clocks of two machines may differ. What was noted further ahead was noted by a wrong clock."""
+"""How much the clocks of two machines may differ. A heartbeat further in the future comes from a wrong clock."""
 
 
 @dataclass(frozen=True)
 class Missing:
-    """A role that nobody is in, since the aware instant at which somebody was seen last; None: never yet."""
+    """A role without a running process. `since` is when one was last seen (aware); None if never."""
 
     role: Role
     since: datetime | None
 
     @property
     def diagnosis(self) -> Diagnosis:
-        """Return what that means and what to do."""
+        """The diagnosis that explains what this means and what to do."""
         return {Role.WORKER: NO_WORKER, Role.BEAT: NO_BEAT}[self.role]
 
     def __str__(self) -> str:
@@ -45,18 +45,18 @@ class Missing:
 
 
 def note(role: Role) -> None:
-    """Note that a process of this role runs on this machine. A database that is away is no reason to end."""
+    """Record that a process of this role runs on this machine. A database that is away does not end the process."""
     seen = Heartbeat(role=role, host=socket.gethostname()[:255], seen_at=timezone.now())
     try:
         Heartbeat.objects.bulk_create(
             [seen], update_conflicts=True, unique_fields=["role", "host"], update_fields=["seen_at"]
         )
     except DatabaseError as error:
-        logger.warning("The heartbeat could not be noted: %s", error)
+        logger.warning("The heartbeat could not be recorded: %s", error)
 
 
 def missing() -> list[Missing]:
-    """Return the roles that nobody is in now."""
+    """Return the roles without a running process."""
     now = timezone.now()
     # The newest of each; there are as many rows as machines.
     rows = Heartbeat.objects.filter(seen_at__lte=now + _SKEW).order_by("seen_at").values_list("role", "seen_at")
@@ -65,19 +65,19 @@ def missing() -> list[Missing]:
 
 
 def notice() -> str:
-    """Say in one line that no worker runs, or return an empty text."""
-    return next((f"{each}: what came in waits until one runs." for each in missing() if each.role is Role.WORKER), "")
+    """Return one line that says that no worker runs; empty if one does."""
+    return next((f"{each}. Reports wait until one runs." for each in missing() if each.role is Role.WORKER), "")
 
 
 def forget(now: datetime) -> None:
-    """Remove what was noted long ago; `now` is aware."""
+    """Delete old rows; `now` is aware."""
     Heartbeat.objects.filter(seen_at__lt=now - FORGET).delete()
 
 
 class _Beating(threading.Thread):
-    """Notes that the worker runs until it is told to end.
+    """Records heartbeats of the worker until it is told to end.
 
-    In the worker's own process, so that no upload, however long, keeps it waiting. It holds no connection in between.
+    It runs in the worker's main process, so that a long upload does not delay it. It keeps no connection open.
     """
 
     def __init__(self) -> None:

@@ -1,9 +1,8 @@
-"""Threads that upload: as many at once as pay, up to a limit.
+"""An adaptive pool of threads for uploads.
 
-A store that is far away wants many uploads at once, as each of them mostly waits. One that answers at once wants few:
-threads that all have something to compute take turns, and the turns themselves cost up to a third of the throughput.
-So the pool begins with two, and a few times a second compares the CPU time that the process used with the time that
-passed.
+With a distant store, many threads increase the throughput, because each of them mostly waits. With a store that answers
+immediately, few threads are better: threads that compete for the interpreter reduce the throughput by up to a third.
+The pool starts with two threads and a few times a second compares the CPU time of the process with the elapsed time.
 """
 
 import threading
@@ -13,10 +12,10 @@ from collections.abc import Callable, Iterable
 from types import TracebackType
 
 WINDOW = 0.2
-"""Seconds between two looks at what the process used."""
+"""Seconds between two measurements of the CPU time."""
 
 IDLE, BUSY = 0.6, 0.75
-"""The share of one core under which more threads pay, and over which fewer do. Between them, it is well as it is."""
+"""The share of one core below which the pool grows, and above which it shrinks."""
 
 
 class Pool:
@@ -30,26 +29,26 @@ class Pool:
         self._closing = False
         self._changed = threading.Condition()
         self._threads: list[threading.Thread] = []
-        self._looked_at, self._used = time.monotonic(), time.process_time()
+        self._measured_at, self._used = time.monotonic(), time.process_time()
 
     def submit(self, jobs: Iterable[Callable[[], None]]) -> None:
-        """Let these be done, in this order, as threads fall free."""
+        """Queue jobs; threads run them in this order."""
         with self._changed:
             self._jobs.extend(jobs)
-        self._fill_up()
+        self._start_threads()
 
     def adapt(self) -> None:
-        """Widen or narrow by what the process has used of a core since the last look, if that is long enough ago."""
+        """Grow or shrink by the CPU time since the last measurement, at most once per WINDOW."""
         now, used = time.monotonic(), time.process_time()
-        if now - self._looked_at < WINDOW:
+        if now - self._measured_at < WINDOW:
             return
-        share = (used - self._used) / (now - self._looked_at)
-        self._looked_at, self._used = now, used
+        share = (used - self._used) / (now - self._measured_at)
+        self._measured_at, self._used = now, used
         if share > BUSY:
             self.width = max(1, self.width - 1)
         elif share < IDLE:
             self.width = min(self._most, self.width * 2)
-            self._fill_up()
+            self._start_threads()
 
     def __enter__(self) -> "Pool":
         return self
@@ -57,14 +56,14 @@ class Pool:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Do what was submitted, then end the threads."""
+        """Run all queued jobs, then end the threads."""
         with self._changed:
             self._closing = True
             self._changed.notify_all()
         for thread in self._threads:
             thread.join()
 
-    def _fill_up(self) -> None:
+    def _start_threads(self) -> None:
         with self._changed:
             self._changed.notify(self.width)
         while len(self._threads) < min(self.width, len(self._threads) + len(self._jobs)):

@@ -1,8 +1,8 @@
-"""When a crontab is due, over the changes between summer and winter time too. Pure functions.
+"""When a crontab is due, across changes to and from daylight saving time. Pure functions.
 
-A run at fixed hours happens once a day, whatever the clock does: at a time that is left out in spring it happens as
-much later as was left out, at a time that comes twice in autumn the first time. A run in every hour goes by real
-time. (So does cron, by its manual.)
+As in cron's manual: a run at fixed hours happens once a day. If its local time is skipped in spring, it happens later
+by the length of the gap; if its local time occurs twice in autumn, it happens at the first occurrence. Runs in every
+hour follow elapsed time.
 """
 
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from celery.schedules import ParseException, crontab
 from django_celery_beat.models import CrontabSchedule
 
 _YEARS = 8
-"""How far to look: 29 February may be eight years away."""
+"""How many years to search: 29 February may be eight years away."""
 
 
 def latest(schedule: CrontabSchedule, *, after: datetime, until: datetime) -> datetime | None:
@@ -29,13 +29,13 @@ def runs(schedule: CrontabSchedule, *, after: datetime, until: datetime) -> Iter
 
 
 def next_run(schedule: CrontabSchedule, after: datetime) -> datetime | None:
-    """Return the first run later than `after`, in UTC; None if there is none in sight."""
+    """Return the first run later than `after`, in UTC; None if there is none within eight years."""
     until = after + timedelta(days=_YEARS * 366)
     return next((each for each in _runs(schedule, after, until, step=1) if each > after), None)
 
 
 def _runs(schedule: CrontabSchedule, after: datetime, until: datetime, *, step: int) -> Iterator[datetime]:
-    """Yield the runs on the days from `after` to `until`, or the other way round."""
+    """Yield the runs on the days from `after` to `until`, in reverse order if `step` is negative."""
     zone = ZoneInfo(str(schedule.timezone))
     try:
         due: Any = crontab(
@@ -46,7 +46,7 @@ def _runs(schedule: CrontabSchedule, after: datetime, until: datetime, *, step: 
             month_of_year=schedule.month_of_year,
         )
     except (ValueError, ParseException):
-        return  # such as 31 February: never
+        return  # for example 31 February, which never comes
     first, last = after.astimezone(zone).date(), until.astimezone(zone).date()
     day = first if step > 0 else last
     while first <= day <= last:
@@ -60,11 +60,11 @@ def _instants(due: Any, day: date, zone: ZoneInfo) -> set[datetime]:
     found = set()
     for hour in due.hour:
         for minute in due.minute:
-            shown = datetime(day.year, day.month, day.day, hour, minute)  # noqa: DTZ001  # what a clock there shows
-            instants = {shown.replace(tzinfo=zone, fold=fold).astimezone(UTC) for fold in (0, 1)}
-            there = {each for each in instants if each.astimezone(zone).replace(tzinfo=None) == shown}
+            local = datetime(day.year, day.month, day.day, hour, minute)  # noqa: DTZ001  # local time, without a zone
+            instants = {local.replace(tzinfo=zone, fold=fold).astimezone(UTC) for fold in (0, 1)}
+            existing = {each for each in instants if each.astimezone(zone).replace(tzinfo=None) == local}
             if every_hour:
-                found |= there
+                found |= existing
             else:
-                found.add(min(there) if there else shown.replace(tzinfo=zone).astimezone(UTC))
+                found.add(min(existing) if existing else local.replace(tzinfo=zone).astimezone(UTC))
     return found

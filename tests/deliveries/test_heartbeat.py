@@ -102,7 +102,7 @@ class TestPages:
             notice: str = admin_client.post(reverse("admin:reports_report_upload"), form).json()["notice"]
             return notice
 
-        assert answer() == "No worker has been seen yet: what came in waits until one runs."
+        assert answer() == "No worker has been seen yet. Reports wait until one runs."
         all_run()
         assert answer() == ""
 

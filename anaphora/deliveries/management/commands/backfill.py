@@ -13,25 +13,22 @@ from anaphora.deliveries.models import ArchivePolicy
 
 
 class Command(commands.Command):
-    """Makes deliveries only: workers, or `deliver_due`, deliver them, behind fresh reports.
-
-    It may be stopped and begun again.
+    """Only creates deliveries: workers or `deliver_due` deliver them, after new reports. It may be stopped and
+    started again.
     """
 
     help = "Creates the missing deliveries of a policy, for the reports that came in before it."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Declare the arguments."""
         parser.add_argument("policy", metavar="POLICY")
         parser.add_argument("--dry-run", action="store_true", help="only say how many reports and bytes there are")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Make them, with a progress bar on a terminal."""
         policy = ArchivePolicy.objects.filter(name=options["policy"]).select_related("interface").first()
         if policy is None:
             raise CommandError(f"There is no archive policy of the name {options['policy']!r}.")
         coverage = policies.coverage(policy)
-        # Plain blanks, for pipes and old terminals.
+        # Plain spaces, for pipes and old terminals.
         size = filesizeformat(coverage.missing_bytes).replace("\xa0", " ")
         self.stdout.write(f"{coverage.missing} reports, {size}, are to go to {policy.interface}.")
         if coverage.cancelled:

@@ -14,9 +14,9 @@ from anaphora.deliveries.outcomes import Drained
 
 
 class Command(commands.Command):
-    """An operator who calls this wants a try now, so an interface's pause doesn't count.
+    """An operator who runs this wants an attempt now, so the pause of an interface is ignored.
 
-    On SIGTERM it finishes what is being uploaded, gives the rest back and ends.
+    On SIGTERM it finishes the uploads in progress, gives the rest back and ends.
     """
 
     help = (
@@ -25,18 +25,16 @@ class Command(commands.Command):
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Declare the arguments."""
         parser.add_argument("--interface", metavar="NAME", help="only this interface; without it every enabled one")
         parser.add_argument("--json", action="store_true", help="print one JSON object per interface")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Drain the interfaces one after the other."""
         complete = True
         queue.reset_future_timestamps()
         before = signal.signal(signal.SIGTERM, lambda *_: engine.stop())
         try:
             for interface in _interfaces(options["interface"]):
-                heartbeat.note(Role.WORKER)  # some have this command run every few minutes in the place of a worker
+                heartbeat.note(Role.WORKER)  # some installations run this command every few minutes instead of a worker
                 drained = engine.deliver_due(interface.pk, ignore_pause=True)
                 complete = complete and drained.complete
                 self._print(interface, drained, as_json=options["json"])

@@ -14,19 +14,17 @@ from anaphora.deliveries import housekeeping
 
 
 class Command(commands.Command):
-    """Beat does the same by itself."""
+    """Beat does the same every hour."""
 
     help = (
         "Removes the local copies whose dashboard's days are over and that are safely archived wherever they should be."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Declare the arguments."""
         parser.add_argument("--dry-run", action="store_true", help="only say what would be removed")
         parser.add_argument("--json", action="store_true", help="print one JSON object")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Do it, or say what would be done."""
         done = housekeeping.run_housekeeping(timezone.now(), dry_run=options["dry_run"])
         if options["json"]:
             self.stdout.write(json.dumps(asdict(done)))
