@@ -202,6 +202,8 @@ DELIVERY_LEASE_SECONDS = _read("DELIVERY_LEASE_SECONDS", _whole_number(10, 86_40
 DELIVERY_RETRY_SECONDS = _read("DELIVERY_RETRY_SECONDS", _whole_number(1, 86_400), "3600")
 DELIVERY_SWEEP_SECONDS = _read("DELIVERY_SWEEP_SECONDS", _whole_number(1, 86_400), "30")
 
+DOCS_URL = _read("DOCS_URL", _address, "")
+
 ALLOW_PRIVATE_ENDPOINTS = _read("ALLOW_PRIVATE_ENDPOINTS", _boolean, "true")
 
 # One PutObject may carry 5 GiB (Amazon S3 User Guide, "Uploading objects").

@@ -22,7 +22,7 @@ from django.utils.safestring import SafeString
 from django_celery_beat.models import ClockedSchedule, IntervalSchedule, SolarSchedule
 
 from anaphora.admin_site import ReadOnlyAdmin, counted, exact_size, mark
-from anaphora.deliveries import errors, heartbeat, interface_admin, policies, queue, schedules, tasks
+from anaphora.deliveries import documentation, errors, heartbeat, interface_admin, policies, queue, schedules, tasks
 from anaphora.deliveries.errors import Diagnosis
 from anaphora.deliveries.models import ArchivePolicy, Delivery, Interface, Role, State, diagnosis_of
 from anaphora.deliveries.report_admin import ReportAdmin
@@ -235,7 +235,10 @@ class DeliveryAdmin(ReadOnlyAdmin[Delivery]):
         )
         if delivery.state == State.CANCELLED:
             text = format_html("<p>{}</p>", WAITING[State.CANCELLED.value]) + text
-        return text + format_html("<p><code>{}</code></p>", detail) if detail else text
+        if detail:
+            text += format_html("<p><code>{}</code></p>", detail)
+        link = documentation.link(diagnosis.title)
+        return text + format_html("<p>{}</p>", link) if link else text
 
     @admin.action(description="Retry failed deliveries", permissions=["operate"])
     def retry(self, request: HttpRequest, queryset: QuerySet[Delivery]) -> None:

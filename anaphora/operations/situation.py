@@ -33,6 +33,8 @@ class Problem:
     path: str
     action: str
     permission: str
+    diagnosis: str = ""
+    """The title of the diagnosis that explains it in the documentation; empty if there is none."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,13 @@ def _processes(found: Situation) -> Iterator[Problem]:
     for each in found.missing:
         text = f"{each.diagnosis.meaning} {each.diagnosis.remedy}"
         yield Problem(
-            f"process:{each.role.value}", f"{each}", text, reverse("admin:index"), "", "deliveries.view_delivery"
+            f"process:{each.role.value}",
+            f"{each}",
+            text,
+            reverse("admin:index"),
+            "",
+            "deliveries.view_delivery",
+            each.diagnosis.title,
         )
 
 
@@ -91,6 +99,7 @@ def _interfaces(found: Situation) -> Iterator[Problem]:
             continue
         diagnosis = diagnosis_of(each)
         tested = (each.test_report.get("diagnosis") or {}) if each.test_passed is False else {}
+        known = diagnosis.title if diagnosis else tested.get("title", "")
         if diagnosis:
             title, text = diagnosis.title, f"{diagnosis.meaning} {diagnosis.remedy}"
         elif each.test_passed is False:
@@ -99,7 +108,13 @@ def _interfaces(found: Situation) -> Iterator[Problem]:
         else:
             continue
         yield Problem(
-            f"interface:{each.pk}", f"Interface {each}: {title}", text, each.admin_url, "Open interface", _view(each)
+            f"interface:{each.pk}",
+            f"Interface {each}: {title}",
+            text,
+            each.admin_url,
+            "Open interface",
+            _view(each),
+            known,
         )
 
 

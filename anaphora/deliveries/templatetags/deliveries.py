@@ -1,11 +1,12 @@
-"""What every page says of deliveries: which processes are missing, and where the interfaces are."""
+"""What pages say of deliveries: which processes are missing, where the interfaces and the documentation are."""
 
 from typing import Any
 
 from django import template
 from django.contrib.auth.models import AnonymousUser, User
+from django.utils.safestring import SafeString
 
-from anaphora.deliveries import heartbeat
+from anaphora.deliveries import documentation, heartbeat
 from anaphora.deliveries.models import kinds
 
 register = template.Library()
@@ -16,6 +17,12 @@ def may_view_interfaces(user: User | AnonymousUser) -> bool:
     """Return whether a user may view, or change, interfaces of any kind."""
     names = [(model._meta.app_label, model._meta.model_name) for model in kinds()]
     return any(user.has_perm(f"{app}.{action}_{name}") for app, name in names for action in ("view", "change"))
+
+
+@register.simple_tag
+def documentation_link(title: str) -> SafeString:
+    """Link to what the documentation says of a diagnosis; show nothing where there is no documentation site."""
+    return documentation.link(title)
 
 
 @register.inclusion_tag("admin/missing_processes.html")
