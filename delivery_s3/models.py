@@ -50,7 +50,7 @@ class ObjectLockMode(models.TextChoices):
 class S3Interface(Interface):
     """A bucket to archive reports in, with the settings that requests to it need."""
 
-    needed_to_read: ClassVar[str] = "s3:GetObject"
+    needed_to_read: ClassVar[str] = "s3:GetObject (in a versioned bucket s3:GetObjectVersion too)"
     needed_to_list: ClassVar[str] = "s3:ListBucket"
 
     # The choices come from a function, so that a new row in PROVIDERS needs no migration.

@@ -38,7 +38,8 @@ def _iam_policy(bucket: str, prefix: str, object_lock: bool, kms_key_id: str, *,
     if object_lock:
         actions.append("s3:PutObjectRetention")
     if read:
-        actions.append("s3:GetObject")
+        # Reports are read by the version of their receipt, which in a versioned bucket takes the second one.
+        actions += ["s3:GetObject", "s3:GetObjectVersion"]
     statements: list[dict[str, object]] = [
         {"Effect": "Allow", "Action": actions, "Resource": f"arn:aws:s3:::{bucket}/{prefix}*"}
     ]

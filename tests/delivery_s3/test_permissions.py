@@ -9,7 +9,7 @@ def test_put_object_on_bucket_and_prefix_is_the_least() -> None:
         {"Effect": "Allow", "Action": ["s3:PutObject"], "Resource": "arn:aws:s3:::finance/reports/*"}
     ]
     statements = json.loads(read.text)["Statement"]
-    assert statements[0]["Action"] == ["s3:PutObject", "s3:GetObject"]
+    assert statements[0]["Action"] == ["s3:PutObject", "s3:GetObject", "s3:GetObjectVersion"]
     assert statements[1]["Resource"] == "arn:aws:s3:::finance"
     assert statements[1]["Condition"] == {"StringLike": {"s3:prefix": "reports/*"}}
     assert b2_write.text == "b2 key create --bucket finance --name-prefix reports/ anaphora writeFiles"
