@@ -11,7 +11,7 @@ PYTEST := $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal
 # The share of lines and branches, in per cent, that the tests must reach.
 COVERAGE_FLOOR := 96
 
-.PHONY: help demo test test-heavy coverage torture screenshots lint lock bench
+.PHONY: help demo test test-heavy coverage torture screenshots lint docs lock bench
 
 help:
 	@echo "make demo   the whole product on this machine, with sample reports"
@@ -21,6 +21,7 @@ help:
 	@echo "make torture  1,000 reports, five minutes of killed workers, lost messages and a faulty store"
 	@echo "make screenshots  the pictures of docs/, by the tests of the timeline"
 	@echo "make lint   style, types, imports, migrations"
+	@echo "make docs   the documentation site into site/, with its links checked"
 	@echo "make lock   the locks of the requirements, anew; LOCK_ARGS=--upgrade for the newest versions"
 	@echo "make bench  throughput beside other tools, CPU per upload, memory for 1 GiB, a claim among a million"
 
@@ -74,6 +75,10 @@ lint: $(INSTALLED)
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 	SECRET_KEY=lint FERNET_KEYS=lint $(BIN)/python manage.py makemigrations --check --dry-run
+
+# A link or an anchor that leads nowhere, or a page that the navigation lacks, fails. Needs no network.
+docs: $(INSTALLED)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 # The locks name every package with its version and hashes; the requirements name only what is used directly.
 lock: $(INSTALLED)
