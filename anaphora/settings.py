@@ -5,6 +5,7 @@ heading for each. A value that is missing or wrong stops the start with one line
 """
 
 import os
+import re
 import zoneinfo
 from collections.abc import Callable
 from contextlib import suppress
@@ -16,6 +17,9 @@ from urllib.parse import urlsplit
 
 import django_stubs_ext
 import environ
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from django.core.management.utils import get_random_secret_key
 
 # Lets classes say admin.ModelAdmin[Report], which Django itself understands only while types are checked.
@@ -178,6 +182,30 @@ def _database(text: str) -> dict[str, Any]:
     return config
 
 
+_PEM = re.compile(r"-----BEGIN PRIVATE KEY-----.+?-----END PRIVATE KEY-----", re.DOTALL)
+
+
+def _signing_keys(text: str) -> list[str]:
+    # The value is a secret, so no message repeats it. In a .env file a line end may be written as \n.
+    found = [f"{each}\n" for each in _PEM.findall(text.replace("\\n", "\n"))]
+    if text and not found:
+        raise ValueError("is not a private key in PEM form (openssl genpkey -algorithm ed25519)")
+    for each in found:
+        try:
+            usable = isinstance(load_pem_private_key(each.encode(), password=None), Ed25519PrivateKey)
+        except (ValueError, TypeError, UnsupportedAlgorithm):
+            usable = False
+        if not usable:
+            raise ValueError("is not an Ed25519 key (openssl genpkey -algorithm ed25519)")
+    return found
+
+
+def _http_address(text: str) -> str:
+    if text and not (urlsplit(text).scheme in {"http", "https"} and urlsplit(text).hostname):
+        raise ValueError("must begin with http:// or https:// and name a host")
+    return text
+
+
 def _broker(text: str) -> str:
     schemes = ("filesystem", "redis", "rediss", "amqp", "amqps")
     if urlsplit(text).scheme not in schemes:
@@ -203,6 +231,8 @@ DELIVERY_RETRY_SECONDS = _read("DELIVERY_RETRY_SECONDS", _whole_number(1, 86_400
 DELIVERY_SWEEP_SECONDS = _read("DELIVERY_SWEEP_SECONDS", _whole_number(1, 86_400), "30")
 
 DOCS_URL = _read("DOCS_URL", _address, "")
+SIGNING_KEY = _read("SIGNING_KEY", _signing_keys, "")
+TIME_STAMP_URL = _read("TIME_STAMP_URL", _http_address, "")
 
 ALLOW_PRIVATE_ENDPOINTS = _read("ALLOW_PRIVATE_ENDPOINTS", _boolean, "true")
 
@@ -252,10 +282,15 @@ CELERY_BEAT_SCHEDULE["housekeeping"] = {
     "schedule": 3600,
     "options": {"expires": 3600},
 }
-CELERY_BEAT_SCHEDULE["catalogues"] = {
-    "task": "deliveries.write_catalogues",
+CELERY_BEAT_SCHEDULE["manifests"] = {
+    "task": "deliveries.write_manifests",
     "schedule": 3600,
     "options": {"expires": 3600},
+}
+CELERY_BEAT_SCHEDULE["immutability"] = {
+    "task": "deliveries.check_immutability",
+    "schedule": 86_400,
+    "options": {"expires": 86_400},
 }
 CELERY_BEAT_SCHEDULE["previews"] = {"task": "timeline.make_previews", "schedule": 10, "options": {"expires": 10}}
 if RETEST_HOURS:

@@ -25,6 +25,7 @@ urlpatterns = [
     path("timeline/<slug:slug>/compare/", views.compare, name="timeline-compare"),
     re_path(r"^timeline/(?P<slug>[-\w]+)/(?P<instant>\d{8}T\d{6}Z)/$", views.then, name="timeline-then"),
     path("reports/<uuid:pk>/file/", views.file, name="report-file"),
+    path("reports/<uuid:pk>/evidence/", views.evidence_file, name="report-evidence"),
     path("reports/<uuid:pk>/preview/", views.preview, name="report-preview"),
     path("reports/<uuid:pk>/pages/<int:number>/", views.page, name="report-page"),
 ]

@@ -19,7 +19,8 @@ from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html
 
 from anaphora.admin_site import counted
-from anaphora.deliveries import queue, tasks
+from anaphora.deliveries import queue, signing, tasks
+from anaphora.deliveries.destinations import ProtectionGrade
 from anaphora.deliveries.errors import DeliveryError
 from anaphora.deliveries.interface_admin import InterfaceAdmin
 from anaphora.deliveries.models import Delivery, State, diagnosis_of
@@ -34,7 +35,7 @@ from delivery_s3.providers import PROVIDERS
 FORM_ONLY = {"allow_http", "same_store"}
 """Confirmations that only the form has; they are not stored."""
 
-NOT_TESTED = {*FORM_ONLY, "name", "enabled", "catalogue"}
+NOT_TESTED = {*FORM_ONLY, "name", "enabled", "write_manifests"}
 """Fields that do not affect the result of a test."""
 
 
@@ -67,7 +68,7 @@ class S3InterfaceAdmin(InterfaceAdmin[S3Interface]):
             "Role (instead of the access key, or assumed with it)",
             {"classes": ["collapse"], "fields": ["credentials", "role_arn", "external_id"]},
         ),
-        ("Object keys", {"classes": ["collapse"], "fields": ["key_prefix", "catalogue", "addressing_style"]}),
+        ("Object keys", {"classes": ["collapse"], "fields": ["key_prefix", "write_manifests", "addressing_style"]}),
         ("Certificates", {"classes": ["collapse"], "fields": ["ca_bundle"]}),
         (
             "Encryption, retention and storage class",
@@ -129,6 +130,7 @@ class S3InterfaceAdmin(InterfaceAdmin[S3Interface]):
             "paused": interface if interface and interface.diagnosis else None,
             "pause_diagnosis": diagnosis_of(interface) if interface else None,
             "grants": _grants(interface or S3Interface()),
+            "proof": _proof(interface) if interface else None,
             "presets": {provider.code: provider.preset() for provider in PROVIDERS.values()},
         }
         return super().changeform_view(request, object_id, form_url, context | (extra_context or {}))
@@ -183,7 +185,7 @@ class S3InterfaceAdmin(InterfaceAdmin[S3Interface]):
         form = self._bound_form(request, interface)
         if not form.is_valid():
             return render(request, "delivery_s3/test_form_errors.html", {"form": form}, status=422)
-        unchanged = interface is not None and not set(form.changed_data) - {*FORM_ONLY, "catalogue"}
+        unchanged = interface is not None and not set(form.changed_data) - {*FORM_ONLY, "write_manifests"}
         return self._stream(request, services.start_test(form.instance), form.instance, saved=unchanged)
 
     def _stream(
@@ -265,6 +267,21 @@ def _url(name: str, interface: S3Interface | None) -> str:
     if interface is None:
         return reverse(f"admin:delivery_s3_s3interface_{name}_new")
     return reverse(f"admin:delivery_s3_s3interface_{name}", args=[interface.pk])
+
+
+def _proof(interface: S3Interface) -> dict[str, Any]:
+    """Return what the page says of manifests: the public key, the last manifest, the last immutability check."""
+    try:
+        key, problem = signing.current(), ""
+    except signing.SigningProblem as error:
+        key, problem = None, str(error)
+    return {
+        "key": key,
+        "problem": problem,
+        "last": interface.manifests.filter(written_at__isnull=False).order_by("sequence").last(),
+        "grade": ProtectionGrade(interface.protection["grade"]).label if interface.protection else "",
+        "protection": interface.protection,
+    }
 
 
 def _grants(interface: S3Interface) -> list[permissions.Grant]:

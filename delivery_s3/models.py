@@ -1,6 +1,7 @@
 """The model of an S3 interface: one bucket at one endpoint, and the credentials to write to it."""
 
 from contextlib import suppress
+from datetime import UTC, datetime
 from typing import Any, ClassVar
 
 from django.conf import settings
@@ -8,6 +9,7 @@ from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from model_utils.managers import InheritanceManager
 
+from anaphora.deliveries.destinations import Protection
 from anaphora.deliveries.errors import DeliveryError
 from anaphora.deliveries.models import Interface
 from anaphora.secret import Secret, UnreadableSecret
@@ -132,6 +134,16 @@ class S3Interface(Interface):
         """The bucket and its endpoint, in words."""
         return f"bucket {self.bucket_name} at {self.endpoint_url or f'AWS S3 {self.region}'.strip()}"
 
+    @property
+    def container(self) -> str:
+        """The bucket."""
+        return self.bucket_name
+
+    @property
+    def retention(self) -> str:
+        """The Object Lock mode and its days."""
+        return f"{self.object_lock_mode}, {self.retention_days} days" if self.object_lock_mode else ""
+
     def configuration(self) -> Connection:
         """Return the connection. Raises DeliveryError if the secret cannot be decrypted."""
         return self.connection()
@@ -149,6 +161,10 @@ class S3Interface(Interface):
             with suppress(DeliveryError):
                 services.remove_test_file(self, report.object_key)
         return report.passed
+
+    def check_protection(self, now: datetime) -> Protection:
+        """Try to overwrite, to delete and to shorten the retention of an object of its own. Raises DeliveryError."""
+        return S3Destination(self.connection()).check_protection(self.key_prefix, now.astimezone(UTC))
 
     def connection(self, *, fresh: bool = False, **changes: Any) -> Connection:
         """Return the settings of requests, with `changes` applied.

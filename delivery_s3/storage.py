@@ -11,6 +11,7 @@ import contextlib
 import tempfile
 import weakref
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
@@ -27,14 +28,17 @@ from anaphora.deliveries import errors
 from anaphora.deliveries.destinations import (
     Condition,
     Integrity,
+    ListedObject,
+    Protection,
     Receipt,
     StoredObject,
     Upload,
     integrity_of,
 )
 from anaphora.deliveries.errors import DeliveryError
+from anaphora.foreign_text import words
 from anaphora.secret import MASK
-from delivery_s3 import botocore_patches, credentials, diagnoses
+from delivery_s3 import botocore_patches, credentials, diagnoses, immutability
 from delivery_s3.connection import Connection
 from delivery_s3.error_mapping import explain
 from delivery_s3.fast_put import PutObject, small_put
@@ -217,8 +221,8 @@ class S3Destination(S3Storage):  # type: ignore[misc]
             retain_until=answer.get("ObjectLockRetainUntilDate"),
         )
 
-    def list_keys(self, prefix: str) -> Iterator[list[str]]:
-        """Yield lists of up to 1,000 keys that begin with `prefix`, in order.
+    def list_objects(self, prefix: str) -> Iterator[list[ListedObject]]:
+        """Yield lists of up to 1,000 objects whose keys begin with `prefix`, in the order of the keys.
 
         Needs s3:ListBucket. Raises DeliveryError, also if a listing continues without new keys.
         """
@@ -228,10 +232,13 @@ class S3Destination(S3Storage):  # type: ignore[misc]
                 Bucket=self.configuration.bucket_name, Prefix=prefix
             )
             for each in pages:
-                found = [entry.get("Key", "") for entry in each.get("Contents", [])]
-                if not all(found):
+                found = [
+                    ListedObject(entry.get("Key", ""), entry.get("Size", 0), entry.get("ETag", "").strip('"'))
+                    for entry in each.get("Contents", [])
+                ]
+                if not all(entry.key for entry in found):
                     raise DeliveryError(diagnoses.NOT_S3, "The store lists an object without a key")
-                last = max(found, default="")
+                last = max((entry.key for entry in found), default="")
                 idle = 0 if last > furthest else idle + 1
                 if idle > MOST_IDLE_PAGES:
                     raise DeliveryError(diagnoses.NOT_S3, f"The listing has {idle} consecutive pages without a new key")
@@ -282,6 +289,31 @@ class S3Destination(S3Storage):  # type: ignore[misc]
         """Delete one object. Needs s3:DeleteObject. Raises DeliveryError."""
         with self._translate_errors():
             self.client.delete_object(**self._object_parameters(key))
+
+    def check_protection(self, prefix: str, now: datetime) -> Protection:
+        """Try, on an object of its own, to overwrite, to delete and to shorten the retention. Raises DeliveryError."""
+        shortest = replace(self.configuration, retention_days=min(self.configuration.retention_days, 1))
+        return immutability.check(S3Destination(shortest), prefix=prefix, now=now)
+
+    def attempt(self, operation: str, **parameters: Any) -> immutability.Attempt:
+        """Return what the store answers to a request that it should refuse. Raises DeliveryError where it gives none.
+
+        `operation` is a boto3 method, such as `delete_object`.
+        """
+        with self._translate_errors():
+            try:
+                answer = getattr(self.client, operation)(Bucket=self.configuration.bucket_name, **parameters)
+            except self.client.exceptions.ClientError as error:
+                status = error.response["ResponseMetadata"]["HTTPStatusCode"]
+                if status >= 500 and status != 501:
+                    raise
+                said = error.response.get("Error", {})
+                return immutability.Attempt(
+                    accepted=False,
+                    code=words(str(said.get("Code", status)), 100),
+                    message=words(said.get("Message") or ""),
+                )
+        return immutability.Attempt(accepted=True, version_id=answer.get("VersionId", ""))
 
     def get_bucket_config(self, operation: str, **parameters: Any) -> dict[str, Any] | None:
         """Return a configuration of the bucket, or None if it is not set.

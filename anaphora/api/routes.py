@@ -28,7 +28,7 @@ from pydantic import Field
 from anaphora.api import tokens
 from anaphora.api.docs import DescriptionPage
 from anaphora.api.models import ApiToken, Scope
-from anaphora.deliveries import file_response, files
+from anaphora.deliveries import evidence, file_response, files
 from anaphora.deliveries.models import with_interfaces
 from anaphora.reports import upload_handler
 from anaphora.reports.ingest import IngestError, Reason, ingest
@@ -215,6 +215,18 @@ def get_content(request: HttpRequest, report_id: UUID) -> HttpResponseBase:
         return file_response.response(report, request)
     except files.Unavailable as error:
         raise HttpError(404, str(error)) from error
+
+
+@router.get("/{report_id}/evidence", auth=Bearer(Scope.READ), response={404: Problem, 422: Problem, **_PROBLEMS})
+def get_evidence(request: HttpRequest, report_id: UUID) -> HttpResponseBase:
+    """Return the evidence for a report, a ZIP file: 404 as long as no manifest lists it."""
+    report = Report.objects.select_related("dashboard").filter(pk=report_id).first()
+    if report is None:
+        raise HttpError(404, f"There is no report {report_id}.")
+    try:
+        return file_response.evidence_response(report)
+    except evidence.NoEvidence as problem:
+        raise HttpError(404, str(problem)) from problem
 
 
 @router.get("", auth=Bearer(Scope.READ), response={200: ReportsOut, 404: Problem, 422: Problem, **_PROBLEMS})

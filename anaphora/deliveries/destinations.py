@@ -8,11 +8,12 @@ import threading
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import BinaryIO, Protocol
+from typing import Any, BinaryIO, Protocol
 
 from django.db.models import TextChoices
 
 from anaphora.foreign_text import identifier, words
+from anaphora.reports.timestamps import iso
 
 
 class Integrity(TextChoices):
@@ -31,6 +32,37 @@ class Condition(TextChoices):
     EXISTED = "existed", "an earlier upload of the same content was there"
     REFUSED = "refused", "the store takes no condition; written without"
     NOT_MADE = "not made", "written without, as the store is known to take none"
+
+
+class ProtectionGrade(TextChoices):
+    """How the store protects an object from whoever has the interface's key; the best first."""
+
+    LOCKED = "locked", "locked by the store"
+    FORBIDDEN = "forbidden", "forbidden by permissions"
+    VERSIONED = "versioned", "versioned only"
+    UNPROTECTED = "unprotected", "unprotected"
+
+
+@dataclass(frozen=True)
+class Protection:
+    """What an immutability check found, in words."""
+
+    grade: ProtectionGrade
+    text: str
+    advice: str
+    attempts: Mapping[str, str]
+    """What was tried, and what the store answered."""
+    checked_at: datetime
+
+    def as_json(self) -> dict[str, Any]:
+        """Return plain values."""
+        return {
+            "grade": self.grade.value,
+            "text": self.text,
+            "advice": self.advice,
+            "attempts": dict(self.attempts),
+            "checked_at": iso(self.checked_at),
+        }
 
 
 @dataclass(frozen=True)
@@ -91,6 +123,15 @@ class StoredObject:
         return integrity_of(sha256, md5, etag=self.etag, checksum=base64_of(self.sha256), accepted=False)
 
 
+@dataclass(frozen=True)
+class ListedObject:
+    """What a listing says of an object. An empty ETag: it doesn't say."""
+
+    key: str
+    size: int
+    etag: str
+
+
 def integrity_of(sha256: str, md5: str, *, etag: str, checksum: str, accepted: bool) -> Integrity:
     """Return how far a store's answer, its `checksum` in Base64, confirms what came in."""
     if checksum and checksum == base64_of(sha256):
@@ -134,11 +175,8 @@ class Destination(Protocol):
         (empty: any), is `errors.OBJECT_CHANGED` before its first byte; no more bytes are yielded than were asked for.
         """
 
-    def list_keys(self, prefix: str) -> Iterator[list[str]]:
-        """Yield the keys that begin with `prefix`, in their order, some at a time."""
-
-    def presigned_url(self, key: str, version_id: str, *, content_type: str, disposition: str) -> str:
-        """Return an address from which anybody gets the object for a minute, under these headers; empty for none."""
+    def list_objects(self, prefix: str) -> Iterator[list[ListedObject]]:
+        """Yield the objects whose keys begin with `prefix`, in the order of the keys, some at a time."""
 
 
 class DestinationCache:

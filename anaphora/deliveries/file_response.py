@@ -4,9 +4,10 @@ PDF, PNG and JPEG are shown in place. The rest is downloaded: HTML and SVG can c
 """
 
 import re
+import tempfile
 from collections.abc import Iterator
 from contextlib import closing, suppress
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 from django.conf import settings
 from django.http import (
@@ -20,10 +21,12 @@ from django.http import (
 from django.utils.cache import get_conditional_response
 from django.utils.http import content_disposition_header
 
-from anaphora.deliveries import files
+from anaphora.deliveries import evidence, files
 from anaphora.deliveries.errors import DeliveryError
 from anaphora.reports.content_types import DRAWN
+from anaphora.reports.ingest import IngestError, check_space
 from anaphora.reports.models import Report
+from anaphora.reports.timestamps import stamp
 
 _CHUNK = 64 * 1024
 _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})", re.ASCII)
@@ -51,6 +54,25 @@ def response(report: Report, request: HttpRequest) -> HttpResponseBase:
     answer["X-Content-Type-Options"] = "nosniff"
     # PDF viewers of browsers don't work in a sandbox.
     answer["Content-Security-Policy"] = "default-src 'none'; style-src 'unsafe-inline'; object-src 'self'"
+    return answer
+
+
+def evidence_response(report: Report) -> FileResponse:
+    """Return the evidence for a report. Raises evidence.NoEvidence."""
+    try:
+        check_space(report.size)
+    except IngestError as error:
+        raise evidence.NoEvidence(str(error)) from error
+    package = tempfile.TemporaryFile(dir=settings.FILE_UPLOAD_TEMP_DIR)  # noqa: SIM115  # the answer closes it
+    try:
+        evidence.make(report, cast("BinaryIO", package))
+    except BaseException:
+        package.close()
+        raise
+    package.seek(0)
+    name = f"evidence-{report.dashboard.slug}-{stamp(report.rendered_at)}.zip"
+    answer = FileResponse(package, as_attachment=True, filename=name, content_type="application/zip")
+    answer["Cache-Control"] = "private, no-store"
     return answer
 
 

@@ -4,6 +4,7 @@ A kind of destination is an app with a child of `Interface` (see docs/developmen
 """
 
 from collections.abc import Hashable
+from datetime import datetime
 from typing import Any, ClassVar
 
 from django.apps import apps
@@ -15,7 +16,8 @@ from django.utils import timezone
 from django_celery_beat.models import CrontabSchedule
 from model_utils.managers import InheritanceManager
 
-from anaphora.deliveries.destinations import Destination, Integrity, open_destinations
+from anaphora.deliveries import manifest_models  # noqa: F401  # models of this app
+from anaphora.deliveries.destinations import Destination, Integrity, Protection, open_destinations
 from anaphora.deliveries.errors import DIAGNOSES, KIND_MISSING, DeliveryError, Diagnosis
 from anaphora.reports.models import Dashboard, Report
 
@@ -41,10 +43,10 @@ class Interface(models.Model):
         blank=True,
         help_text="Put before every object key, for example reports/. Leave empty for none.",
     )
-    catalogue = models.BooleanField(
-        "daily catalogue",
+    write_manifests = models.BooleanField(
+        "daily manifest",
         default=True,
-        help_text="Each day, one more object per dashboard lists what was stored, so other systems needn't list.",
+        help_text="Each day, one signed object lists what was stored. With it, others can verify the archive.",
     )
     enabled = models.BooleanField(default=True, help_text="A disabled interface keeps its deliveries pending.")
 
@@ -59,7 +61,8 @@ class Interface(models.Model):
     diagnosis = models.CharField(max_length=40, blank=True, editable=False)
     detail = models.TextField(blank=True, editable=False)
     wakeup_sent_at = models.DateTimeField(null=True, blank=True, editable=False)
-    catalogued_until = models.DateField(null=True, blank=True, editable=False)
+    protection = models.JSONField(default=dict, blank=True, editable=False)
+    """What the last immutability check found, as `destinations.Protection.as_json()` gives it."""
 
     objects: ClassVar[Any] = InheritanceManager()
 
@@ -74,6 +77,16 @@ class Interface(models.Model):
         """Where it leads, in words: bucket and endpoint, or what takes their place."""
         return ""
 
+    @property
+    def container(self) -> str:
+        """What holds the objects: the bucket's name, or what takes its place."""
+        return ""
+
+    @property
+    def retention(self) -> str:
+        """The lock and the days that each object gets, in words; empty for none."""
+        return ""
+
     def configuration(self) -> Hashable:
         """Return everything that a destination is made of. Raises DeliveryError where something is unusable."""
         raise DeliveryError(KIND_MISSING, f"{self.name} is of no installed kind")
@@ -86,6 +99,13 @@ class Interface(models.Model):
         """Test the saved values and record what was found; return whether that passed, None where a kind has no test.
 
         Kinds that have a test override this.
+        """
+        return None
+
+    def check_protection(self, now: datetime) -> Protection | None:
+        """Try, on an object of its own and never on a report, what somebody with this interface's key could do to one.
+
+        Returns None where a kind has no such check; the others override this. `now` is aware. Raises DeliveryError.
         """
         return None
 
@@ -194,6 +214,15 @@ class Delivery(models.Model):
     integrity = models.CharField(max_length=10, blank=True, choices=Integrity.choices)
     retain_until = models.DateTimeField(null=True, blank=True)
     delivered_at = models.DateTimeField(null=True, blank=True)
+    # The one thing of a receipt that is set later, once: its index is partial, so that the queue pays nothing for it.
+    manifest = models.ForeignKey(
+        "deliveries.Manifest",
+        on_delete=models.PROTECT,
+        null=True,
+        editable=False,
+        db_index=False,
+        related_name="deliveries",
+    )
 
     upload_seconds: float = 0
     """How long the upload took in this process. Not a field: it is told to whoever counts, and not kept."""
@@ -226,6 +255,14 @@ class Delivery(models.Model):
                 fields=["interface", "delivered_at"],
                 condition=models.Q(state=State.DELIVERED),
                 name="delivery_delivered",
+            ),
+            models.Index(
+                fields=["interface", "delivered_at"],
+                condition=models.Q(state=State.DELIVERED, manifest__isnull=True),
+                name="delivery_unlisted",
+            ),
+            models.Index(
+                fields=["manifest", "id"], condition=models.Q(manifest__isnull=False), name="delivery_by_manifest"
             ),
         ]
 

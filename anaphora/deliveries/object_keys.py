@@ -15,7 +15,10 @@ from anaphora.foreign_text import words
 from anaphora.reports.timestamps import is_plausible, iso, read_stamp, stamp
 
 FORMAT_VERSION = "1"
-"""Of keys and metadata together; a reader of the bucket goes by it."""
+"""Of reports' keys and metadata together; a reader of the bucket goes by it."""
+
+MANIFEST_VERSION = 2
+"""Of manifests and what lies beside them."""
 
 MAX_KEY_BYTES = 1024
 """Amazon S3 User Guide, "Naming Amazon S3 objects"."""
@@ -32,7 +35,12 @@ _OF_A_REPORT = re.compile(
     r"(?P<dashboard>[-a-zA-Z0-9_]{1,100})/\d{4}/\d\d/\d\d/(?P<stamp>\d{8}T\d{6}Z)_[0-9a-f]{16}(?:\.[a-z0-9]{1,10})?"
 )
 _OF_A_CATALOGUE = re.compile(r"[-a-zA-Z0-9_]{1,100}/catalogue/\d{4}-\d\d-\d\d\.jsonl")
-_OF_A_TEST = re.compile(r"connection\.test/\d{8}T\d{6}Z_[0-9a-f]{16}\.txt")
+_OF_A_TEST = re.compile(r"(?:connection\.test|immutability\.check)/\d{8}T\d{6}Z_[0-9a-f]{16}\.txt")
+_OF_A_MANIFEST = re.compile(r"archive\.manifests/\d{4}/\d{4}-\d\d-\d\d(?:\.\d{1,10})?\.jsonl")
+_BESIDE_MANIFESTS = re.compile(
+    r"archive\.manifests/(?:\d{4}/[-0-9.]{10,21}\.jsonl\.(?:sig|tsr)|keys/[0-9a-f]{64}\.pem"
+    r"|verifier/[0-9a-f]{16}/verify_archive\.py)"
+)
 
 
 def prefix_problem(prefix: str) -> str:
@@ -65,9 +73,33 @@ def connection_test_key(*, prefix: str, tested_at: datetime, sha256: str) -> str
     return f"{prefix}connection.test/{stamp(tested_at)}_{sha256[:16]}.txt"
 
 
-def catalogue_key(*, prefix: str, dashboard: str, day: date) -> str:
-    """Return the key of the list of what was stored of a dashboard on a day, in UTC. No year is called that."""
-    return f"{prefix}{dashboard}/catalogue/{day.isoformat()}.jsonl"
+def immutability_check_key(*, prefix: str, checked_at: datetime, sha256: str) -> str:
+    """Return the key of the object that an immutability check attacks."""
+    return f"{prefix}immutability.check/{stamp(checked_at)}_{sha256[:16]}.txt"
+
+
+def manifests_prefix(prefix: str) -> str:
+    """Return what the keys of all manifests begin with. A folder that no dashboard's slug can name keeps them apart."""
+    return f"{prefix}archive.manifests/"
+
+
+def manifest_key(*, prefix: str, day: date, again: int | None = None) -> str:
+    """Return the key of the manifest of a day, in UTC.
+
+    `again` is its sequence number where the day has a manifest already, because a clock was set back.
+    """
+    name = day.isoformat() if again is None else f"{day.isoformat()}.{again}"
+    return f"{manifests_prefix(prefix)}{day.year:04}/{name}.jsonl"
+
+
+def public_key_key(*, prefix: str, fingerprint: str) -> str:
+    """Return the key of a public key."""
+    return f"{manifests_prefix(prefix)}keys/{fingerprint}.pem"
+
+
+def verifier_key(*, prefix: str, sha256: str) -> str:
+    """Return the key of the verifier, of which each release has its own."""
+    return f"{manifests_prefix(prefix)}verifier/{sha256[:16]}/verify_archive.py"
 
 
 def object_metadata(
@@ -115,11 +147,19 @@ class Unclear(ValueError):  # noqa: N818  # of an object, it is a state
 
 
 def kind_of(prefix: str, key: str) -> str:
-    """Return what a key is of: `report`, `catalogue`, `test`, or empty for none of ours."""
+    """Return what a key is of: `report`, `manifest`, `proof` (what lies beside manifests), `catalogue` (which earlier
+    versions wrote), `test`, or empty for none of ours.
+    """
     if not key.startswith(prefix):
         return ""
     rest = key.removeprefix(prefix)
-    kinds = {"report": _OF_A_REPORT, "catalogue": _OF_A_CATALOGUE, "test": _OF_A_TEST}
+    kinds = {
+        "report": _OF_A_REPORT,
+        "manifest": _OF_A_MANIFEST,
+        "proof": _BESIDE_MANIFESTS,
+        "catalogue": _OF_A_CATALOGUE,
+        "test": _OF_A_TEST,
+    }
     return next((kind for kind, pattern in kinds.items() if pattern.fullmatch(rest)), "")
 
 

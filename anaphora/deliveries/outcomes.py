@@ -13,7 +13,7 @@ from django.db import connection as database
 from django.db import transaction
 from django.utils import timezone
 
-from anaphora.deliveries import queue, signals
+from anaphora.deliveries import irregularities, queue, signals
 from anaphora.deliveries.destinations import Condition, Receipt
 from anaphora.deliveries.errors import DeliveryError, FailureScope
 from anaphora.deliveries.models import Delivery, Interface, State
@@ -149,6 +149,8 @@ def _write(outcomes: list[Delivery], lease: uuid.UUID) -> list[Delivery]:
         keys = set(held.order_by().values_list("pk", flat=True))
         rows = [each for each in outcomes if each.pk in keys]
         Delivery.objects.bulk_create(rows, update_conflicts=True, unique_fields=["id"], update_fields=_OUTCOME_FIELDS)
+        if failed := [each for each in rows if each.state == State.FAILED]:
+            irregularities.record_deliveries(irregularities.FAILED, failed)
     return rows
 
 

@@ -6,7 +6,7 @@ deliveries pending again.
 
 from collections import Counter
 from collections.abc import Collection
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from django.conf import settings
@@ -15,6 +15,7 @@ from django.db import transaction
 from django.db.models import Count, Exists, Min, OuterRef, Q
 from django.utils import timezone
 
+from anaphora.deliveries import irregularities
 from anaphora.deliveries.models import ArchivePolicy, Delivery, Interface, State
 
 # Claiming.
@@ -100,8 +101,6 @@ def reset_future_timestamps() -> None:
     Interface.objects.filter(wakeup_sent_at__gt=now + timedelta(seconds=60)).update(wakeup_sent_at=None)
     # What has been done "up to" a time in the future counts as done up to now.
     ArchivePolicy.objects.filter(ran_at__gt=now + timedelta(seconds=60)).update(ran_at=now)
-    today = now.astimezone(UTC).date()
-    Interface.objects.filter(catalogued_until__gte=today).update(catalogued_until=today - timedelta(days=1))
 
 
 # What operators do and see.
@@ -125,11 +124,13 @@ def cancel(chosen: list[Delivery]) -> list[Delivery]:
     """
     with transaction.atomic():
         rows = Delivery.objects.filter(pk__in=[each.pk for each in chosen], state__in=CANCELLABLE)
+        rows = rows.select_related("report__dashboard").order_by()
         if database.features.has_select_for_update:
-            rows = rows.select_for_update()
-        open_rows = set(rows.order_by().values_list("pk", flat=True))
-        Delivery.objects.filter(pk__in=open_rows).update(state=State.CANCELLED)
-    return [each for each in chosen if each.pk in open_rows]
+            rows = rows.select_for_update(of=("self",))
+        cancelled = {row.pk: row for row in rows}
+        Delivery.objects.filter(pk__in=cancelled).update(state=State.CANCELLED)
+        irregularities.record_deliveries(irregularities.CANCELLED, cancelled.values())
+    return [each for each in chosen if each.pk in cancelled]
 
 
 def has_receipts(interface_id: int) -> bool:

@@ -1,56 +1,24 @@
-"""Brings back dashboards, reports and receipts from what lies in a bucket: its keys and metadata, nothing else.
+"""Brings back dashboards, reports and receipts from what lies in a bucket: manifests, keys and metadata, nothing else.
 
-docs/archive-format.md is what it goes by. It only reads the bucket, changes no row that is there, and can be broken off
-and run again: what is known already is not asked for once more.
+docs/archive-format.md is what it goes by. What manifests list needs no request of its own; for the rest, each object is
+asked for. It only reads the bucket, changes no receipt that is there, and can be broken off and run again: what is
+known already is not asked for once more.
 """
 
-from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from datetime import date
-from uuid import UUID
 
 from django.conf import settings
-from django.db import DatabaseError, OperationalError, transaction
-from django.utils import timezone
 
-from anaphora.deliveries.destinations import Destination, StoredObject
+from anaphora.deliveries import irregularities, rebuild_manifests, rebuild_rows
+from anaphora.deliveries.destinations import Destination, ListedObject
 from anaphora.deliveries.errors import DeliveryError, FailureScope
-from anaphora.deliveries.models import Delivery, Interface, State
-from anaphora.deliveries.object_keys import Described, Unclear, described, kind_of, parts_of
-from anaphora.foreign_text import words
-from anaphora.reports.models import Dashboard, Preview, Report
+from anaphora.deliveries.models import Delivery, Interface
+from anaphora.deliveries.object_keys import Unclear, described, kind_of
+from anaphora.deliveries.rebuild_rows import Found, Progress
 
 _ENOUGH = 1000
 """Objects that are refused, and none that isn't, after which the rest is not asked for."""
-
-
-@dataclass
-class Progress:
-    """What has been done so far."""
-
-    seen: int = 0
-    """Keys, of whatever kind."""
-    restored: int = 0
-    known: int = 0
-    """Reports of which the receipt was there."""
-    others: int = 0
-    """Catalogues and files of connection tests."""
-    unclear: list[tuple[str, str]] = field(default_factory=list)
-    """Of the last step: keys that can't be made out, each with the reason."""
-    catalogued_until: date | None = None
-    answered: int = 0
-    """Objects of which the store said something."""
-    refused: list[DeliveryError] = field(default_factory=list)
-    """What it answered for others, while it has said nothing of any."""
-
-
-@dataclass(frozen=True)
-class _Found:
-    key: str
-    stored: StoredObject
-    told: Described
 
 
 def rebuild(interface: Interface) -> Iterator[Progress]:
@@ -60,98 +28,81 @@ def rebuild(interface: Interface) -> Iterator[Progress]:
     """
     destination = interface.destination()
     progress = Progress()
+    for _ in rebuild_manifests.restore(interface, destination, progress):
+        yield progress
+        progress.unclear = []
     with ThreadPoolExecutor(settings.DELIVERY_CONCURRENCY, "rebuild") as pool:
-        for keys in destination.list_keys(interface.key_prefix):
-            progress.unclear = []
-            _restore(interface, destination, keys, pool, progress)
-            progress.seen += len(keys)
+        for listed in destination.list_objects(interface.key_prefix):
+            _restore(interface, destination, {each.key: each for each in listed}, pool, progress)
+            progress.seen += len(listed)
             yield progress
+            progress.unclear = []
     if progress.refused:
         raise progress.refused[0]  # not one of them could be asked for: it is no matter of single objects
-    if progress.catalogued_until and not interface.catalogued_until:
-        Interface.objects.filter(pk=interface.pk).update(catalogued_until=progress.catalogued_until)
+    _name_missing(interface, progress)
+    if progress.restored:
+        irregularities.record_irregularity(irregularities.INDEX_REBUILT, interface, restored=progress.restored)
+    yield progress
+
+
+def _name_missing(interface: Interface, progress: Progress) -> None:
+    """Add what manifests list and the listing of the bucket did not have."""
+    if not progress.missing:
+        return
+    rows = Delivery.objects.filter(interface=interface, manifest__isnull=False).order_by("pk")
+    for key in rows.values_list("object_key", flat=True).iterator(1000):
+        if hash(key) in progress.missing:
+            progress.add_unclear(key, "A manifest lists it, and it is not in the bucket.")
 
 
 def _restore(
-    interface: Interface, destination: Destination, keys: list[str], pool: ThreadPoolExecutor, progress: Progress
+    interface: Interface,
+    destination: Destination,
+    keys: dict[str, ListedObject],
+    pool: ThreadPoolExecutor,
+    progress: Progress,
 ) -> None:
-    candidates = []
-    for key in keys:
-        kind = kind_of(interface.key_prefix, key)
-        if kind == "report":
-            candidates.append(key)
-        elif kind:
-            progress.others += 1
-            if kind == "catalogue":
-                _note_catalogue(key, progress)
-        else:
-            progress.unclear.append((key, "No key of a report."))
-    known = _known(interface, candidates)
-    progress.known += len(known)
+    candidates = _candidates(interface, keys, progress)
+    known = rebuild_rows.known_receipts(interface, candidates)
+    for key, receipt in known.items():
+        progress.known += hash(key) not in progress.restored_keys
+        progress.missing.discard(hash(key))
+        if (problem := receipt.differs_from(keys[key])) and receipt.manifest_id:
+            progress.add_unclear(key, problem)
     missing = [key for key in candidates if key not in known]
     found = []
     for key, answer in zip(missing, pool.map(lambda key: _describe(interface, destination, key), missing), strict=True):
-        if isinstance(answer, _Found):
+        if isinstance(answer, Found):
             found.append(answer)
         elif isinstance(answer, DeliveryError):
-            progress.unclear.append((key, f"{answer.diagnosis.title}: {answer.detail}."))
+            progress.add_unclear(key, f"{answer.diagnosis.title}: {answer.detail}.")
             progress.refused.append(answer)
             continue
         else:
-            progress.unclear.append((key, answer))
+            progress.add_unclear(key, answer)
         progress.answered += 1
     if progress.answered:
         progress.refused.clear()
     elif len(progress.refused) >= _ENOUGH:
         raise progress.refused[0]
-    _write_each(interface, found, progress)
+    rebuild_rows.write(interface, found, progress)
 
 
-def _write_each(interface: Interface, found: list[_Found], progress: Progress) -> None:
-    """Write all together; should one of them be refused, each by itself, so that it costs no other."""
-    try:
-        _write(interface, found, progress)
-    except OperationalError:
-        raise  # the database's own trouble
-    except (DatabaseError, ValueError, OverflowError) as error:
-        if len(found) == 1:
-            progress.unclear.append((found[0].key, f"It cannot be kept: {words(str(error), 200)}."))
-            return
-        for each in found:
-            _write_each(interface, [each], progress)
-
-
-def _note_catalogue(key: str, progress: Progress) -> None:
-    try:
-        day = date.fromisoformat(key.removesuffix(".jsonl")[-10:])
-    except ValueError:
-        return
-    if day <= timezone.now().date():  # a clock that went wrong has written others
-        progress.catalogued_until = max(day, progress.catalogued_until or day)
-
-
-def _known(interface: Interface, keys: Iterable[str]) -> set[str]:
-    """Return those of the keys for which there are receipts, by the reports' index."""
-    spans = defaultdict(list)
+def _candidates(interface: Interface, keys: Iterable[str], progress: Progress) -> list[str]:
+    """Return the keys of reports; count the others."""
+    found = []
     for key in keys:
-        try:
-            dashboard, instant = parts_of(interface.key_prefix, key)
-        except (ValueError, OverflowError):
-            continue  # an instant outside the calendar; its metadata will say what it is
-        spans[dashboard].append(instant)
-    known: set[str] = set()
-    for dashboard, instants in spans.items():
-        rows = Delivery.objects.filter(
-            interface=interface,
-            state=State.DELIVERED,
-            report__dashboard__slug=dashboard,
-            report__rendered_at__range=(min(instants), max(instants)),
-        )
-        known.update(rows.order_by().values_list("object_key", flat=True))
-    return known.intersection(keys)
+        kind = kind_of(interface.key_prefix, key)
+        if kind == "report":
+            found.append(key)
+        elif kind:
+            progress.others += 1
+        else:
+            progress.add_unclear(key, "No key of a report.")
+    return found
 
 
-def _describe(interface: Interface, destination: Destination, key: str) -> _Found | DeliveryError | str:
+def _describe(interface: Interface, destination: Destination, key: str) -> Found | DeliveryError | str:
     """Return what the store says of an object, or why that can't be made out. Raises DeliveryError.
 
     Returned is what may concern this one object alone.
@@ -176,70 +127,4 @@ def _describe(interface: Interface, destination: Destination, key: str) -> _Foun
         return "It is empty."
     if not 0 < len(stored.content_type) <= 127:
         return "It has no content type."
-    return _Found(key, stored, told)
-
-
-def _write(interface: Interface, found: list[_Found], progress: Progress) -> None:
-    with transaction.atomic():
-        dashboards = {}
-        for each in found:
-            slug = each.told.dashboard
-            if slug not in dashboards:
-                dashboards[slug], _ = Dashboard.objects.get_or_create(slug=slug, defaults={"title": each.told.title})
-        Report.objects.bulk_create(
-            [_report(each, dashboards[each.told.dashboard]) for each in found], ignore_conflicts=True
-        )
-        # The same report may have come in anew under another id: it gets the receipt.
-        rows = Report.objects.filter(
-            dashboard__in=dashboards.values(), sha256__in={each.told.sha256 for each in found}
-        ).values_list("dashboard__slug", "rendered_at", "sha256", "pk")
-        ids = {(slug, rendered_at, sha256): pk for slug, rendered_at, sha256, pk in rows}
-        receipts = []
-        for each in found:
-            pk = ids.get((each.told.dashboard, each.told.rendered_at, each.told.sha256))
-            if pk is None:
-                progress.unclear.append((each.key, f"Another report has its id, {each.told.report_id}."))
-            else:
-                receipts.append(_receipt(interface, each, pk))
-        Delivery.objects.bulk_create(receipts, ignore_conflicts=True)
-    progress.restored += len(receipts)
-
-
-def _report(each: _Found, dashboard: Dashboard) -> Report:
-    told = each.told
-    report = Report(
-        pk=told.report_id,
-        dashboard=dashboard,
-        rendered_at=told.rendered_at,
-        filename=told.filename,
-        content_type=each.stored.content_type,
-        size=each.stored.size,
-        sha256=told.sha256,
-        md5=told.md5,
-        ingested_at=told.ingested_at,
-    )
-    if report.preview_path.exists():
-        report.preview = Preview.MADE
-    try:
-        if report.local_path.stat().st_size == report.size:
-            report.file.name = report.local_name
-    except OSError:
-        pass
-    return report
-
-
-def _receipt(interface: Interface, each: _Found, report_id: UUID) -> Delivery:
-    stored, told = each.stored, each.told
-    return Delivery(
-        report_id=report_id,
-        interface=interface,
-        state=State.DELIVERED,
-        object_key=each.key,
-        version_id=stored.version_id,
-        etag=stored.etag,
-        sha256=told.sha256,
-        size=stored.size,
-        integrity=stored.integrity(sha256=told.sha256, md5=told.md5),
-        retain_until=stored.retain_until,
-        delivered_at=stored.modified_at,
-    )
+    return Found(key, stored, told)

@@ -9,7 +9,7 @@ from celery import shared_task
 from celery.signals import worker_shutting_down
 from django.utils import timezone
 
-from anaphora.deliveries import catalogues, engine, heartbeat, housekeeping, policies, queue
+from anaphora.deliveries import engine, heartbeat, housekeeping, manifests, policies, protection, queue
 from anaphora.deliveries.models import ArchivePolicy
 
 logger = logging.getLogger(__name__)
@@ -58,11 +58,17 @@ def backfill(policy_id: int) -> None:
             return
 
 
-@shared_task(name="deliveries.write_catalogues")
-def write_catalogues() -> None:
-    """Write the catalogues of the days that are over; continue at once if that was not all."""
-    if catalogues.write_due(timezone.now(), TURN_SECONDS):
-        write_catalogues.delay()
+@shared_task(name="deliveries.write_manifests")
+def write_manifests() -> None:
+    """Write the manifests of the days that are over; continue at once if that was not all."""
+    if manifests.write_due(timezone.now(), TURN_SECONDS):
+        write_manifests.delay()
+
+
+@shared_task(name="deliveries.check_immutability")
+def check_immutability() -> None:
+    """Try what somebody with each interface's key could do to a report, on an object of its own."""
+    protection.check_all(timezone.now())
 
 
 @shared_task(name="deliveries.housekeeping")

@@ -9,7 +9,7 @@ from django.db.models import Count, OuterRef, QuerySet, Subquery
 from django.urls import reverse
 
 from anaphora.admin_site import exact_size
-from anaphora.deliveries import files, receipts
+from anaphora.deliveries import evidence, files, receipts
 from anaphora.reports.content_types import DRAWN
 from anaphora.reports.models import Dashboard, Preview, Report
 from anaphora.reports.timestamps import stamp
@@ -138,6 +138,7 @@ def receipt(report: Report) -> dict[str, Any]:
     """Return what is known of a report for somebody who audits."""
     return {
         "stored_at": receipts.stored_at(report),
+        "evidence": evidence.available(report),
         "deliveries": report.deliveries.select_related("interface").order_by("interface__name"),
         "local": report.local_path.exists(),
         "label": label(report.content_type),

@@ -28,7 +28,7 @@ from django.utils import timezone
 from django.utils.cache import get_conditional_response
 from django.views.decorators.http import require_safe
 
-from anaphora.deliveries import file_response, files
+from anaphora.deliveries import evidence, file_response, files
 from anaphora.reports.models import Dashboard, Preview, Report
 from anaphora.reports.timestamps import read_stamp, stamp
 from anaphora.timeline import previews, queries, tasks, view_context
@@ -188,6 +188,16 @@ def file(request: HttpRequest, pk: UUID) -> HttpResponseBase:
         return file_response.response(report, request)
     except files.Unavailable as error:
         return HttpResponse(str(error), status=404, content_type="text/plain; charset=utf-8")
+
+
+@viewer
+def evidence_file(request: HttpRequest, pk: UUID) -> HttpResponseBase:
+    """Answer with the evidence for a report."""
+    report = get_object_or_404(Report.objects.select_related("dashboard"), pk=pk)
+    try:
+        return file_response.evidence_response(report)
+    except evidence.NoEvidence as problem:
+        return HttpResponse(str(problem), status=404, content_type="text/plain; charset=utf-8")
 
 
 @viewer

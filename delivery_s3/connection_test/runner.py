@@ -46,6 +46,8 @@ class TestReport:
     retain_until: datetime | None = None
     capabilities: dict[str, str] = field(default_factory=dict)
     """What the store supports: `condition` (enforced, ignored, refused), `sha256` (refused), `integrity` (a grade)."""
+    protection: dict[str, Any] = field(default_factory=dict)
+    """The result of the immutability check; empty if it was not made."""
 
     @property
     def passed(self) -> bool:
@@ -70,6 +72,7 @@ class TestReport:
             "object_key": self.object_key,
             "retain_until": self.retain_until.isoformat() if self.retain_until else None,
             "capabilities": self.capabilities,
+            "protection": self.protection,
             "diagnosis": asdict(diagnosis) if diagnosis else None,
             "fix": asdict(failed.fix) if failed and failed.fix else None,
             "steps": [asdict(step) for step in self.steps],
@@ -119,6 +122,7 @@ class ConnectionTest:
             object_key=receipt.object_key if receipt else "",
             retain_until=receipt.retain_until if receipt else None,
             capabilities=dict(self._state.capabilities) if self._state else {},
+            protection=dict(self._state.protection) if self._state else {},
         )
 
     def _run(self, results: "queue.SimpleQueue[Step | None]") -> None:

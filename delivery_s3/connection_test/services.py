@@ -8,7 +8,7 @@ from typing import Any
 from django.core import signing
 from django.utils.crypto import constant_time_compare, salted_hmac
 
-from anaphora.deliveries import queue
+from anaphora.deliveries import protection, queue
 from anaphora.deliveries.errors import DeliveryError
 from anaphora.secret import Secret
 from delivery_s3.connection_test.runner import ConnectionTest, TestReport
@@ -39,6 +39,8 @@ def record_result(interface: S3Interface, report: dict[str, Any]) -> None:
     if report["passed"]:
         values |= {"capabilities": report["capabilities"], "passed_at": tested_at}
     S3Interface.objects.filter(pk=interface.pk).update(**values)
+    if report.get("protection"):
+        protection.record(interface, report["protection"])
     if report["passed"]:
         queue.resume(interface.pk)
 

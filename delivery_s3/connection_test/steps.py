@@ -18,7 +18,7 @@ from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
-from anaphora.deliveries.destinations import Condition, Integrity, Receipt, Upload
+from anaphora.deliveries.destinations import Condition, Integrity, ProtectionGrade, Receipt, Upload
 from anaphora.deliveries.errors import DeliveryError, Fix
 from anaphora.deliveries.object_keys import connection_test_key, content_disposition
 from delivery_s3 import diagnoses, endpoint_guard, tls
@@ -68,6 +68,7 @@ class StepState:
     addresses: list[str] = field(default_factory=list)
     receipt: Receipt | None = None
     capabilities: dict[str, str] = field(default_factory=dict)
+    protection: dict[str, Any] = field(default_factory=dict)
 
 
 StepResult = tuple[Outcome, str]
@@ -300,6 +301,14 @@ def _encryption(state: StepState) -> StepResult:
     )
 
 
+def _immutability(state: StepState) -> StepResult:
+    found = state.destination.check_protection(state.prefix, state.tested_at)
+    state.protection = found.as_json()
+    safe = found.grade in {ProtectionGrade.LOCKED, ProtectionGrade.FORBIDDEN}
+    text = f"{found.grade.label.capitalize()}. {found.text}"
+    return (Outcome.PASSED, text) if safe else (Outcome.ADVICE, f"{text} {found.advice}")
+
+
 def _public_access(state: StepState) -> StepResult:
     if _bucket_config(state, "get_bucket_policy_status", "PolicyStatus").get("IsPublic"):
         return (
@@ -344,5 +353,6 @@ STEPS: list[tuple[str, Callable[[StepState], StepResult], bool]] = [
     ("Object Lock", _object_lock, True),
     ("Default encryption", _encryption, True),
     ("Public access", _public_access, True),
+    ("Immutability", _immutability, True),
 ]
 """Title, function and whether it is optional, for each step in order. To add a step, add a row."""

@@ -91,7 +91,16 @@ def test_what_cannot_be_made_out_says_why(changes: dict[str, str | None], why: s
 
 
 def test_keys_tell_what_they_are_of() -> None:
-    catalogue = object_keys.catalogue_key(prefix="a/", dashboard="sales", day=date(2026, 3, 1))
+    manifest = object_keys.manifest_key(prefix="a/", day=date(2026, 3, 1))
+    again = object_keys.manifest_key(prefix="a/", day=date(2026, 3, 1), again=7)
+    assert {object_keys.kind_of("a/", key) for key in (manifest, again)} == {"manifest"}
+    key = object_keys.public_key_key(prefix="a/", fingerprint=SHA256)
+    verifier = object_keys.verifier_key(prefix="a/", sha256=SHA256)
+    beside = {f"{manifest}.sig", f"{again}.tsr", key, verifier}
+    assert {object_keys.kind_of("a/", key) for key in beside} == {"proof"}
+    check = object_keys.immutability_check_key(prefix="a/", checked_at=datetime(2026, 3, 1, tzinfo=UTC), sha256=SHA256)
+    assert object_keys.kind_of("a/", check) == "test"
+    catalogue = "a/sales/catalogue/2026-03-01.jsonl"
     test = object_keys.connection_test_key(prefix="a/", tested_at=datetime(2026, 3, 1, tzinfo=UTC), sha256=SHA256)
     assert [object_keys.kind_of("a/", key) for key in (KEY, catalogue, test)] == ["report", "catalogue", "test"]
     for other in ("a/holiday.jpg", "sales/2026/03/01/20260301T000000Z_0123456789abcdef.pdf", "a/", ""):

@@ -3,7 +3,8 @@
 import io
 import json
 from collections.abc import Callable
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -11,11 +12,13 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.utils import timezone
 
-from anaphora.deliveries import catalogues, engine, rebuild, tasks
+from anaphora.deliveries import engine, irregularities, rebuild_rows
+from anaphora.deliveries.manifest_models import Irregularity, Manifest, SigningKey
 from anaphora.deliveries.models import Delivery, State
 from anaphora.reports.models import Dashboard, Report
 from delivery_s3.models import S3Interface
 from tests.support import servers
+from tests.support.archives import FIRST, deliver_on, moment, write
 from tests.support.buckets import Bucket
 from tests.support.factories import make_interface, make_policy, make_report
 from tests.support.samples import NAMES
@@ -77,7 +80,7 @@ def archive(interface: S3Interface) -> S3Interface:
 def test_everything_is_as_before(archive: S3Interface) -> None:
     before = rows()
     forget()
-    assert f"{len(NAMES)} restored, 0 known, 0 catalogues and tests, 0 unclear" in run(archive.name)
+    assert f"{len(NAMES)} restored, 0 known, 0 manifests and tests, 0 unclear" in run(archive.name)
     assert rows() == before
     for row in Delivery.objects.all():
         assert row.delivered_at is not None
@@ -96,7 +99,7 @@ def test_again_changes_nothing_and_asks_for_nothing(archive: S3Interface, bucket
         S3Interface.objects.update(endpoint_url=endpoint, ca_bundle="")
         assert f"0 restored, {len(NAMES)} known" in run(archive.name)
     assert rows() == before
-    assert seen == ["GET"], "one page of the listing"
+    assert seen == ["GET", "GET"], "one page of each listing: of the manifests, and of everything"
 
 
 def test_broken_off_it_goes_on(archive: S3Interface, bucket: Bucket) -> None:
@@ -200,7 +203,7 @@ def test_what_the_database_refuses_is_listed_and_costs_no_other(
 ) -> None:
     before = rows()
     refused = Delivery.objects.order_by("pk")[0].object_key
-    make = rebuild._report
+    make = rebuild_rows.make_report
 
     def fail(each: Any, dashboard: Any) -> Any:
         if each.key == refused:
@@ -208,7 +211,7 @@ def test_what_the_database_refuses_is_listed_and_costs_no_other(
         return make(each, dashboard)
 
     forget()
-    monkeypatch.setattr(rebuild, "_report", fail)
+    monkeypatch.setattr(rebuild_rows, "make_report", fail)
     assert f"{refused}  It cannot be kept" in run(archive.name)
     assert Report.objects.count() == len(before[1]) - 1
 
@@ -262,76 +265,113 @@ def test_locked_versions_come_back_with_their_retention(moto: S3Server, make_buc
     assert Delivery.objects.values("version_id", "retain_until", "integrity").get() == before
 
 
-class TestCatalogue:
-    """One object for each dashboard and day, once the day is over."""
+class TestManifests:
+    """What manifests list comes back without asking for each object."""
 
-    def at(self, day: str, hour: int = 2) -> datetime:
-        return datetime.combine(date.fromisoformat(day), datetime.min.time(), tzinfo=UTC) + timedelta(hours=hour)
+    @pytest.fixture
+    def days(self, archive: S3Interface) -> S3Interface:
+        """The archive with three days of manifests, the last of which lists nothing, and two reports after them."""
+        interface = archive
+        rows = list(Delivery.objects.order_by("pk"))
+        for number, row in enumerate(rows):
+            Delivery.objects.filter(pk=row.pk).update(delivered_at=moment(FIRST + timedelta(days=number % 2)))
+        irregularities.record_irregularity("dashboard late", interface, at=moment(FIRST), dashboard="sales")
+        write(interface, FIRST + timedelta(days=2))
+        deliver_on(interface, FIRST + timedelta(days=3), 2)
+        return interface
 
-    def test_it_lists_what_was_stored_that_day(self, archive: S3Interface, bucket: Bucket) -> None:
-        Delivery.objects.filter(report__dashboard__slug="stock").update(delivered_at=self.at("2026-03-02", 23))
-        Delivery.objects.filter(report__dashboard__slug="sales").update(delivered_at=self.at("2026-03-05", 0))
-        assert not catalogues.write_due(self.at("2026-03-06", 2), 60)
-        written = [key for key in listed(bucket) if key.endswith(".jsonl")]
-        assert written == ["sales/catalogue/2026-03-05.jsonl", "stock/catalogue/2026-03-02.jsonl"]
-        lines = [json.loads(line) for line in bucket.read(written[1]).decode().splitlines()]
-        assert [line["key"] for line in lines] == [key for key in listed(bucket) if key.startswith("stock/2026")]
-        for line in lines:
-            report = Report.objects.get(pk=line["report_id"])
-            assert datetime.fromisoformat(line["rendered_at"]) == report.rendered_at
-            assert (line["sha256"], line["size"]) == (report.sha256, report.size)
-            assert (line["content_type"], line["filename"]) == (report.content_type, report.filename)
-        head = bucket.client.head_object(Bucket=bucket.name, Key=written[0])
-        assert head["ContentType"] == catalogues.CONTENT_TYPE
-        assert S3Interface.objects.get().catalogued_until == date(2026, 3, 5)
+    def watched(self, interface: S3Interface, bucket: Bucket) -> tuple[str, list[str]]:
+        """Rebuild; return what was printed, and the reports that the store was asked for."""
+        asked: list[str] = []
 
-    def test_a_day_is_written_once_it_is_over_and_not_again(self, archive: S3Interface, bucket: Bucket) -> None:
-        Delivery.objects.update(delivered_at=self.at("2026-03-02", 12))
-        for now in (self.at("2026-03-02", 20), self.at("2026-03-03", 0)):
-            catalogues.write_due(now, 60)
-            assert not [key for key in listed(bucket) if key.endswith(".jsonl")]
-        catalogues.write_due(self.at("2026-03-03", 2), 60)
-        first = {key: bucket.read(key) for key in listed(bucket) if key.endswith(".jsonl")}
-        assert len(first) == 2
-        S3Interface.objects.update(catalogued_until=None)
-        catalogues.write_due(self.at("2026-03-04", 2), 60)  # as if another process had been as quick
-        assert {key: bucket.read(key) for key in listed(bucket) if key.endswith(".jsonl")} == first
+        def watch(method: str, path: str) -> Fault:
+            if method == "HEAD" and path.endswith(".pdf"):
+                asked.append(path)
+            return Fault.NONE
 
-    def test_a_turn_ends_and_the_next_goes_on(self, archive: S3Interface, bucket: Bucket) -> None:
-        for number, row in enumerate(Delivery.objects.all()):
-            Delivery.objects.filter(pk=row.pk).update(delivered_at=self.at("2026-03-02", 24 * number))
-        turns = 1
-        while catalogues.write_due(self.at("2026-05-01"), -1):
-            turns += 1
-        assert turns > len(NAMES)
-        assert len([key for key in listed(bucket) if key.endswith(".jsonl")]) == len(NAMES)
+        with servers.in_front_of(bucket.server, watch) as endpoint:
+            S3Interface.objects.update(endpoint_url=endpoint, ca_bundle="")
+            printed = run(interface.name)
+        S3Interface.objects.update(endpoint_url=bucket.server.endpoint, ca_bundle=bucket.server.ca_bundle)
+        return printed, asked
 
-    def test_it_can_be_switched_off_and_refusals_are_tried_again(
-        self, archive: S3Interface, bucket: Bucket, caplog: pytest.LogCaptureFixture
-    ) -> None:
-        Delivery.objects.update(delivered_at=self.at("2026-03-02", 12))
-        S3Interface.objects.update(catalogue=False)
-        tasks.write_catalogues()
-        assert S3Interface.objects.get().catalogued_until is None
-        S3Interface.objects.update(catalogue=True, bucket_name="there-is-none")
-        tasks.write_catalogues()
-        assert S3Interface.objects.get().catalogued_until is None
-        assert "No catalogue to" in caplog.text
-
-    def test_what_is_stored_under_its_key_stays(
-        self, archive: S3Interface, bucket: Bucket, caplog: pytest.LogCaptureFixture
-    ) -> None:
-        Delivery.objects.update(delivered_at=self.at("2026-03-02", 12))
-        key = "sales/catalogue/2026-03-02.jsonl"
-        bucket.client.put_object(Bucket=bucket.name, Key=key, Body=b"earlier\n")
-        catalogues.write_due(self.at("2026-03-03"), 60)
-        assert bucket.read(key) == b"earlier\n"
-        assert "is another one" in caplog.text
-
-    def test_a_rebuilt_index_knows_how_far_they_reach(self, archive: S3Interface, bucket: Bucket) -> None:
-        Delivery.objects.update(delivered_at=self.at("2026-03-02", 12))
-        catalogues.write_due(self.at("2026-03-03"), 60)
-        S3Interface.objects.update(catalogued_until=None)
+    def forget_all(self) -> None:
+        Delivery.objects.update(manifest=None)
+        Irregularity.objects.all().delete()
+        Manifest.objects.all().delete()
         forget()
-        assert "2 catalogues and tests, 0 unclear" in run(archive.name)
-        assert S3Interface.objects.get().catalogued_until == date(2026, 3, 2)
+
+    def test_the_store_is_asked_only_for_what_came_after_the_last(self, days: S3Interface, bucket: Bucket) -> None:
+        fields = ["sequence", "day", "key", "header", "titles", "sha256", "size", "public_key"]
+        before, chain = rows(), list(Manifest.objects.values(*fields))
+        listed = sorted(Delivery.objects.values_list("object_key", "manifest__sequence", "delivered_at"))
+        self.forget_all()
+        printed, asked = self.watched(days, bucket)
+        assert f"{len(before[1])} restored, 0 known" in printed
+        assert "0 unclear" in printed
+        assert len(asked) == 2
+        assert rows() == before
+        assert list(Manifest.objects.values(*fields)) == chain
+        again = sorted(Delivery.objects.values_list("object_key", "manifest__sequence", "delivered_at"))
+        assert [each[:2] for each in again] == [each[:2] for each in listed]
+        assert [each[2] for each in again if each[1]] == [each[2] for each in listed if each[1]]
+        assert Irregularity.objects.filter(kind="dashboard late", manifest__sequence=1).exists()
+        assert Irregularity.objects.filter(kind="index rebuilt", manifest=None).exists()
+
+    def test_the_chain_goes_on(self, days: S3Interface, bucket: Bucket, tmp_path: Path) -> None:
+        self.forget_all()
+        run(days.name)
+        Delivery.objects.filter(manifest=None).update(delivered_at=moment(FIRST + timedelta(days=3)))
+        assert write(S3Interface.objects.get(), FIRST + timedelta(days=3))
+        assert Manifest.objects.count() == 4
+        out = io.StringIO()
+        call_command("verify_archive", stdout=out)
+        assert "4 manifests, 0 findings" in out.getvalue()
+
+    def test_again_it_restores_nothing(self, days: S3Interface, bucket: Bucket) -> None:
+        before = rows()
+        printed, asked = self.watched(days, bucket)
+        assert f"0 restored, {len(before[1])} known" in printed
+        assert "0 unclear" in printed
+        assert asked == []
+
+    def test_a_database_from_a_backup_catches_up(self, days: S3Interface, bucket: Bucket) -> None:
+        """The backup is older than the manifests; one that it has sealed and not written gives way."""
+        Delivery.objects.update(manifest=None)
+        Manifest.objects.filter(sequence__gt=1).delete()
+        Manifest.objects.update(written_at=None, sha256="", signature=b"", header="{}")
+        run(days.name)
+        assert Manifest.objects.filter(written_at__isnull=False).count() == 3
+        assert Delivery.objects.filter(manifest=None).count() == 2
+
+    def test_what_manifests_and_objects_disagree_on_is_listed(self, days: S3Interface, bucket: Bucket) -> None:
+        gone, changed = Delivery.objects.filter(manifest__isnull=False).order_by("pk")[:2]
+        bucket.client.delete_object(Bucket=bucket.name, Key=gone.object_key)
+        bucket.client.put_object(Bucket=bucket.name, Key=changed.object_key, Body=b"changed")
+        self.forget_all()
+        printed = run(days.name)
+        assert f"{gone.object_key}  A manifest lists it, and it is not in the bucket." in printed
+        assert f"{changed.object_key}  The store lists 7 bytes, the manifest says" in printed
+        assert "2 unclear" in printed
+
+    def test_a_manifest_whose_signature_does_not_fit_does_not_count(self, days: S3Interface, bucket: Bucket) -> None:
+        key = Manifest.objects.get(sequence=1).key
+        content = bucket.read(key).replace(b"dashboard late", b"dashboard fine")
+        bucket.client.put_object(Bucket=bucket.name, Key=key, Body=content)
+        before = rows()
+        self.forget_all()
+        printed, asked = self.watched(days, bucket)
+        assert f"{key}  Its signature does not fit" in printed
+        assert len(asked) > 2
+        assert rows()[1] == before[1]
+
+    def test_manifests_of_a_lost_key_count_and_are_remarked_on(self, days: S3Interface, bucket: Bucket) -> None:
+        before = rows()
+        self.forget_all()
+        SigningKey.objects.all().delete()
+        out, remarks = io.StringIO(), io.StringIO()
+        call_command("rebuild_index", days.name, stdout=out, stderr=remarks)
+        assert "was taken from the bucket" in remarks.getvalue()
+        assert rows() == before
+        write(S3Interface.objects.get(), FIRST + timedelta(days=4))
+        assert "new_chain" in Manifest.objects.get(sequence=4).header

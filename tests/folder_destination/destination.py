@@ -13,7 +13,7 @@ from tempfile import NamedTemporaryFile
 from typing import BinaryIO
 
 from anaphora.deliveries import errors
-from anaphora.deliveries.destinations import Condition, Integrity, Receipt, StoredObject, Upload
+from anaphora.deliveries.destinations import Condition, Integrity, ListedObject, Receipt, StoredObject, Upload
 from anaphora.deliveries.errors import DeliveryError, Diagnosis, register
 
 FOLDER_NOT_USABLE = Diagnosis(
@@ -39,8 +39,7 @@ class FolderDestination:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def prepare(self) -> None:
-        """Nothing is shared between threads."""
+    def prepare(self) -> None: ...
 
     def put(self, upload: Upload, body: BinaryIO) -> Receipt:
         target, condition = self._folder / upload.key, Condition.MET
@@ -83,10 +82,11 @@ class FolderDestination:
                 start += len(chunk)
                 yield chunk
 
-    def list_keys(self, prefix: str) -> Iterator[list[str]]:
+    def list_objects(self, prefix: str) -> Iterator[list[ListedObject]]:
         with _explained():
-            paths = [path for path in self._folder.rglob("*") if path.is_file() and not path.name.startswith(".")]
-        yield sorted(key for key in (str(path.relative_to(self._folder)) for path in paths) if key.startswith(prefix))
+            paths = sorted(path for path in self._folder.rglob("*") if path.is_file() and path.name[0] != ".")
+            found = [ListedObject(str(path.relative_to(self._folder)), path.stat().st_size, "") for path in paths]
+        yield [each for each in found if each.key.startswith(prefix)]
 
     def presigned_url(self, key: str, version_id: str, *, content_type: str, disposition: str) -> str:
         return ""

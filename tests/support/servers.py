@@ -202,6 +202,7 @@ class Fault(StrEnum):
     REFUSE_CONDITION = "refuse condition"
     REFUSE_CHECKSUM = "refuse checksum"
     REFUSE_BOTH = "refuse condition and checksum"
+    ANSWER_403 = "403"
     ANSWER_500 = "500"
     ANSWER_503 = "503"
     ANSWER_503_WAIT = "503 with Retry-After"
@@ -213,6 +214,7 @@ class Fault(StrEnum):
 
 
 _ANSWERS = {
+    Fault.ANSWER_403: (403, {}),
     Fault.ANSWER_500: (500, {}),
     Fault.ANSWER_503: (503, {}),
     Fault.ANSWER_503_WAIT: (503, {"Retry-After": "1"}),

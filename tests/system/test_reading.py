@@ -2,15 +2,15 @@
 
 import os
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from anaphora.deliveries import catalogues, engine
+from anaphora.deliveries import engine, verifier
 from anaphora.deliveries.models import Delivery
 from anaphora.reports.models import Report
-from tests.support import recipes
+from tests.support import archives, recipes
 from tests.support.buckets import Bucket
 from tests.support.factories import make_interface, make_policy, make_report
 from tests.support.servers import S3Server
@@ -22,7 +22,7 @@ RECIPES = recipes.read("reading.md")
 
 @pytest.fixture
 def run(s3: S3Server, moto: S3Server, make_bucket: Callable[..., Bucket], tmp_path: Path) -> Callable[[str], str]:
-    """Five days of reports of two dashboards, one of them twice a day, and their catalogues; then a recipe."""
+    """Five days of reports of two dashboards, one of them twice a day, and their manifests; then a recipe."""
     bucket = make_bucket(moto if s3.kind == "rclone" else s3)
     interface = make_interface(bucket.server, bucket.name)
     make_policy(interface)
@@ -34,7 +34,9 @@ def run(s3: S3Server, moto: S3Server, make_bucket: Callable[..., Bucket], tmp_pa
     assert engine.deliver_due(interface.pk).complete
     for row in Delivery.objects.select_related("report"):
         Delivery.objects.filter(pk=row.pk).update(delivered_at=row.report.rendered_at)
-    catalogues.write_due(datetime(2026, 3, 10, tzinfo=UTC), 60)
+    archives.write(interface, date(2026, 3, 9))
+    archives.public_key(tmp_path)
+    (tmp_path / "verify_archive.py").write_bytes(verifier.content())
     environment = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")} | {
         "ENDPOINT": bucket.server.endpoint,
         "BUCKET": bucket.name,
@@ -76,13 +78,13 @@ def test_all_there_is(run: Callable[[str], str], tmp_path: Path) -> None:
 
 
 def test_a_day_without_a_listing(run: Callable[[str], str], tmp_path: Path) -> None:
-    run("catalogue")
+    run("manifest")
     found = [path.read_bytes() for path in sorted((tmp_path / "day").iterdir())]
     assert found == of("sales", "2026-03-02T06:00:00Z", "2026-03-02T18:00:00Z")
 
 
 def test_figures_over_everything(run: Callable[[str], str]) -> None:
-    run("catalogues")
+    run("manifests")
     lines = run("duckdb").splitlines()
     wanted = []
     for dashboard in ("sales", "stock"):
@@ -94,5 +96,11 @@ def test_figures_over_everything(run: Callable[[str], str]) -> None:
     assert lines == wanted
 
 
+def test_all_of_it_is_there(run: Callable[[str], str]) -> None:
+    assert "PROVEN: every report" in run("verify")
+    assert "Signature Verified Successfully" in run("sha256sum")
+
+
 def test_no_recipe_is_left_out() -> None:
-    assert set(RECIPES) == {"aws-as-of", "aws-verify", "rclone", "s5cmd", "catalogue", "catalogues", "duckdb"}
+    used = {"aws-as-of", "aws-verify", "rclone", "s5cmd", "manifest", "verify", "sha256sum", "manifests", "duckdb"}
+    assert set(RECIPES) == used

@@ -5,6 +5,7 @@ from typing import Any
 from django.core.management.base import CommandError
 
 from anaphora import commands
+from anaphora.deliveries import signing
 from anaphora.secret_fields import reencrypt_secrets
 
 
@@ -15,6 +16,8 @@ class Command(commands.Command):
 
     def handle(self, *args: Any, **options: Any) -> None:
         count, unreadable = reencrypt_secrets()
+        keys, lost = signing.reencrypt()
+        count, unreadable = count + keys, unreadable + lost
         self.stdout.write(f"{count} re-encrypted with the first key of FERNET_KEYS.")
         if unreadable:
             raise CommandError(

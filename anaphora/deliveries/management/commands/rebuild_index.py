@@ -9,6 +9,7 @@ from anaphora import commands
 from anaphora.deliveries import rebuild
 from anaphora.deliveries.errors import DeliveryError
 from anaphora.deliveries.models import Interface
+from anaphora.deliveries.rebuild_rows import Progress
 
 EVERY = 10_000
 """Keys between two lines of progress where nobody watches."""
@@ -17,7 +18,7 @@ EVERY = 10_000
 class Command(commands.Command):
     """Restores dashboards, reports and receipts, and lists what it can't make out."""
 
-    help = "Brings dashboards, reports and receipts back from the objects of an interface's bucket."
+    help = "Brings dashboards, reports and receipts back from the manifests and objects of an interface's bucket."
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Declare the arguments."""
@@ -32,7 +33,7 @@ class Command(commands.Command):
                 f"There is no interface of the name {options['interface']!r}. Set it up first, with the bucket, the "
                 "key prefix and a key that may list and read."
             )
-        progress, told = rebuild.Progress(), 0
+        progress, told = Progress(), 0
         try:
             for progress in rebuild.rebuild(interface):
                 for key, why in progress.unclear:
@@ -48,6 +49,8 @@ class Command(commands.Command):
                 f"{error.diagnosis.title}: {error.detail}. {error.diagnosis.remedy}{_needs(interface)} "
                 f"So far: {_words(progress)}; run it again to continue."
             ) from error
+        for remark in progress.remarks:
+            self.stderr.write(commands.one_line(remark))
         counts = {name: getattr(progress, name) for name in ("seen", "restored", "known", "others")}
         self.stdout.write(json.dumps(counts) if options["json"] else _words(progress))
 
@@ -57,9 +60,8 @@ def _needs(interface: Interface) -> str:
     return f" Rebuilding needs {' and '.join(needed)}." if needed else ""
 
 
-def _words(progress: rebuild.Progress) -> str:
-    unclear = progress.seen - progress.restored - progress.known - progress.others
+def _words(progress: Progress) -> str:
     return (
         f"{progress.seen:,} keys: {progress.restored:,} restored, {progress.known:,} known, "
-        f"{progress.others:,} catalogues and tests, {unclear:,} unclear"
+        f"{progress.others:,} manifests and tests, {progress.unclear_number:,} unclear"
     )

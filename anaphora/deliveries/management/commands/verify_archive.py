@@ -1,4 +1,4 @@
-"""`manage.py verify_archive`: compare receipts with what the store holds now."""
+"""`manage.py verify_archive`: compare receipts and manifests with what the store holds now."""
 
 import json
 from collections import Counter
@@ -7,7 +7,7 @@ from typing import Any
 from django.core.management.base import CommandError, CommandParser
 
 from anaphora import commands
-from anaphora.deliveries import signals, verification
+from anaphora.deliveries import irregularities, proof, signals, verification
 from anaphora.deliveries.errors import DeliveryError
 from anaphora.deliveries.models import Interface
 from anaphora.deliveries.verification import Finding, Verdict
@@ -16,7 +16,7 @@ from anaphora.deliveries.verification import Finding, Verdict
 class Command(commands.Command):
     """Names every object that is missing, changed or unreadable."""
 
-    help = "Compares receipts with what the store holds now. Exits 1 on any difference."
+    help = "Compares receipts and manifests with what the store holds now. Exits 1 on any difference."
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Declare the arguments."""
@@ -32,13 +32,23 @@ class Command(commands.Command):
             if not interfaces:
                 raise CommandError(f"There is no interface of the name {options['interface']!r}.")
         counts: Counter[Verdict] = Counter()
+        manifests: Counter[str] = Counter()
         for interface in interfaces:
-            counts += self._verify(interface, full=options["full"], as_json=options["json"])
-        summary = {verdict.value: counts[verdict] for verdict in Verdict}
+            found = self._verify(interface, full=options["full"], as_json=options["json"])
+            proof = self._verify_manifests(interface, as_json=options["json"])
+            if differences := found.total() - found[Verdict.SAME] + proof["findings"]:
+                irregularities.record_irregularity(irregularities.DIFFERENCE_FOUND, interface, findings=differences)
+            counts, manifests = counts + found, manifests + proof
+        summary: dict[str, Any] = {verdict.value: counts[verdict] for verdict in Verdict}
         words = ", ".join(f"{number} {verdict}" for verdict, number in summary.items())
+        if manifests:
+            summary["manifests"] = {"verified": manifests["verified"], "findings": manifests["findings"]}
+            words += f"; {manifests['verified']:,} manifests, {manifests['findings']:,} findings in them"
         self.stdout.write(json.dumps(summary) if options["json"] else words)
         if counts.total() != counts[Verdict.SAME]:
             raise CommandError("The archive differs from its receipts.")
+        if manifests["findings"]:
+            raise CommandError("The manifests do not prove the archive.")
 
     def _verify(self, interface: Interface, *, full: bool, as_json: bool) -> Counter[Verdict]:
         counts: Counter[Verdict] = Counter()
@@ -59,6 +69,24 @@ class Command(commands.Command):
             different=counts.total() - counts[Verdict.SAME],
         )
         return counts
+
+    def _verify_manifests(self, interface: Interface, *, as_json: bool) -> Counter[str]:
+        """Verify the manifests, if there are any; return how many there are, and how many findings."""
+        if not interface.manifests.filter(written_at__isnull=False).exists():
+            return Counter()
+        try:
+            findings = proof.verify_manifests(interface)
+        except DeliveryError as error:
+            raise CommandError(f"{interface.name}: {error.diagnosis.title}. {error.diagnosis.remedy}") from error
+        for each in findings.kept:
+            facts = {"interface": interface.name, "object_key": each["where"], "version_id": ""}
+            facts |= {"verdict": each["kind"], "detail": each["text"]}
+            line = f"{each['kind']}  {interface.name}  {each['where']}  {each['text']}"
+            self.stdout.write(json.dumps(facts) if as_json else commands.one_line(line))
+        for remark in findings.remarks if not as_json else ():
+            self.stdout.write(commands.one_line(f"remark  {interface.name}  {remark}"))
+        number = sum(chain["manifests"] for chain in findings.chains)
+        return Counter(verified=number, findings=findings.counts.total())
 
     def _print(self, finding: Finding, interface: Interface, *, as_json: bool) -> None:
         row = finding.delivery

@@ -1,0 +1,52 @@
+"""`manage.py write_manifests`: write and sign the manifests that are due."""
+
+from datetime import UTC, date
+from typing import Any
+
+from django.core.management.base import CommandError, CommandParser
+from django.utils import timezone
+
+from anaphora import commands
+from anaphora.deliveries import manifests
+from anaphora.deliveries.errors import DeliveryError
+from anaphora.deliveries.signing import SigningProblem
+
+
+class Command(commands.Command):
+    """Does at once, and for all interfaces, what beat does every hour."""
+
+    help = "Writes and signs the manifests that are due. Exits 1 if one could not be written."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """Declare the arguments."""
+        parser.add_argument(
+            "--until", metavar="DATE", help="the last UTC day, such as 2026-03-01; default: the last one that is over"
+        )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Write, and print each manifest's key."""
+        now = timezone.now()
+        until = _day(options["until"], now.astimezone(UTC).date()) if options["until"] else manifests.last_day(now)
+        problems = []
+        for interface in manifests.interfaces_in_use():
+            try:
+                for written in manifests.write(interface, until=until, now=now):
+                    self.stdout.write(commands.one_line(f"{interface}  {written.key}"))
+            except DeliveryError as error:
+                problems.append(f"{interface}: {error.diagnosis.title}. {error.detail} {error.diagnosis.remedy}")
+            except SigningProblem as problem:
+                problems.append(f"{interface}: {problem}")
+        if problems:
+            raise CommandError("\n".join(problems))
+
+
+def _day(text: str, today: date) -> date:
+    try:
+        day = date.fromisoformat(text)
+    except ValueError:
+        raise CommandError(f"{text!r} is not a date such as 2026-03-01.") from None
+    if day > today:
+        raise CommandError(
+            f"{text} is still to come: a day that is not over has no manifest. Today, in UTC, is {today}."
+        )
+    return day

@@ -1,0 +1,198 @@
+"""Writes what a rebuild has found, whether the store or a manifest said it: dashboards, reports and receipts.
+
+It changes no row that is there, but for noting which manifest lists a receipt.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, cast
+from uuid import UUID
+
+from django.db import DatabaseError, OperationalError, transaction
+
+from anaphora.deliveries.destinations import ListedObject, StoredObject
+from anaphora.deliveries.errors import DeliveryError
+from anaphora.deliveries.manifest_models import Manifest
+from anaphora.deliveries.models import Delivery, Interface, State
+from anaphora.deliveries.object_keys import Described, parts_of
+from anaphora.foreign_text import words
+from anaphora.reports.models import Dashboard, Preview, Report
+
+_AT_ONCE = 1000
+"""Rows that one query asks for by their ids."""
+
+
+def batched(ids: list[UUID], size: int) -> Iterator[list[UUID]]:
+    """Yield parts of a list, each of `size` but the last."""
+    for start in range(0, len(ids), size):
+        yield ids[start : start + size]
+
+
+@dataclass
+class Progress:
+    """What has been done so far."""
+
+    seen: int = 0
+    """Keys, of whatever kind."""
+    restored: int = 0
+    restored_keys: set[int] = field(default_factory=set)
+    """Hashes of the keys that were restored from manifests."""
+    missing: set[int] = field(default_factory=set)
+    """Hashes of the keys that manifests list and no listing of the bucket has named yet."""
+    known: int = 0
+    """Reports of which the receipt was there."""
+    others: int = 0
+    """Manifests and what lies beside them, catalogues of earlier versions, files of tests."""
+    remarks: list[str] = field(default_factory=list)
+    """What concerns no single key."""
+    unclear_number: int = 0
+    unclear: list[tuple[str, str]] = field(default_factory=list)
+    """Of the last step: keys that can't be made out, each with the reason."""
+    answered: int = 0
+    """Objects of which the store said something."""
+    refused: list[DeliveryError] = field(default_factory=list)
+    """What it answered for others, while it has said nothing of any."""
+
+    def add_unclear(self, key: str, why: str) -> None:
+        """Add a key that can't be made out."""
+        self.unclear.append((key, why))
+        self.unclear_number += 1
+
+
+@dataclass(frozen=True)
+class Found:
+    """One stored report, as the store or a manifest describes it."""
+
+    key: str
+    stored: StoredObject
+    told: Described
+    manifest: Manifest | None = None
+    """Which lists it, and from whose line all this is; None where the store was asked."""
+    integrity: str = ""
+    """As that line says."""
+
+
+@dataclass(frozen=True)
+class Known:
+    """What the index says of a stored report."""
+
+    pk: int
+    sha256: str
+    size: int
+    version_id: str
+    etag: str
+    manifest_id: int | None
+
+    def differs_from(self, listed: ListedObject) -> str:
+        """Return in words what a listing says otherwise; empty for nothing."""
+        if listed.size != self.size:
+            return f"The store lists {listed.size:,} bytes, the manifest says {self.size:,}."
+        if listed.etag and self.etag and listed.etag != self.etag:
+            return f"The store lists the ETag {listed.etag}, the manifest says {self.etag}."
+        return ""
+
+
+def known_receipts(interface: Interface, keys: Iterable[str]) -> dict[str, Known]:
+    """Return those of the keys for which there are receipts, by the reports' index."""
+    spans = defaultdict(list)
+    for key in keys:
+        try:
+            dashboard, instant = parts_of(interface.key_prefix, key)
+        except (ValueError, OverflowError):
+            continue  # an instant outside the calendar; its metadata will say what it is
+        spans[dashboard].append(instant)
+    wanted = set(keys)
+    known: dict[str, Known] = {}
+    for dashboard, instants in spans.items():
+        # Two queries, each by an index: a join of both tables is planned badly while they fill up.
+        reports = Report.objects.filter(
+            dashboard__slug=dashboard, rendered_at__range=(min(instants), max(instants))
+        ).order_by()
+        for ids in batched(list(reports.values_list("pk", flat=True)), _AT_ONCE):
+            rows = Delivery.objects.filter(interface=interface, state=State.DELIVERED, report__in=ids).order_by()
+            fields = rows.values_list("object_key", "pk", "sha256", "size", "version_id", "etag", "manifest_id")
+            known |= {each[0]: Known(*cast("Any", each[1:])) for each in fields if each[0] in wanted}
+    return known
+
+
+def write(interface: Interface, found: list[Found], progress: Progress) -> None:
+    """Write all together; should one of them be refused, each by itself, so that it costs no other."""
+    try:
+        _write(interface, found, progress)
+    except OperationalError:
+        raise  # the database's own trouble
+    except (DatabaseError, ValueError, OverflowError) as error:
+        if len(found) == 1:
+            progress.add_unclear(found[0].key, f"It cannot be kept: {words(str(error), 200)}.")
+            return
+        for each in found:
+            write(interface, [each], progress)
+
+
+def _write(interface: Interface, found: list[Found], progress: Progress) -> None:
+    with transaction.atomic():
+        dashboards = {}
+        for each in found:
+            slug = each.told.dashboard
+            if slug not in dashboards:
+                dashboards[slug], _ = Dashboard.objects.get_or_create(slug=slug, defaults={"title": each.told.title})
+        Report.objects.bulk_create(
+            [make_report(each, dashboards[each.told.dashboard]) for each in found], ignore_conflicts=True
+        )
+        # The same report may have come in anew under another id: it gets the receipt.
+        rows = Report.objects.filter(
+            dashboard__in=dashboards.values(), sha256__in={each.told.sha256 for each in found}
+        ).values_list("dashboard__slug", "rendered_at", "sha256", "pk")
+        ids = {(slug, rendered_at, sha256): pk for slug, rendered_at, sha256, pk in rows}
+        receipts = []
+        for each in found:
+            pk = ids.get((each.told.dashboard, each.told.rendered_at, each.told.sha256))
+            if pk is None:
+                progress.add_unclear(each.key, f"Another report has its id, {each.told.report_id}.")
+            else:
+                receipts.append(_receipt(interface, each, pk))
+        Delivery.objects.bulk_create(receipts, ignore_conflicts=True)
+    progress.restored += len(receipts)
+
+
+def make_report(each: Found, dashboard: Dashboard) -> Report:
+    """Return the row of a report; with its local copy and preview where these are there."""
+    told = each.told
+    report = Report(
+        pk=told.report_id,
+        dashboard=dashboard,
+        rendered_at=told.rendered_at,
+        filename=told.filename,
+        content_type=each.stored.content_type,
+        size=each.stored.size,
+        sha256=told.sha256,
+        md5=told.md5,
+        ingested_at=told.ingested_at,
+    )
+    if report.preview_path.exists():
+        report.preview = Preview.MADE
+    try:
+        if report.local_path.stat().st_size == report.size:
+            report.file.name = report.local_name
+    except OSError:
+        pass
+    return report
+
+
+def _receipt(interface: Interface, each: Found, report_id: UUID) -> Delivery:
+    stored, told = each.stored, each.told
+    return Delivery(
+        report_id=report_id,
+        interface=interface,
+        state=State.DELIVERED,
+        object_key=each.key,
+        version_id=stored.version_id,
+        etag=stored.etag,
+        sha256=told.sha256,
+        size=stored.size,
+        integrity=each.integrity or stored.integrity(sha256=told.sha256, md5=told.md5),
+        retain_until=stored.retain_until,
+        delivered_at=stored.modified_at,
+        manifest=each.manifest,
+    )

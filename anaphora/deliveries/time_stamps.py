@@ -1,0 +1,93 @@
+"""RFC 3161 time stamps: a time-stamping authority confirms that a manifest existed at a time."""
+
+import http.client
+import urllib.error
+import urllib.request
+from hashlib import sha256
+from typing import Any
+
+from rfc3161_client import HashAlgorithm, PKIStatus, TimestampRequestBuilder, decode_timestamp_response
+
+from anaphora.foreign_text import words
+
+TIMEOUT = 10
+"""Seconds."""
+
+LARGEST = 64 * 1024
+"""Bytes of an answer."""
+
+
+class NoTimeStamp(Exception):  # noqa: N818  # of a manifest, it is a state
+    """The authority gave none; the message says why."""
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    def redirect_request(self, *args: Any, **options: Any) -> None:
+        return None
+
+
+def fetch(url: str, content: bytes) -> bytes:
+    """Return the authority's answer: a DER TimeStampResp as `openssl ts -verify -in` takes it, its certificates
+    in DER's order.
+
+    It is checked that the answer is about this content and this request. Who signed it, an auditor checks with the
+    authority's certificate. Raises NoTimeStamp.
+    """
+    request = TimestampRequestBuilder().data(content).hash_algorithm(HashAlgorithm.SHA256).build()
+    asked = urllib.request.Request(  # noqa: S310  # the setting takes http and https only
+        url, request.as_bytes(), {"Content-Type": "application/timestamp-query"}
+    )
+    try:
+        with urllib.request.build_opener(_NoRedirect).open(asked, timeout=TIMEOUT) as answer:
+            der: bytes = answer.read(LARGEST + 1)
+        if len(der) > LARGEST:
+            raise NoTimeStamp("The time-stamping authority's answer is too long.")
+        der = in_canonical_order(der)
+        response = decode_timestamp_response(der)
+        if response.status not in {PKIStatus.GRANTED, PKIStatus.GRANTED_WITH_MODS}:
+            raise NoTimeStamp(f"The time-stamping authority refused: {words(str(response.status_string), 200)}.")
+        found = response.tst_info
+    except (OSError, ValueError, http.client.HTTPException, urllib.error.URLError) as error:
+        raise NoTimeStamp(f"The time-stamping authority gave no usable answer: {words(str(error), 200)}.") from error
+    if found.message_imprint.message != sha256(content).digest() or found.nonce != request.nonce:
+        raise NoTimeStamp("The time-stamping authority answered another request.")
+    return der
+
+
+def in_canonical_order(der: bytes) -> bytes:
+    """Return a TimeStampResp with its certificates in the order that DER prescribes for a SET OF.
+
+    Authorities that run openssl send them in another, which rfc3161-client refuses. The order is in no signature.
+    Raises ValueError for what is no DER.
+    """
+    at, end = _content(der, 0)  # TimeStampResp: status, token
+    at = _content(der, at)[1]
+    if at >= end:
+        return der  # a refusal has no token
+    at = _content(der, at)[0]  # ContentInfo: type, [0] content
+    at = _content(der, _content(der, at)[1])[0]
+    at, end = _content(der, at)  # SignedData: version, digests, content, [0] certificates
+    for _ in range(3):
+        at = _content(der, at)[1]
+    if der[at] != 0xA0:
+        return der
+    start, end = _content(der, at)
+    certificates, at = [], start
+    while at < end:
+        following = _content(der, at)[1]
+        certificates.append(der[at:following])
+        at = following
+    return der[:start] + b"".join(sorted(certificates)) + der[end:]
+
+
+def _content(der: bytes, at: int) -> tuple[int, int]:
+    """Return where the content of the element at `at` begins and ends."""
+    if at + 2 > len(der):
+        raise ValueError("The answer is cut short")
+    start, length = at + 2, der[at + 1]
+    if length & 0x80:
+        start += length & 0x7F
+        length = int.from_bytes(der[at + 2 : start], "big")
+    if start + length > len(der):
+        raise ValueError("The answer is cut short")
+    return start, start + length

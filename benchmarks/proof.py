@@ -1,0 +1,184 @@
+"""100,000 reports of one day: `python -m benchmarks.proof`.
+
+On PostgreSQL, with a store in memory: what writing the manifest takes, what the stand-alone verifier takes for a copy
+of files on disk and how much memory, and what rebuilding the index takes from the manifest, beside asking for each
+object, which takes that store 5 ms; `benchmarks.rebuild` measures it over HTTP. Exits 1 if the verifier takes more than
+100 MB, or the manifest is no faster than HEAD.
+"""
+
+import hashlib
+import io
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, BinaryIO
+from unittest import mock
+
+from benchmarks.installation import installation
+
+REPORTS = 100_000
+DAY = datetime(2026, 3, 1, tzinfo=UTC)
+BAR_MB = 100
+HEAD_SECONDS = 0.005
+"""What a store nearby takes to answer a HEAD."""
+MEASURED = """
+import runpy, sys
+sys.argv = sys.argv[1:]
+try:
+    runpy.run_path(sys.argv[0], run_name="__main__")
+finally:
+    print([line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")][0])
+"""
+
+
+class Store:
+    """Objects in memory: what was put, and reports of which only what a store says of them is there."""
+
+    def __init__(self) -> None:
+        self.objects: dict[str, bytes] = {}
+        self.reports: dict[str, Any] = {}
+
+    def put(self, upload: Any, body: BinaryIO) -> None:
+        """Keep an object."""
+        body.seek(0)
+        self.objects[upload.key] = body.read()
+
+    def head(self, key: str, version_id: str = "") -> Any:
+        """Return what a store says of an object."""
+        from anaphora.deliveries.destinations import StoredObject
+
+        if key in self.objects:
+            return StoredObject(len(self.objects[key]), "", "", DAY)
+        if key in self.reports:
+            time.sleep(HEAD_SECONDS)
+        return self.reports.get(key)
+
+    def stream(self, key: str, version_id: str = "", **options: Any) -> Iterator[bytes]:
+        """Yield an object's bytes."""
+        body = io.BytesIO(self.objects[key])
+        while chunk := body.read(1024 * 1024):
+            yield chunk
+
+    def list_objects(self, prefix: str) -> Iterator[list[Any]]:
+        """Yield all of them, a thousand at a time."""
+        from anaphora.deliveries.destinations import ListedObject
+
+        names = sorted(key for key in [*self.objects, *self.reports] if key.startswith(prefix))
+        for start in range(0, len(names), 1000):
+            yield [ListedObject(key, *self._listed(key)) for key in names[start : start + 1000]]
+
+    def _listed(self, key: str) -> tuple[int, str]:
+        if key in self.objects:
+            return len(self.objects[key]), ""
+        return self.reports[key].size, self.reports[key].etag
+
+
+def fill(interface: Any, store: Store, folder: Path) -> None:
+    """Make the rows of delivered reports, their objects in the store, and their files in a folder."""
+    from anaphora.deliveries.destinations import StoredObject
+    from anaphora.deliveries.models import Delivery, State
+    from anaphora.deliveries.object_keys import object_key, object_metadata
+    from anaphora.reports.models import Dashboard, Report
+
+    reports, deliveries = [], []
+    for number in range(REPORTS):
+        if number % 1000 == 0:
+            dashboard = Dashboard.objects.create(slug=f"d-{number // 1000:03}")
+            (folder / f"{dashboard.slug}/2026/03/01").mkdir(parents=True)
+        at = DAY + timedelta(seconds=number % 1000)
+        content = b"report %d" % number
+        sha256, md5 = hashlib.sha256(content).hexdigest(), hashlib.md5(content).hexdigest()
+        report = Report(
+            dashboard=dashboard, rendered_at=at, filename="report.pdf", content_type="application/pdf",
+            size=len(content), sha256=sha256, md5=md5, ingested_at=at, preview="none",
+        )  # fmt: skip
+        key = object_key(prefix="", dashboard=dashboard.slug, rendered_at=at, sha256=sha256, suffix=".pdf")
+        (folder / key).write_bytes(content)
+        metadata = object_metadata(
+            report_id=str(report.pk), dashboard=dashboard.slug, title="", rendered_at=at, ingested_at=at,
+            sha256=sha256, md5=md5, filename="report.pdf",
+        )  # fmt: skip
+        store.reports[key] = StoredObject(len(content), md5, "", at, "", "application/pdf", metadata)
+        reports.append(report)
+        deliveries.append(
+            Delivery(
+                report=report,
+                interface=interface,
+                state=State.DELIVERED,
+                object_key=key,
+                sha256=sha256,
+                etag=md5,
+                size=len(content),
+                delivered_at=at,
+                integrity="etag",
+            )
+        )
+    Report.objects.bulk_create(reports, batch_size=2000)
+    Delivery.objects.bulk_create(deliveries, batch_size=2000)
+
+
+def verify(folder: Path, store: Store, public_key: str) -> tuple[float, int]:
+    """Run the stand-alone verifier on the copy; return its seconds and its megabytes."""
+    from anaphora.deliveries import verifier
+
+    copy = folder / "copy"
+    for key, content in store.objects.items():
+        (copy / key).parent.mkdir(parents=True, exist_ok=True)
+        (copy / key).write_bytes(content)
+    (folder / "key.pem").write_text(public_key)
+    command = [sys.executable, "-c", MEASURED, str(verifier.PATH), str(copy), "--public-key", str(folder / "key.pem")]
+    started = time.perf_counter()
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    if result.returncode:
+        raise SystemExit(result.stdout[-2000:] + result.stderr)
+    return time.perf_counter() - started, int(result.stdout.split()[-1]) * 1024 // 10**6
+
+
+def rebuild(interface: Any) -> float:
+    """Forget the index and rebuild it; return the seconds."""
+    from anaphora.deliveries import rebuild
+    from anaphora.deliveries.manifest_models import Irregularity, Manifest
+    from anaphora.deliveries.models import Delivery
+    from anaphora.reports.models import Dashboard, Report
+
+    for model in (Delivery, Irregularity, Manifest, Report, Dashboard):
+        model.objects.all()._raw_delete("default")
+    started = time.perf_counter()
+    for progress in rebuild.rebuild(interface):
+        if progress.unclear:
+            raise SystemExit(f"unclear: {progress.unclear[0]}")
+    assert Delivery.objects.count() == REPORTS
+    return time.perf_counter() - started
+
+
+def main() -> int:
+    """Measure, print; return the exit status."""
+    with tempfile.TemporaryDirectory() as name, installation(Path(name)):
+        from anaphora.deliveries import manifests, signing
+        from delivery_s3.models import S3Interface
+
+        folder, store = Path(name), Store()
+        interface = S3Interface.objects.create(name="benchmark", provider="other", bucket_name="b")
+        with mock.patch.object(S3Interface, "destination", return_value=store):
+            fill(interface, store, folder / "copy")
+            started = time.perf_counter()
+            list(manifests.write(interface, until=DAY.date(), now=DAY + timedelta(days=2)))
+            written = time.perf_counter() - started
+            verified, memory = verify(folder, store, signing.current().public_pem)
+            by_manifest = rebuild(interface)
+            store.objects.clear()
+            by_head = rebuild(interface)
+    print(f"{REPORTS:,} reports: manifest written in {written:.1f} s")
+    print(f"copy verified in {verified:.1f} s, {memory} MB")
+    print(f"index rebuilt from the manifest in {by_manifest:.1f} s, by HEAD in {by_head:.1f} s")
+    kept = memory <= BAR_MB and by_manifest < by_head
+    print("kept" if kept else "BROKEN", f"(bars: {BAR_MB} MB; the manifest faster than HEAD)")
+    return 0 if kept else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
