@@ -205,7 +205,7 @@ def test_an_object_of_somebody_else_under_its_key_is_reported_and_left(
     make_policy(interface)
     deliver_on(interface, FIRST)
     bucket.client.put_object(Bucket=bucket.name, Key=KEY.format(1), Body=b"earlier\n")
-    with pytest.raises(DeliveryError, match="Key taken"):
+    with pytest.raises(DeliveryError, match="Key used by another object"):
         write(interface, FIRST)
     assert bucket.read(KEY.format(1)) == b"earlier\n"
 
