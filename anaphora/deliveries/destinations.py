@@ -178,6 +178,9 @@ class Destination(Protocol):
     def list_objects(self, prefix: str) -> Iterator[list[ListedObject]]:
         """Yield the objects whose keys begin with `prefix`, in the order of the keys, some at a time."""
 
+    def presigned_url(self, key: str, version_id: str, *, content_type: str, disposition: str) -> str:
+        """Return an address from which anybody gets the object for a minute, under these headers; empty for none."""
+
 
 class DestinationCache:
     """This process's destinations: one for each interface, kept until the interface's configuration changes."""

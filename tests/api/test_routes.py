@@ -209,6 +209,7 @@ def test_the_description_is_there_with_its_page(client: Client) -> None:
         "/api/v1/reports",
         "/api/v1/reports/{report_id}",
         "/api/v1/reports/{report_id}/content",
+        "/api/v1/reports/{report_id}/evidence",
         "/api/v1/dashboards",
         "/api/v1/dashboards/{slug}/as-of/{when}",
     }

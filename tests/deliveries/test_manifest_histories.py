@@ -23,7 +23,11 @@ from anaphora.reports.models import Dashboard, Report
 from delivery_s3.models import S3Interface
 from tests.support.factories import make_policy
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    # A process that is killed closes no cursor of PostgreSQL.
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
 
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from django.core.management import CommandError, call_command, get_commands, load_command_class
+from django.utils import timezone
 
 from anaphora import commands
 from anaphora.deliveries import engine
@@ -61,6 +62,10 @@ def test_no_command_prints_what_a_terminal_obeys(interface: S3Interface, bucket:
         ["housekeeping"],
         ["check_alerts"],
         ["health", "worker"],
+        ["write_manifests", "--until", str(timezone.now().date())],
+        ["public_key"],
+        ["evidence", f"sales/{HOSTILE}", "--output", str(tmp_path / f"x{HOSTILE}.zip")],
+        ["rotate_signing_key"],
     ]
     assert {call[0] for call in calls} == set(OURS)
     printed = {}

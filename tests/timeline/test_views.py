@@ -11,8 +11,10 @@ import pytest
 import requests
 from django.contrib.auth.models import Permission, User
 from django.core.cache import cache
+from django.core.management import call_command
 from django.test import Client
 from django.urls import reverse
+from django.utils import timezone
 from PIL import Image
 
 from anaphora.api import tokens
@@ -452,7 +454,9 @@ SECRET_WORDS = ("confidential-file", "confidential-title", "confidential-slug")
 
 @pytest.fixture
 def everything(interface: S3Interface) -> dict[str, Any]:
-    return one_of_each(interface, png())
+    found = one_of_each(interface, png())
+    call_command("write_manifests", "--until", str(timezone.now().date()), stdout=io.StringIO())
+    return found
 
 
 def test_without_the_permission_nothing_is_seen_by_any_address(
