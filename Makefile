@@ -19,11 +19,11 @@ help:
 	@echo "make test-heavy  loads and fault runs of many seconds each"
 	@echo "make coverage  all tests, and that they reach every part of the code"
 	@echo "make torture  1,000 reports, five minutes of killed workers, lost messages and a faulty store"
-	@echo "make screenshots  the pictures of docs/, by the tests of the timeline"
+	@echo "make screenshots  the pictures of docs/, by the tests of timeline and overview"
 	@echo "make lint   style, types, imports, migrations"
 	@echo "make docs   the documentation site into site/, with its links checked"
 	@echo "make lock   the locks of the requirements, anew; LOCK_ARGS=--upgrade for the newest versions"
-	@echo "make bench  throughput beside other tools, CPU per upload, memory for 1 GiB, a claim among a million, the proof of 100,000 reports"
+	@echo "make bench  throughput beside other tools, CPU per upload, memory for 1 GiB, a claim and pages among a million, the proof of 100,000 reports"
 
 # venv installs pip last: an environment without pip is incomplete, and is created again.
 $(BIN)/pip:
@@ -67,7 +67,7 @@ torture: $(INSTALLED)
 	TORTURE_REPORTS=1000 TORTURE_SECONDS=300 $(BIN)/python -m pytest -s -m heavy tests/system/test_torture.py
 
 screenshots: $(INSTALLED)
-	SCREENSHOTS=docs/images $(BIN)/python -m pytest -q tests/timeline/test_timeline_browser.py -k pictured
+	SCREENSHOTS=docs/images $(BIN)/python -m pytest -q tests/timeline/test_timeline_browser.py tests/operations -k pictured
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
@@ -87,5 +87,5 @@ lock: $(INSTALLED)
 	    --no-emit-index-url --output-file $$each.lock $(LOCK_ARGS) $$each.txt || exit 1; done
 
 bench: $(INSTALLED)
-	@status=0; for each in upload claim asof rebuild proof memory engine; do \
+	@status=0; for each in upload claim pages asof rebuild proof memory engine; do \
 	  echo "== benchmarks.$$each"; $(BIN)/python -m benchmarks.$$each || status=1; done; exit $$status

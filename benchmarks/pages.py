@@ -1,10 +1,10 @@
 """Time of the pages that operators look at, with 1,000,000 deliveries: `python -m benchmarks.pages`.
 
-On PostgreSQL, beside the login page, which reads next to nothing. Prints each page's median time as a multiple of the
-login page's and its number of queries; exits 1 where one takes more than 20 times as long.
+On PostgreSQL, beside the login page, which reads nothing. Prints each page's time as a multiple of the login page's and
+its number of queries; exits 1 where one takes more than 20 times as long. The shortest of many rounds counts: other work
+on the machine disturbs a page that asks the database more than one that does not.
 """
 
-import statistics
 import sys
 import tempfile
 import time
@@ -12,7 +12,7 @@ from pathlib import Path
 
 from benchmarks.installation import installation
 
-ROWS, WAITING, FAILED, BAR, ROUNDS = 1_000_000, 1_000, 500, 20, 7
+ROWS, WAITING, FAILED, BAR, ROUNDS = 1_000_000, 1_000, 500, 20, 21
 
 _FILL = f"""
 INSERT INTO reports_dashboard (slug, title) SELECT 'dashboard-' || n, '' FROM generate_series(1, 100) n;
@@ -89,18 +89,20 @@ def main() -> int:
             for name, path in PAGES.items():
                 asker = anonymous if name == "login" else client
                 cache.clear()
-                with CaptureQueriesContext(connection) as captured:
-                    began = time.perf_counter()
-                    answer = asker.get(path, headers={"Authorization": "Bearer token"})
-                    seconds = time.perf_counter() - began
+                began = time.perf_counter()
+                answer = asker.get(path, headers={"Authorization": "Bearer token"})
+                seconds = time.perf_counter() - began
                 assert answer.status_code == 200, (path, answer.status_code)
-                queries[name] = len(captured)
                 if number:
                     times[name].append(seconds)
-    medians = {name: statistics.median(each) for name, each in times.items()}
+                    continue
+                with CaptureQueriesContext(connection) as captured:
+                    asker.get(path, headers={"Authorization": "Bearer token"})
+                queries[name] = len(captured)
+    shortest = {name: min(each) for name, each in times.items()}
     kept = True
-    for name, seconds in medians.items():
-        ratio = seconds / medians["login"]
+    for name, seconds in shortest.items():
+        ratio = seconds / shortest["login"]
         kept = kept and ratio <= BAR
         print(f"{name:18} {ratio:6.1f} x login  {seconds * 1000:8.1f} ms  {queries[name]:3} queries")
     print(f"with {ROWS:,} deliveries; the bar is {BAR} x login: {'kept' if kept else 'MISSED'}")

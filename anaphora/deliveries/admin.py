@@ -21,7 +21,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django_celery_beat.models import ClockedSchedule, IntervalSchedule, SolarSchedule
 
-from anaphora.admin_site import ReadOnlyAdmin, counted, exact_size, mark
+from anaphora.admin_site import CappedPaginator, ReadOnlyAdmin, counted, exact_size, mark
 from anaphora.deliveries import documentation, errors, heartbeat, interface_admin, policies, queue, schedules, tasks
 from anaphora.deliveries.errors import Diagnosis
 from anaphora.deliveries.models import ArchivePolicy, Delivery, Interface, Role, State, diagnosis_of
@@ -145,6 +145,7 @@ class DeliveryAdmin(ReadOnlyAdmin[Delivery]):
     list_select_related = ["report__dashboard", "interface"]
     list_display_links = ["rendered_at", "marked_state"]
     list_per_page = 50
+    paginator = CappedPaginator
     show_full_result_count = False
     search_fields = ["object_key", "report__filename", "report__sha256", "report__dashboard__slug"]
     search_help_text = "Object key, file name, SHA-256 or dashboard."

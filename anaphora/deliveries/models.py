@@ -249,6 +249,7 @@ class Delivery(models.Model):
                 condition=models.Q(state=State.PENDING),
                 name="delivery_due",
             ),
+            models.Index(fields=["-id"], condition=models.Q(state=State.FAILED), name="delivery_failed"),
             models.Index(fields=["leased_until"], condition=models.Q(state=State.SENDING), name="delivery_leased"),
             models.Index(fields=["interface", "state"], name="delivery_by_state"),
             models.Index(

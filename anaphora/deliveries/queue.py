@@ -139,9 +139,13 @@ def has_receipts(interface_id: int) -> bool:
 
 
 def oldest_pending(interfaces: Collection[int]) -> dict[int, datetime]:
-    """Return, for those interfaces that have something pending, when the oldest of it came in."""
-    rows = Delivery.objects.filter(interface__in=interfaces, state__in=[State.PENDING, State.SENDING])
-    return dict(rows.order_by().values_list("interface").annotate(Min("report__ingested_at")))
+    """Return, for those interfaces that have something pending, since when the oldest of it has been due.
+
+    That is when the delivery was created, or when it is to be tried again: what a backfill makes has not waited since
+    its report came in. By the index `delivery_due`.
+    """
+    rows = Delivery.objects.filter(interface__in=interfaces, state=State.PENDING)
+    return dict(rows.order_by().values_list("interface").annotate(Min("due_at")))
 
 
 def count_by_state(interfaces: Collection[int], *, recent: bool = True) -> dict[int, Counter[State]]:

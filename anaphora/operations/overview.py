@@ -16,6 +16,10 @@ from anaphora.operations import chart, first_steps, situation
 from anaphora.operations.models import Alert, AlertChannel, DailyTotal
 from anaphora.operations.situation import Problem, Situation
 
+MOST_LATE = 10
+"""Late dashboards that are listed; each is among what needs attention, too."""
+MOST_PROBLEMS = 30
+
 Viewer = User | AnonymousUser
 
 
@@ -48,16 +52,20 @@ def build(user: Viewer) -> dict[str, Any]:
     """Return what the overview's template is told."""
     now = timezone.now()
     found = situation.gather(now)
+    problems = attention(user, found)
     visible = [each for each in found.interfaces if _may_view(user, each)]
     sees_deliveries = user.has_perm("deliveries.view_delivery")
     dashboards = found.dashboards if user.has_perm("reports.view_dashboard") else []
     return {
-        "attention": attention(user, found),
+        "attention": problems[:MOST_PROBLEMS],
+        "attention_number": len(problems),
         "interfaces": _interface_rows(visible, found) if visible else [],
         "sees_deliveries": sees_deliveries,
         "chart": chart.last_days(now) if sees_deliveries else None,
         "processes": _process_rows(found) if concerned_with_processes(user) else [],
-        "expected": dashboards,
+        "expected": len(dashboards),
+        "late": [each for each in dashboards if each.late][:MOST_LATE],
+        "late_number": sum(each.late for each in dashboards),
         "steps": first_steps.steps(user, found),
         "now": now,
     }

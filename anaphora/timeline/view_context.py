@@ -5,12 +5,13 @@ from typing import Any
 from urllib.parse import urlencode
 from zoneinfo import ZoneInfo
 
-from django.db.models import Count, OuterRef, QuerySet, Subquery
+from django.db.models import OuterRef, QuerySet, Subquery
 from django.urls import reverse
 
 from anaphora.admin_site import exact_size
 from anaphora.deliveries import evidence, files, receipts
 from anaphora.reports.content_types import DRAWN
+from anaphora.reports.counts import report_counts
 from anaphora.reports.models import Dashboard, Preview, Report
 from anaphora.reports.timestamps import stamp
 from anaphora.timeline import csv_preview, previews, queries
@@ -53,12 +54,7 @@ def cards(dashboards: QuerySet[Dashboard], number: int, when: datetime | None = 
     found = dashboards.annotate(latest=Subquery(of_each)).exclude(latest=None)
     reports = Report.objects.filter(pk__in=found.order_by().values("latest")).select_related("dashboard")
     latest = list(reports.order_by("-rendered_at", "dashboard__slug")[:number])
-    numbers = dict(
-        Report.objects.filter(dashboard__in=[report.dashboard_id for report in latest])
-        .order_by()
-        .values_list("dashboard")
-        .annotate(Count("pk"))
-    )
+    numbers = report_counts([report.dashboard_id for report in latest])
     return [
         {
             "report": report,

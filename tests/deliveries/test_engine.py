@@ -599,7 +599,7 @@ class TestOperating:
         assert queue.oldest_pending([interface.pk]) == {}
         report = make_report()
         make_report()
-        assert queue.oldest_pending([interface.pk]) == {interface.pk: report.ingested_at}
+        assert queue.oldest_pending([interface.pk]) == {interface.pk: Delivery.objects.get(report=report).due_at}
 
 
 class TestClock:

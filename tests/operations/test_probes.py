@@ -290,3 +290,11 @@ def test_rules_and_dashboard_ask_for_metrics_that_exist(
     asked = known_names((ROOT / "deploy" / file).read_text())
     assert asked
     assert asked <= exist, asked - exist
+
+
+def test_every_metric_is_documented() -> None:
+    source = (ROOT / "anaphora" / "operations" / "metrics.py").read_text()
+    names = set(re.findall(r'"(anaphora_[a-z_]+)"', source))
+    documented = known_names((ROOT / "docs" / "operations.md").read_text())
+    assert names
+    assert {name for name in names if name not in documented and f"{name}_total" not in documented} == set()
