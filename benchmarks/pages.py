@@ -1,8 +1,8 @@
 """Time of the pages that operators look at, with 1,000,000 deliveries: `python -m benchmarks.pages`.
 
-On PostgreSQL, beside the login page, which reads nothing. Prints each page's time as a multiple of the login page's and
-its number of queries; exits 1 where one takes more than 20 times as long. The shortest of many rounds counts: other work
-on the machine disturbs a page that asks the database more than one that does not.
+On PostgreSQL, beside the login page, which reads nothing. Prints each page's time as a multiple of the login page's,
+and its number of queries; exits 1 where one takes more than 20 times as long. The shortest of many rounds counts: other
+work on the machine disturbs a page that asks the database more than one that does not.
 """
 
 import sys

@@ -138,14 +138,21 @@ def has_receipts(interface_id: int) -> bool:
     return Delivery.objects.filter(interface=interface_id, state=State.DELIVERED).exists()
 
 
-def oldest_pending(interfaces: Collection[int]) -> dict[int, datetime]:
-    """Return, for those interfaces that have something pending, since when the oldest of it has been due.
+MOST_TRIED = 200
 
-    That is when the delivery was created, or when it is to be tried again: what a backfill makes has not waited since
-    its report came in. By the index `delivery_due`.
+
+def oldest_pending(interfaces: Collection[int]) -> dict[int, datetime]:
+    """Return, for those interfaces that have something pending, since when the oldest of it has waited. Two queries.
+
+    That is since the delivery was created: what a backfill makes has not waited since its report came in. What failed
+    for its own sake is due later at each try, so it counts from when its report came in; of at most MOST_TRIED of these.
     """
-    rows = Delivery.objects.filter(interface__in=interfaces, state=State.PENDING)
-    return dict(rows.order_by().values_list("interface").annotate(Min("due_at")))
+    rows = Delivery.objects.filter(interface__in=interfaces, state=State.PENDING).order_by()
+    oldest = dict(rows.values_list("interface").annotate(Min("due_at")))
+    tried = rows.filter(attempts__gt=0).values_list("interface", "report__ingested_at")
+    for interface, ingested_at in tried[:MOST_TRIED]:
+        oldest[interface] = min(oldest[interface], ingested_at)
+    return oldest
 
 
 def count_by_state(interfaces: Collection[int], *, recent: bool = True) -> dict[int, Counter[State]]:

@@ -58,7 +58,7 @@ class Situation:
 
 
 def gather(now: datetime) -> Situation:
-    """Read the situation: seven queries, whatever the number of rows."""
+    """Read the situation: eight queries, whatever the number of rows."""
     interfaces = list(Interface.objects.select_subclasses().order_by("name"))
     keys = [each.pk for each in interfaces]
     return Situation(
@@ -141,7 +141,7 @@ def _waiting(found: Situation) -> Iterator[Problem]:
             yield Problem(
                 f"waiting:{each.pk}",
                 f"Reports have waited for {each} for more than {settings.ALERT_WAITING_MINUTES} minutes",
-                f"The oldest came in at {_when(oldest)}. Check the interface, and whether enough workers run.",
+                f"The oldest has waited since {_when(oldest)}. Check the interface, and whether enough workers run.",
                 f"{path}&state__exact=pending",
                 "Open deliveries",
                 "deliveries.view_delivery",

@@ -24,6 +24,7 @@ from anaphora.deliveries import engine, heartbeat, signals
 from anaphora.deliveries.models import ArchivePolicy, Delivery, Heartbeat, Role, State
 from anaphora.operations import alerts, situation, tasks, watcher
 from anaphora.operations.models import Alert, AlertChannel, Expectation, Installation, Verification
+from anaphora.reports.models import Report
 from delivery_s3.models import S3Interface
 from tests.support.factories import make_policy, make_report
 from tests.support.servers import free_port
@@ -129,11 +130,18 @@ class TestWhatNeedsAHand:
         make_policy(interface)
         Delivery.objects.filter(report=make_report()).update(state=State.FAILED)
         report = make_report()
-        type(report).objects.filter(pk=report.pk).update(ingested_at=timezone.now() - timedelta(hours=2))
-        assert titles() == [
-            f"1 delivery to {interface} failed",
-            f"Reports have waited for {interface} for more than 60 minutes",
-        ]
+        waiting = f"Reports have waited for {interface} for more than 60 minutes"
+        assert waiting not in titles()
+        Delivery.objects.filter(report=report).update(due_at=timezone.now() - timedelta(hours=2))
+        assert titles() == [f"1 delivery to {interface} failed", waiting]
+
+    def test_a_report_that_is_tried_again_and_again_waits_since_it_came_in(self, interface: S3Interface) -> None:
+        make_policy(interface)
+        report = make_report()
+        Report.objects.update(ingested_at=timezone.now() - timedelta(hours=2))
+        assert titles() == [], "as if a backfill had made the delivery"
+        Delivery.objects.filter(report=report).update(attempts=3, due_at=timezone.now() + timedelta(minutes=30))
+        assert titles() == [f"Reports have waited for {interface} for more than 60 minutes"]
 
     def test_processes_that_are_missing(self) -> None:
         Heartbeat.objects.filter(role=Role.WORKER).update(seen_at=timezone.now() - timedelta(minutes=5))
@@ -172,7 +180,7 @@ class TestWhatNeedsAHand:
             broken(S3Interface.objects.create(name=f"another {number}", bucket_name="b"))
             dashboard = make_report(dashboard=f"d{number}").dashboard
             Expectation.objects.create(dashboard=dashboard, every_hours=1)
-        with django_assert_num_queries(7):
+        with django_assert_num_queries(8):
             situation.problems(situation.gather(timezone.now()))
 
 

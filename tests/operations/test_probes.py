@@ -203,7 +203,7 @@ class TestMetrics:
             S3Interface.objects.create(name=f"another {number}", bucket_name="b")
         for _ in range(20):
             make_report()
-        with django_assert_num_queries(8):
+        with django_assert_num_queries(9):
             metrics.text()
 
     @pytest.mark.promtool
