@@ -145,7 +145,7 @@ def oldest_pending(interfaces: Collection[int]) -> dict[int, datetime]:
     """Return, for those interfaces that have something pending, since when the oldest of it has waited. Two queries.
 
     That is since the delivery was created: what a backfill makes has not waited since its report came in. What failed
-    for its own sake is due later at each try, so it counts from when its report came in; of at most MOST_TRIED of these.
+    for its own sake is due later at each try, so it counts from when its report came in; MOST_TRIED of these are read.
     """
     rows = Delivery.objects.filter(interface__in=interfaces, state=State.PENDING).order_by()
     oldest = dict(rows.values_list("interface").annotate(Min("due_at")))
