@@ -28,7 +28,7 @@ class OverviewSite(AdminSite):
         from anaphora.operations import overview, watcher  # models, which are loaded after the site
 
         watcher.look_if_nobody_does()
-        context = self.each_context(request) | {"title": "Overview"} | overview.build(request.user)
+        context = self.each_context(request) | {"title": "Overview", "is_overview": True} | overview.build(request.user)
         return TemplateResponse(request, "operations/overview.html", context | (extra_context or {}))
 
     def settings_view(self, request: HttpRequest) -> HttpResponse:

@@ -12,9 +12,9 @@ from django.utils import timezone
 from playwright.sync_api import Page, expect
 
 from anaphora.deliveries import heartbeat
-from anaphora.deliveries.models import Role, State
+from anaphora.deliveries.models import Delivery, Role, State
 from anaphora.operations import first_steps
-from anaphora.operations.models import AlertChannel, DailyTotal, Expectation
+from anaphora.operations.models import Alert, AlertChannel, DailyTotal, Expectation, Installation
 from delivery_s3.models import S3Interface
 from tests.support.browsing import violations
 from tests.support.buckets import Bucket
@@ -98,13 +98,19 @@ def test_from_an_empty_installation_to_the_first_report_in_the_timeline(
 def busy(bucket: Bucket) -> S3Interface:
     """An installation in use: one interface works, one fails, a dashboard is late, beat is missing."""
     first_steps.finish()
+    # No recount and no look in the background changes what is set up here.
+    Installation.objects.update(counted_at=timezone.now(), alerts_checked_at=timezone.now())
     heartbeat.note(Role.WORKER)
     working = make_interface(bucket.server, bucket.name, name="Archive in Frankfurt")
     failing = make_interface(bucket.server, "reports-copy", name="Copy in Dublin")
     make_policy(working, name="everything")
     make_policy(failing, name="copies")
-    report = make_report(png(), filename="sales.png")
+    report = make_report(png(), filename="sales.png", rendered_at=timezone.now() - timedelta(days=2))
     working.test()
+    Delivery.objects.filter(interface=working).update(due_at=timezone.now() - timedelta(minutes=3))
+    Alert.objects.create(
+        key=f"interface:{failing.pk}", title="Bucket not found", began_at=timezone.now() - timedelta(hours=5)
+    )
     failed = report.deliveries.get(interface=failing)
     failed.state = State.FAILED
     failed.diagnosis = "key_taken"
