@@ -11,8 +11,7 @@ from axe_playwright_python.sync_playwright import Axe
 from django.utils import timezone
 from playwright.sync_api import Page, expect
 
-from anaphora.deliveries import heartbeat
-from anaphora.deliveries.models import Delivery, Role, State
+from anaphora.deliveries.models import Delivery, Heartbeat, Role, State
 from anaphora.operations import first_steps
 from anaphora.operations.models import Alert, AlertChannel, DailyTotal, Expectation, Installation
 from delivery_s3.models import S3Interface
@@ -100,7 +99,7 @@ def busy(bucket: Bucket) -> S3Interface:
     first_steps.finish()
     # No recount and no look in the background changes what is set up here.
     Installation.objects.update(counted_at=timezone.now(), alerts_checked_at=timezone.now())
-    heartbeat.note(Role.WORKER)
+    Heartbeat.objects.create(role=Role.WORKER, host="archive-1", seen_at=timezone.now())
     working = make_interface(bucket.server, bucket.name, name="Archive in Frankfurt")
     failing = make_interface(bucket.server, "reports-copy", name="Copy in Dublin")
     make_policy(working, name="everything")
