@@ -9,6 +9,7 @@ from anaphora.api import tokens
 from anaphora.api.models import Scope
 from anaphora.deliveries import engine
 from anaphora.deliveries.models import ArchivePolicy, Delivery
+from anaphora.operations.models import AlertChannel
 from anaphora.reports.models import Dashboard, Report
 from anaphora.timeline import previews
 from delivery_s3.models import S3Interface
@@ -27,6 +28,9 @@ def one_of_each(interface: S3Interface, picture: bytes) -> dict[str, Any]:
         "delivery": Delivery.objects.get(),
         "interface": interface,
         "policy": ArchivePolicy.objects.get(),
+        "channel": AlertChannel.objects.create(
+            name="channel", kind="apprise", url="json://127.0.0.1:1/the-secret-part"
+        ),
         "apitoken": tokens.create("a token", [Scope.READ])[0],
     }
 
@@ -46,6 +50,7 @@ def addresses(everything: dict[str, Any]) -> list[str]:
         "reports/report": report.pk,
         "reports/dashboard": report.dashboard_id,
         "api/apitoken": everything["apitoken"].pk,
+        "operations/alertchannel": everything["channel"].pk,
         "deliveries/delivery": everything["delivery"].pk,
         "delivery_s3/s3interface": everything["interface"].pk,
         "deliveries/archivepolicy": everything["policy"].pk,
