@@ -79,8 +79,8 @@ class TestReady:
     def test_a_broker_that_is_away_is_named_without_its_password(
         self, client: Client, all_run: None, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(app.conf, "broker_url", "redis://:hunter2@127.0.0.1:1/0")
-        monkeypatch.setattr(app.conf, "broker_write_url", "redis://:hunter2@127.0.0.1:1/0")
+        away = "redis://:hunter2@127.0.0.1:1/0"
+        monkeypatch.setattr(app, "connection_for_write", lambda **options: app.connection(away, **options))
         answer = client.get("/healthz/ready")
         assert answer.status_code == 503
         assert answer.json()["checks"]["broker"] == {
