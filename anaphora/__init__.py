@@ -1,4 +1,4 @@
-"""Anaphora: archives rendered dashboard reports. Importing it makes its Celery app the current one."""
+"""Anaphora archives rendered dashboard reports. Importing this package sets its Celery app as the current app."""
 
 from anaphora.celery import app as celery_app
 

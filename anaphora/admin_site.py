@@ -1,4 +1,4 @@
-"""What all admin pages share: the site's titles, the marks, and pages that are only ever looked at."""
+"""Shared parts of the admin: site titles, badges, number formatting and read-only model admins."""
 
 from typing import Any, TypeVar
 
@@ -14,25 +14,25 @@ from django.utils.safestring import SafeString
 T = TypeVar("T", bound=Model)
 
 admin.site.site_title = admin.site.site_header = "Anaphora archive"
-admin.site.index_title = "Reports and where they go"
-admin.site.site_url = None  # there is no other site to view
-# The tables need the width; the header leads to the pages of every day.
+admin.site.index_title = "Reports and deliveries"
+admin.site.site_url = None  # hides "View site": there is no other site
+# The tables need the width, and the header links to the main pages.
 admin.site.enable_nav_sidebar = False
 
 
-def mark(kind: str, text: str, *, title: str = "") -> SafeString:
-    """Return a small coloured label; its word says all that its colour says."""
+def badge(kind: str, text: str, *, title: str = "") -> SafeString:
+    """Return a small coloured label. The text has the same meaning as the colour."""
     return format_html('<span class="mark mark-{}" title="{}">{}</span>', kind, title, text)
 
 
-def counted(number: int, one: str, many: str) -> str:
-    """Return a number with its noun: `1 delivery`, `1,200 deliveries`."""
+def count_noun(number: int, one: str, many: str) -> str:
+    """Return a number with the singular or plural noun: `1 delivery`, `1,200 deliveries`."""
     return f"{number:,} {one if number == 1 else many}"
 
 
 def exact_size(size: int) -> str:
-    """Return a size to the byte, and as people read it where that says something else."""
-    exact = counted(size, "byte", "bytes")
+    """Return a size in bytes, followed by a rounded size from 1 KB on: `2,048 bytes (2.0 KB)`."""
+    exact = count_noun(size, "byte", "bytes")
     return exact if size < 1024 else f"{exact} ({filesizeformat(size)})"
 
 
@@ -61,29 +61,25 @@ class CappedPaginator(Paginator[Any]):
 
 
 class ProtectedAdmin(admin.ModelAdmin[T]):
-    """Pages of rows that others refer to: a refused deletion names these, not permissions that nobody can have."""
+    """Admin of models with protected relations. A refused deletion names the related objects, not permissions."""
 
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
-        """Leave missing permissions out where deleting is impossible anyway."""
-        deleted, counts, lacking, protected = super().get_deleted_objects(objs, request)
-        return deleted, counts, set() if protected else lacking, protected
+        """Return no missing permissions if protected objects prevent the deletion."""
+        deleted, counts, missing, protected = super().get_deleted_objects(objs, request)
+        return deleted, counts, set() if protected else missing, protected
 
 
 class ReadOnlyAdmin(admin.ModelAdmin[T]):
-    """Pages of what is only ever looked at: nobody adds, changes or deletes it here, whatever they may elsewhere."""
+    """Admin of models that can only be viewed, whatever permissions the user has."""
 
     def has_add_permission(self, request: HttpRequest) -> bool:
-        """Nobody: the program alone writes these rows."""
         return False
 
     def has_change_permission(self, request: HttpRequest, obj: T | None = None) -> bool:
-        """Nobody: evidence stays as it is."""
         return False
 
     def has_delete_permission(self, request: HttpRequest, obj: T | None = None) -> bool:
-        """Nobody: evidence stays."""
         return False
 
     def get_readonly_fields(self, request: HttpRequest, obj: T | None = None) -> list[str]:
-        """All of them."""
         return [name for _, options in self.fieldsets or [] for name in options["fields"]]  # type: ignore[misc]

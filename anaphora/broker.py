@@ -1,7 +1,7 @@
-"""The filesystem broker, without its one weakness: half a message ends a worker.
+"""Kombu's filesystem transport, changed so that a truncated message does not stop the worker.
 
-Its messages are files that appear before they are written, so a reader may come too soon, and a writer may be killed in
-between. Such a message counts as lost, which costs nothing: the sweep finds what it would have announced.
+Each message is a file that becomes visible before it is written completely. A reader can open it too early, and a
+writer can be killed while writing. A truncated message is dropped. This is safe: the next sweep finds the deliveries.
 """
 
 import logging
@@ -14,22 +14,22 @@ logger = logging.getLogger(__name__)
 
 
 class Channel(filesystem.Channel):
-    """Passes over what is no message."""
+    """Skips truncated messages."""
 
     def _get(self, queue: str, timeout: float | None = None) -> Any:
         try:
             return super()._get(queue)
         except ValueError:
-            logger.warning("Half a message was in the broker's folder; it counts as lost")
+            logger.warning("Skipped a truncated message in the broker's folder")
             raise Empty from None
 
 
 class Transport(filesystem.Transport):
-    """The filesystem transport with that channel."""
+    """The filesystem transport with the channel above."""
 
     Channel = Channel
 
 
 def install() -> None:
-    """Let addresses that begin with filesystem:// mean this one."""
+    """Use this transport for broker URLs that begin with filesystem://."""
     TRANSPORT_ALIASES["filesystem"] = f"{__name__}:Transport"

@@ -1,5 +1,5 @@
-"""The Celery app. Celery is only the engine that drains the database's queue of deliveries: a message
-carries no report, so losing, doubling or delaying one costs nothing but time."""
+"""The Celery app. The queue of deliveries is in the database, and Celery only processes it. A message contains no
+report, so a lost, duplicated or delayed message causes a delay at most."""
 
 import os
 

@@ -1,7 +1,7 @@
-"""The address of the client that sent a request, also behind a proxy: lockouts go by it.
+"""The address of the client that sent a request, also behind a proxy. Login lockouts use it.
 
-A client can send any `X-Forwarded-For`, and a proxy adds the address it sees at the end. So the last one counts, and
-only where a proxy is known to be in front (the setting HTTPS).
+A client can send any `X-Forwarded-For`; a proxy appends the address that it sees. Therefore only the last address is
+used, and only if a proxy is configured (the setting HTTPS).
 """
 
 from ipaddress import ip_address
@@ -11,11 +11,11 @@ from django.http import HttpRequest
 
 
 def client_address(request: HttpRequest) -> str:
-    """Return the client's address as the proxy reported it; without one, that of the connection."""
+    """Return the client's address as reported by the proxy, or without a proxy the address of the connection."""
     connected: str = request.META.get("REMOTE_ADDR", "")
     if not settings.HTTPS:
         return connected
-    # Some proxies add the port: 192.0.2.1:50000 or [2001:db8::1]:50000.
+    # Some proxies append the port: 192.0.2.1:50000 or [2001:db8::1]:50000.
     last = request.META.get("HTTP_X_FORWARDED_FOR", "").rpartition(",")[2].strip()
     if last.startswith("["):
         last = last[1:].partition("]")[0]

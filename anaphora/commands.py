@@ -1,4 +1,4 @@
-"""What all commands share: output that deceives no terminal, and a sentence where the database is at fault."""
+"""Base class of all commands: it escapes control characters in the output. Also explains database errors."""
 
 import sys
 from typing import Any, TextIO
@@ -6,21 +6,21 @@ from typing import Any, TextIO
 from django.core.management.base import BaseCommand, OutputWrapper
 from django.db import DatabaseError, OperationalError
 
-from anaphora.foreign_text import words
+from anaphora.foreign_text import clean_line
 
 _NO_TABLE_OR_COLUMN = {"42P01", "42703"}
 """SQLSTATE of undefined_table and undefined_column (PostgreSQL documentation, appendix A)."""
 
 _CORRUPT = {"SQLITE_NOTADB", "SQLITE_CORRUPT", "file is not a database", "database disk image is malformed"}
-"""Names of sqlite3's errors, and what it says where it gives no name."""
+"""Error names of sqlite3, and the messages of errors without a name."""
 
-MIGRATE = "The database lacks tables of this version. Run: python manage.py migrate"
+MIGRATE = "The database is not migrated to this version. Run: python manage.py migrate"
 
 
 def printable(text: str) -> str:
-    """Return `text` with everything that isn't printed written as an escape, such as \\x1b, but for line ends and tabs.
+    """Return `text` with unprintable characters escaped, for example as \\x1b. Line feeds and tabs are kept.
 
-    File names and object keys may hold what a terminal obeys: colours, other titles, hidden lines.
+    File names and object keys can contain terminal escape sequences.
     """
     return "".join(
         each if each.isprintable() or each in "\n\t" else each.encode("unicode_escape").decode() for each in text
@@ -28,12 +28,12 @@ def printable(text: str) -> str:
 
 
 def one_line(text: str) -> str:
-    """Return `text` with line ends and tabs as escapes, too: no name can pretend to be two lines."""
+    """Return `text` like `printable`, with line feeds and tabs escaped too."""
     return printable(text).replace("\n", "\\n").replace("\t", "\\t")
 
 
 class _Output(OutputWrapper):
-    """Writes what is printable; `progress` alone goes back to the beginning of the line."""
+    """Escapes unprintable characters. Only `progress` may return to the start of the line."""
 
     def write(  # type: ignore[override]
         self, msg: str = "", style_func: Any = None, ending: str | None = None
@@ -46,7 +46,7 @@ class _Output(OutputWrapper):
 
 
 class Command(BaseCommand):
-    """A command whose output is printable, whatever the names in it."""
+    """A command whose output contains no terminal escape sequences."""
 
     stdout: _Output
     stderr: _Output
@@ -58,7 +58,7 @@ class Command(BaseCommand):
         self.stderr.style_func = style
 
     def execute(self, *args: Any, **options: Any) -> Any:
-        """Run the command, on the streams that were given."""
+        """Run the command with the streams passed to `call_command`."""
         if stream := options.pop("stdout", None):
             self.stdout = _Output(stream)
         if stream := options.pop("stderr", None):
@@ -67,18 +67,18 @@ class Command(BaseCommand):
 
 
 def database_problem(error: DatabaseError) -> str | None:
-    """Say in one sentence what is wrong with the database and what to do; None where it is none of its own making.
+    """Return what is wrong with the database and what to do, or None if the error is a bug of this project.
 
-    What the driver says names host, port and user, never the password.
+    The message of the driver contains host, port and user, but never the password.
     """
-    said = words(str(error), 300)
-    if getattr(error.__cause__, "sqlstate", None) in _NO_TABLE_OR_COLUMN or said.startswith("no such "):
+    message = clean_line(str(error), 300)
+    if getattr(error.__cause__, "sqlstate", None) in _NO_TABLE_OR_COLUMN or message.startswith("no such "):
         return MIGRATE
-    if said in _CORRUPT or getattr(error.__cause__, "sqlite_errorname", "") in _CORRUPT:
+    if message in _CORRUPT or getattr(error.__cause__, "sqlite_errorname", "") in _CORRUPT:
         return (
-            f"The database file is damaged or no SQLite database: {said}. See which file DATABASE_URL names; restore "
-            "it from a backup."
+            f"The database file is damaged or not an SQLite database: {message}. Check the path in DATABASE_URL, or "
+            "restore the file from a backup."
         )
     if isinstance(error, OperationalError):
-        return f"The database can't be used: {said}. See that it runs, and what DATABASE_URL says."
+        return f"The database cannot be used: {message}. Check that it is running and that DATABASE_URL is correct."
     return None

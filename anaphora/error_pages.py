@@ -1,7 +1,7 @@
-"""Error pages of DEBUG, and the error mails: what they show of a request, of settings and of variables has no secrets.
+"""Error reports without secrets: the error pages of DEBUG and the error mails.
 
-Django hides settings by their names, and request values only where DEBUG is off. Here both are hidden always, by name
-and by value, as an installation may run with DEBUG for an hour to find a fault.
+Django hides settings by name, and hides request values only if DEBUG is off. This module always hides both, by name and
+by value, because an installation may run with DEBUG for a short time to find an error.
 """
 
 import re
@@ -19,25 +19,25 @@ from django.views.debug import ExceptionReporter, SafeExceptionReporterFilter
 _SENSITIVE = re.compile(
     r"API|AUTH|TOKEN|KEY|SECRET|PASS|SIGNATURE|COOKIE|BROKER|DATABASE|CREDENTIAL|EXTERNAL_ID|SESSION", re.IGNORECASE
 )
-_SHORTEST = 4
-"""A shorter value is on many pages by chance; hiding it by value would only garble them."""
+_MIN_SECRET_LENGTH = 4
+"""Shorter values are not hidden by value, because they appear in many texts by chance."""
 
 
-_DEPTH = 3
-"""How deep within a variable a secret is looked for: a storage has a connection, which has the secret."""
+_MAX_DEPTH = 3
+"""Levels of attributes searched for secrets: a storage has a connection, which has the secret."""
 
 
 class ErrorReportFilter(SafeExceptionReporterFilter):
-    """Hides by name, in settings, request headers and form values, whether DEBUG is on or off."""
+    """Hides settings, request headers and form values by name, whether DEBUG is on or off."""
 
     hidden_settings = _SENSITIVE
 
     def is_active(self, request: HttpRequest | None) -> bool:
-        """Return True: DEBUG is no reason to show a secret."""
+        """Return True, also with DEBUG on."""
         return True
 
     def get_post_parameters(self, request: HttpRequest | None) -> Any:
-        """Return the form's values, the sensitive ones as stars."""
+        """Return the form values, with sensitive values replaced by asterisks."""
         if request is None:
             return {}
         cleansed = request.POST.copy()
@@ -48,32 +48,30 @@ class ErrorReportFilter(SafeExceptionReporterFilter):
 
 
 class ErrorReporter(ExceptionReporter):
-    """Hides by value too: a secret in a local variable, or within a longer text, is replaced in the whole report."""
+    """Hides secrets by value too: they are replaced in the whole report, also within longer texts."""
 
     def get_traceback_html(self) -> SafeString:
-        """Return the page without secrets."""
         return self._without_secrets(super().get_traceback_html())
 
     def get_traceback_text(self) -> SafeString:
-        """Return the text without secrets."""
         return self._without_secrets(super().get_traceback_text())
 
     def _without_secrets(self, report: str) -> SafeString:
         for secret in sorted(set(self._secrets()), key=len, reverse=True):
-            if len(secret) < _SHORTEST:
+            if len(secret) < _MIN_SECRET_LENGTH:
                 continue
             for written in {secret, escape(secret), repr(secret)[1:-1], escape(repr(secret)[1:-1])}:
                 report = report.replace(written, ErrorReportFilter.cleansed_substitute)
         return SafeString(report)
 
     def _secrets(self) -> Iterator[str]:
-        """Yield the secrets that this report could hold: those of the settings, of the request and of the variables."""
+        """Yield the secrets that the report could contain: from the settings, the request and local variables."""
         yield settings.SECRET_KEY
         yield from settings.FERNET_KEYS
         for database in settings.DATABASES.values():
             yield str(database.get("PASSWORD", ""))
         password = urlsplit(settings.CELERY_BROKER_URL).password or ""
-        yield from (password, unquote(password))  # as it is written there, and as it is used
+        yield from (password, unquote(password))  # percent-encoded in the URL, and decoded
         if self.request is not None:
             yield from self.request.COOKIES.values()
             yield self.request.headers.get("Authorization", "").rpartition(" ")[2]
@@ -82,7 +80,7 @@ class ErrorReporter(ExceptionReporter):
                     yield from (str(value) for value in values)
         for frame in self._frames():
             for value in list(frame.f_locals.values()):
-                yield from _revealed(value, _DEPTH)
+                yield from _find_secrets(value, _MAX_DEPTH)
 
     def _frames(self) -> Iterator[FrameType]:
         error, seen = self.exc_value, set[int]()
@@ -95,17 +93,17 @@ class ErrorReporter(ExceptionReporter):
             error = error.__cause__ or error.__context__
 
 
-_OF_CREDENTIALS = ("secret_key", "token")
-"""What botocore's credentials, a machine's or a role's, call their secrets; they are plain text there."""
+_CREDENTIAL_ATTRIBUTES = ("secret_key", "token")
+"""Attributes of botocore's credentials that contain secrets as plain text."""
 
 
-def _revealed(value: object, depth: int) -> Iterator[str]:
-    """Yield the text of what is, or holds, a value that has to be revealed to be read."""
+def _find_secrets(value: object, depth: int) -> Iterator[str]:
+    """Yield the secrets in a value and in its attributes, up to `depth` levels."""
     if callable(reveal := getattr(type(value), "reveal", None)):
         yield str(reveal(value))
-    for name in _OF_CREDENTIALS:
+    for name in _CREDENTIAL_ATTRIBUTES:
         if isinstance(text := getattr(value, name, None), str):
             yield text
     if depth:
         for part in list(getattr(value, "__dict__", {}).values()):
-            yield from _revealed(part, depth - 1)
+            yield from _find_secrets(part, depth - 1)

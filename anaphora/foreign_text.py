@@ -1,18 +1,21 @@
-"""Text that a store answered, made fit to be kept and shown: the one place where it is cleaned and clipped."""
+"""Cleans and truncates text from external systems, so that it can be stored and displayed safely."""
 
-LONGEST_DETAIL = 1000
-"""Characters of what an error says."""
-
-
-def words(text: str, longest: int = LONGEST_DETAIL) -> str:
-    """Return `text` on one line, without control characters (a database refuses NUL, a terminal obeys escapes)."""
-    line = " ".join("".join(character if character.isprintable() else " " for character in text).split())
-    return line if len(line) <= longest else f"{line[: longest - 1]}…"
+MAX_DETAIL_LENGTH = 1000
+"""Maximum number of characters of an error detail."""
 
 
-def identifier(text: str, longest: int) -> str:
-    """Return `text` if it can be an identifier that a store gave (a version id, an ETag), else nothing.
+def clean_line(text: str, max_length: int = MAX_DETAIL_LENGTH) -> str:
+    """Return `text` on one line, without control characters, truncated to `max_length` characters.
 
-    One that was clipped or mended would name something else.
+    PostgreSQL rejects NUL, and terminals interpret escape sequences.
     """
-    return text if len(text) <= longest and text.isascii() and text.isprintable() else ""
+    line = " ".join("".join(character if character.isprintable() else " " for character in text).split())
+    return line if len(line) <= max_length else f"{line[: max_length - 1]}…"
+
+
+def valid_identifier(text: str, max_length: int) -> str:
+    """Return `text` if it is a valid identifier from a store (a version id, an ETag), else an empty string.
+
+    Identifiers are never truncated or corrected, because the result would identify something else.
+    """
+    return text if len(text) <= max_length and text.isascii() and text.isprintable() else ""

@@ -1,7 +1,7 @@
-"""Everything an installation can set, read from the environment (and a `.env` file) in this one place.
+"""All settings, read from the environment and from a `.env` file.
 
-Each name may also come as `NAME_FILE`, the path of a file that holds the value. docs/configuration.md has a
-heading for each. A value that is missing or wrong stops the start with one line that names it.
+Each setting can also be given as `NAME_FILE`, the path of a file that contains the value. See
+docs/configuration.md. If a value is missing or invalid, the process exits with a message that names the setting.
 """
 
 import os
@@ -22,13 +22,13 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from django.core.management.utils import get_random_secret_key
 
-# Lets classes say admin.ModelAdmin[Report], which Django itself understands only while types are checked.
+# Allows admin.ModelAdmin[Report] and similar at run time. Without it, Django supports this for type checking only.
 django_stubs_ext.monkeypatch()
 
 T = TypeVar("T")
 
-# What this program creates is nobody else's on this machine, also an SQLite database outside DATA_DIR. Every process of
-# ours reads these settings before it creates anything.
+# Files are readable by the owner only, including an SQLite database outside DATA_DIR. Every process reads this
+# module before it creates files.
 os.umask(0o077)
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -42,9 +42,9 @@ def _stop(name: str, problem: str) -> NoReturn:
 
 
 def _read(name: str, parse: Callable[[str], T], default: str | None) -> T:
-    """Return the setting `name`, parsed. Stop the start where it is missing, unreadable or wrong."""
+    """Return the setting `name`, parsed. Exit with a message if it is missing, unreadable or invalid."""
     try:
-        # Not env.str(): that one takes a value that begins with $ for the name of another variable.
+        # Not env.str(), because it interprets a value that begins with $ as the name of another variable.
         text = env.ENVIRON.get(name, default or "").strip()
     except OSError as error:
         _stop(name, f"the file named by {name}_FILE cannot be read: {error.strerror}")
@@ -69,7 +69,7 @@ def _boolean(text: str) -> bool:
         "0": False,
     }
     if text.lower() not in known:
-        raise ValueError(f"{text!r} is neither true nor false")
+        raise ValueError(f"{text!r} is not a Boolean; use true or false")
     return known[text.lower()]
 
 
@@ -88,14 +88,14 @@ def _names(text: str) -> list[str]:
 
 def _time_zone(text: str) -> str:
     if text not in zoneinfo.available_timezones():
-        raise ValueError(f"{text!r} is not a time zone of the IANA list, such as Europe/Berlin")
+        raise ValueError(f"{text!r} is not a time zone of the IANA database, such as Europe/Berlin")
     return text
 
 
 def _rate(text: str) -> str:
     number, _, unit = text.partition("/")
     if text and not (number.isdecimal() and int(number) > 0 and unit in {"s", "min", "h", "d"}):
-        raise ValueError(f"{text!r} is not a number per s, min, h or d, such as 600/min")
+        raise ValueError(f"{text!r} is not a rate such as 600/min; the unit is s, min, h or d")
     return text
 
 
@@ -107,7 +107,7 @@ def _networks(text: str) -> list[IPv4Network | IPv6Network]:
 
 
 def _mail_server(text: str) -> dict[str, Any]:
-    # The value may hold a password, so no message repeats it.
+    # The value can contain a password, so no message repeats it.
     schemes = ("smtp", "smtp+tls", "smtp+ssl", "consolemail")
     if urlsplit(text).scheme not in schemes:
         raise ValueError("must begin with smtp://, smtp+tls:// or smtp+ssl://")
@@ -125,10 +125,10 @@ def _address(text: str) -> str:
     return text.rstrip("/")
 
 
-def _one_of(*words: str) -> Callable[[str], str]:
+def _one_of(*choices: str) -> Callable[[str], str]:
     def parse(text: str) -> str:
-        if text not in words:
-            raise ValueError(f"{text!r} is none of {', '.join(words)}")
+        if text not in choices:
+            raise ValueError(f"{text!r} is not one of {', '.join(choices)}")
         return text
 
     return parse
@@ -137,7 +137,7 @@ def _one_of(*words: str) -> Callable[[str], str]:
 def _log_level(text: str) -> str:
     levels = ("DEBUG", "INFO", "WARNING", "ERROR")
     if text.upper() not in levels:
-        raise ValueError(f"{text!r} is none of {', '.join(levels)}")
+        raise ValueError(f"{text!r} is not one of {', '.join(levels)}")
     return text.upper()
 
 
@@ -147,21 +147,21 @@ def _folder(text: str) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ValueError(f"the folder {folder} cannot be made: {error.strerror}") from error
+        raise ValueError(f"the folder {folder} cannot be created: {error.strerror}") from error
     return folder
 
 
 def _private_folder(text: str) -> Path:
     folder = _folder(text)
-    # Reports, sessions and the broker's messages are nobody else's on this machine. Whether a folder of somebody else's
-    # can be used is for the check of the local store to say.
+    # The folder contains reports, sessions and messages, so other users must not read it. If another user owns it, the
+    # system check of the local store reports whether it can be used.
     with suppress(OSError):
         folder.chmod(0o700)
     return folder
 
 
 def _database(text: str) -> dict[str, Any]:
-    # The value may hold a password, so no message repeats it.
+    # The value can contain a password, so no message repeats it.
     if urlsplit(text).scheme not in {"sqlite", "postgres", "postgresql"}:
         raise ValueError("must begin with postgresql:// or sqlite:///")
     try:
@@ -169,8 +169,8 @@ def _database(text: str) -> dict[str, Any]:
     except Exception as error:
         raise ValueError("is not a database address, such as postgresql://user:password@host:5432/name") from error
     if config["ENGINE"].endswith("sqlite3"):
-        # WAL lets pages be read while a worker writes. IMMEDIATE takes the write lock at the start of a
-        # transaction, where SQLite waits for it, not at its first write, where it would fail at once.
+        # WAL allows reads while a worker writes. IMMEDIATE acquires the write lock at the start of a transaction, where
+        # SQLite waits for it. At the first write, SQLite would fail immediately.
         config["OPTIONS"] = {
             "transaction_mode": "IMMEDIATE",
             "timeout": 30,
@@ -236,7 +236,7 @@ TIME_STAMP_URL = _read("TIME_STAMP_URL", _http_address, "")
 
 ALLOW_PRIVATE_ENDPOINTS = _read("ALLOW_PRIVATE_ENDPOINTS", _boolean, "true")
 
-# One PutObject may carry 5 GiB (Amazon S3 User Guide, "Uploading objects").
+# The maximum size of one PutObject is 5 GiB (Amazon S3 User Guide, "Uploading objects").
 INGEST_MAX_BYTES = _read("INGEST_MAX_BYTES", _whole_number(1, 5 * 1024**3), str(5 * 1024**3))
 INGEST_OTHER_TYPES = _read("INGEST_OTHER_TYPES", _names, "*")
 INBOX_DIR = _read("INBOX_DIR", lambda text: _folder(text) if text else None, "")
@@ -265,7 +265,7 @@ DEFAULT_FROM_EMAIL = _read("EMAIL_FROM", str, "anaphora@localhost")
 CELERY_BROKER_URL = _read("CELERY_BROKER_URL", _broker, "filesystem://localhost")
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_TASK_IGNORE_RESULT = True
-# A broker that is away must not hold up whoever takes a report in: the sweep finds the delivery anyway.
+# An unreachable broker must not delay an ingest. The sweep finds the delivery later.
 CELERY_TASK_PUBLISH_RETRY_POLICY = {"max_retries": 1, "interval_start": 0.2}
 CELERY_TIMEZONE = TIME_ZONE
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
@@ -306,7 +306,7 @@ if INBOX_DIR:
         "options": {"expires": INBOX_SECONDS},
     }
 for _entry in CELERY_BEAT_SCHEDULE.values():
-    # A worker drops what has expired by its own clock, which may be ahead of beat's by as much.
+    # A worker discards expired tasks by its own clock, which can be up to 60 seconds ahead of beat's clock.
     _entry["options"]["expires"] += 60
 CELERY_BROKER_TRANSPORT_OPTIONS: dict[str, Any] = {}
 if CELERY_BROKER_URL.startswith("filesystem:"):
@@ -317,10 +317,10 @@ if CELERY_BROKER_URL.startswith("filesystem:"):
         "data_folder_out": str(DATA_DIR / "broker" / "messages"),
         "control_folder": str(DATA_DIR / "broker" / "control"),
     }
-    # Every worker that ever ran would leave a mailbox behind that nobody empties.
+    # With remote control, every worker would leave a mailbox folder behind.
     CELERY_WORKER_ENABLE_REMOTE_CONTROL = False
 elif CELERY_BROKER_URL.startswith("redis"):
-    # A server that accepts and stays silent must not hold up whoever takes a report in.
+    # A server that accepts connections but does not respond must not delay an ingest.
     CELERY_BROKER_TRANSPORT_OPTIONS = {"socket_connect_timeout": 3, "socket_timeout": 5}
 
 INSTALLED_APPS = [
@@ -330,7 +330,7 @@ INSTALLED_APPS = [
     "django.contrib.sessions",
     "django.contrib.messages",
     "django.contrib.staticfiles",
-    "django.forms",  # its templates, for FORM_RENDERER
+    "django.forms",  # its templates are used by FORM_RENDERER
     "django_celery_beat",
     "ninja",
     "axes",
@@ -342,8 +342,8 @@ INSTALLED_APPS = [
     "delivery_s3",
 ]
 MIDDLEWARE = [
-    "anaphora.operations.probes.Probes",  # the first: whoever probes knows neither our host name nor TLS
-    "anaphora.middleware.PlainRequests",
+    "anaphora.operations.probes.Probes",  # must be first: probes use neither the host name nor TLS
+    "anaphora.middleware.RejectInvalidRequests",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -353,7 +353,7 @@ MIDDLEWARE = [
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "anaphora.api.middleware.ApiProblems",
-    "axes.middleware.AxesMiddleware",  # the last, as its documentation asks
+    "axes.middleware.AxesMiddleware",  # must be last, see its documentation
 ]
 TEMPLATES = [
     {
@@ -369,7 +369,7 @@ TEMPLATES = [
         },
     },
 ]
-FORM_RENDERER = "django.forms.renderers.TemplatesSetting"  # fields may have templates of ours
+FORM_RENDERER = "django.forms.renderers.TemplatesSetting"  # allows form fields with templates of this project
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": f"django.contrib.auth.password_validation.{name}"}
     for name in (
@@ -387,19 +387,19 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 LANGUAGE_CODE = "en-us"
 USE_I18N = False
 USE_TZ = True
-# What comes in goes to the disk on which it will lie, whatever its size, so that memory stays constant.
+# Uploads are written to the disk of the local store, whatever their size, so that memory use is constant.
 FILE_UPLOAD_TEMP_DIR = _folder(str(DATA_DIR / "uploads"))
 FILE_UPLOAD_HANDLERS = ["anaphora.reports.upload_handler.GuardedUploadHandler"]
 FORMAT_MODULE_PATH = ["anaphora.formats"]
 STATIC_URL = "static/"
-# Static files are served from the packages that bring them: nothing to collect, nothing to forget.
+# Static files are served from the packages that contain them, without collectstatic.
 WHITENOISE_USE_FINDERS = True
 SECURE_REFERRER_POLICY = "same-origin"
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE_SSL_REDIRECT = SECURE_HSTS_INCLUDE_SUBDOMAINS = HTTPS
 SECURE_HSTS_PRELOAD = HTTPS
 SECURE_HSTS_SECONDS = 365 * 24 * 3600 if HTTPS else 0
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if HTTPS else None
-# A name is locked out for the address that guessed, not for its owner elsewhere.
+# A user name is locked only for the address that sent the wrong passwords, not for other addresses.
 AXES_FAILURE_LIMIT = LOGIN_ATTEMPTS
 AXES_CLIENT_IP_CALLABLE = "anaphora.client_address.client_address"
 AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
@@ -418,7 +418,7 @@ LOGGING = {
     "formatters": {"line": {"format": "{asctime} {levelname} {name}: {message}", "style": "{"}},
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
     "root": {"handlers": ["console"], "level": LOG_LEVEL},
-    # At DEBUG these write access key ids, signatures and whole request headers.
+    # At level DEBUG these loggers write access key IDs, signatures and request headers.
     "loggers": {
         name: {"level": "INFO" if LOG_LEVEL == "DEBUG" else LOG_LEVEL}
         for name in ("botocore", "boto3", "s3transfer", "urllib3", "apprise")

@@ -1,4 +1,4 @@
-"""Addresses: the Django admin for configuration and operation, the timeline for who looks reports up, and the API."""
+"""URLs: the Django admin for configuration and operation, the timeline to look reports up, and the API."""
 
 from django.contrib import admin
 from django.contrib.auth.views import LoginView, LogoutView
@@ -21,9 +21,9 @@ urlpatterns = [
     path("logout/", LogoutView.as_view(next_page="timeline"), name="logout"),
     path("timeline/", views.index, name="timeline"),
     path("timeline/dashboards.json", views.dashboards, name="timeline-dashboards"),
-    path("timeline/<slug:slug>/", views.then, name="timeline-then"),
+    path("timeline/<slug:slug>/", views.as_of_page, name="timeline-as-of"),
     path("timeline/<slug:slug>/compare/", views.compare, name="timeline-compare"),
-    re_path(r"^timeline/(?P<slug>[-\w]+)/(?P<instant>\d{8}T\d{6}Z)/$", views.then, name="timeline-then"),
+    re_path(r"^timeline/(?P<slug>[-\w]+)/(?P<instant>\d{8}T\d{6}Z)/$", views.as_of_page, name="timeline-as-of"),
     path("reports/<uuid:pk>/file/", views.file, name="report-file"),
     path("reports/<uuid:pk>/evidence/", views.evidence_file, name="report-evidence"),
     path("reports/<uuid:pk>/preview/", views.preview, name="report-preview"),

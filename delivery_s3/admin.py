@@ -18,7 +18,7 @@ from django.template.loader import render_to_string
 from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html
 
-from anaphora.admin_site import counted
+from anaphora.admin_site import count_noun
 from anaphora.deliveries import queue, signing, tasks
 from anaphora.deliveries.destinations import ProtectionGrade
 from anaphora.deliveries.errors import DeliveryError
@@ -242,7 +242,7 @@ class S3InterfaceAdmin(InterfaceAdmin[S3Interface]):
         count = queue.retry(failed)
         self.log_change(request, interface, f"Retried {count} failed deliveries.")
         tasks.request_delivery(interface.pk)
-        return HttpResponse(f"Due again: {counted(count, 'delivery', 'deliveries')}.")
+        return HttpResponse(f"Due again: {count_noun(count, 'delivery', 'deliveries')}.")
 
     def _interface_to_test(self, request: HttpRequest, pk: int | None) -> S3Interface | None:
         """Return the interface, or None for a new one. Raises PermissionDenied unless the user may test it by POST."""

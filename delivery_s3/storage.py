@@ -36,7 +36,7 @@ from anaphora.deliveries.destinations import (
     integrity_of,
 )
 from anaphora.deliveries.errors import DeliveryError
-from anaphora.foreign_text import words
+from anaphora.foreign_text import clean_line
 from anaphora.secret import MASK
 from delivery_s3 import botocore_patches, credentials, diagnoses, immutability
 from delivery_s3.connection import Connection
@@ -310,8 +310,8 @@ class S3Destination(S3Storage):  # type: ignore[misc]
                 said = error.response.get("Error", {})
                 return immutability.Attempt(
                     accepted=False,
-                    code=words(str(said.get("Code", status)), 100),
-                    message=words(said.get("Message") or ""),
+                    code=clean_line(str(said.get("Code", status)), 100),
+                    message=clean_line(said.get("Message") or ""),
                 )
         return immutability.Attempt(accepted=True, version_id=answer.get("VersionId", ""))
 

@@ -13,7 +13,7 @@ from typing import Any
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 
-from anaphora.foreign_text import words
+from anaphora.foreign_text import clean_line
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ def _parse_certificate(der: bytes) -> Certificate:
         parsed = x509.load_der_x509_certificate(der)
         return _describe(parsed)
     except (ValueError, TypeError, x509.InvalidVersion, x509.UnsupportedGeneralNameType) as error:
-        raise CertificateUnreadableError(words(str(error))) from error
+        raise CertificateUnreadableError(clean_line(str(error))) from error
 
 
 def _describe(parsed: x509.Certificate) -> Certificate:

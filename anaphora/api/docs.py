@@ -1,6 +1,7 @@
-"""The page that describes the API to people: the OpenAPI schema as plain HTML, without scripts or another host.
+"""The documentation page of the API: the OpenAPI schema as HTML, without scripts and external hosts.
 
-Swagger's page names no language, lacks contrast and nests buttons in buttons; nothing of that can be set.
+It replaces Swagger UI, which has accessibility problems that cannot be configured away: no language, low contrast and
+nested buttons.
 """
 
 from collections.abc import Iterator
@@ -14,10 +15,10 @@ from ninja.openapi.docs import DocsBase
 
 
 class DescriptionPage(DocsBase):
-    """Lists the operations, what each takes and answers, and the schemas of the answers."""
+    """Lists the operations with inputs and responses, and the schemas."""
 
     def render_page(self, request: HttpRequest, api: NinjaAPI, **kwargs: Any) -> HttpResponse:
-        """Return the page, for everybody: it tells nothing of an installation."""
+        """Return the page. It is public, because it contains no data of the installation."""
         schema = api.get_openapi_schema(path_params=kwargs)
         context = {
             "title": schema["info"]["title"] + ": API",
@@ -76,7 +77,7 @@ def _fields(schema: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _type(schema: dict[str, Any]) -> str:
-    """Return a schema's type in a few words: `date-time or null`, `list of ReportOut`."""
+    """Return the type of a schema as text: `date-time or null`, `list of ReportOut`."""
     if "$ref" in schema:
         return str(schema["$ref"]).rpartition("/")[2]
     if "anyOf" in schema:

@@ -1,4 +1,4 @@
-"""Answers to wrong methods in the API's way: Ninja answers those itself, in HTML, before any handler of errors."""
+"""Returns 405 responses of the API as problem details. Django Ninja returns HTML without calling an error handler."""
 
 from collections.abc import Callable
 
@@ -8,13 +8,12 @@ from anaphora.api.routes import method_not_allowed
 
 
 class ApiProblems:
-    """Replaces the answer to a wrong method below /api/ by a problem in words."""
+    """Replaces 405 responses below /api/ by problem details (RFC 9457)."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self._get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
-        """Answer the request."""
         response = self._get_response(request)
         if response.status_code == 405 and request.path_info.startswith("/api/"):
             return method_not_allowed(request, response.headers.get("Allow", ""))

@@ -1,23 +1,23 @@
-"""The keys to the API."""
+"""API tokens and their scopes."""
 
 from django.db import models
 
 
 class Scope(models.TextChoices):
-    """What a token of the API lets its bearer do."""
+    """What an API token allows."""
 
-    INGEST = "ingest", "take reports in"
+    INGEST = "ingest", "ingest reports"
     READ = "read", "read reports"
 
 
 class ApiToken(models.Model):
-    """A key to the API. Only a hash of it is kept, so it is shown once; see `tokens`."""
+    """An API token. Only its hash is stored; see `tokens`."""
 
-    name = models.CharField(max_length=100, help_text="Who uses it, such as the renderer's name.")
+    name = models.CharField(max_length=100, help_text="Who uses the token, for example the name of the renderer.")
     digest = models.CharField(max_length=64, unique=True, editable=False)
     beginning = models.CharField(max_length=16, editable=False)
     scopes = models.JSONField(default=list)
-    expires_at = models.DateTimeField(null=True, blank=True, help_text="Empty: never.")
+    expires_at = models.DateTimeField(null=True, blank=True, help_text="Leave empty for a token that never expires.")
     created_at = models.DateTimeField(auto_now_add=True)
     last_used_at = models.DateTimeField(null=True, blank=True, editable=False)
     revoked_at = models.DateTimeField(null=True, blank=True, editable=False)

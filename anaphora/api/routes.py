@@ -1,6 +1,6 @@
-"""The API: reports come in, and are looked up. A door: it checks, calls one function and shows the answer.
+"""The HTTP API: ingest reports and look them up. A route checks its input, calls one function and returns the result.
 
-Every error is a problem in words (RFC 9457) that names the field at fault.
+Every error is returned as problem details (RFC 9457) that name the invalid field.
 """
 
 import logging
@@ -33,30 +33,30 @@ from anaphora.deliveries.models import with_interfaces
 from anaphora.reports import upload_handler
 from anaphora.reports.ingest import IngestError, Reason, ingest
 from anaphora.reports.models import Dashboard, Report
-from anaphora.reports.timestamps import read_stamp, stamp
+from anaphora.reports.timestamps import compact_instant, parse_compact_instant
 from anaphora.timeline import queries
 
 
 class Problem(Schema):
-    """What went wrong, in words, after RFC 9457."""
+    """An error as problem details (RFC 9457)."""
 
     type: str = Field("about:blank")
     title: str
     status: int
     detail: str
-    field: str = Field("", description="The input at fault, where there is one.")
+    field: str = Field("", description="The invalid field, if any.")
 
 
 class DeliveryOut(Schema):
-    """Where a report went, or is going."""
+    """A delivery of a report."""
 
     destination: str
     state: str = Field(description="pending, sending, delivered, failed or cancelled.")
-    detail: str = Field(description="The object's key once it is stored, otherwise what is in the way.")
+    detail: str = Field(description="The object key if the report is delivered, otherwise the problem.")
 
 
 class ReportOut(Schema):
-    """One report. Times are in UTC, the size is in bytes, the digest in hexadecimal."""
+    """One report. Times are in UTC, the size is in bytes, the digest is hexadecimal."""
 
     id: UUID
     dashboard: str
@@ -70,7 +70,7 @@ class ReportOut(Schema):
 
 
 class AsOfOut(Schema):
-    """The report that was current at an instant, and when the next one was rendered (null: it still is the latest)."""
+    """The report that was current at an instant, and when the next one was rendered (null if it is the latest)."""
 
     when: datetime
     report: ReportOut
@@ -78,7 +78,7 @@ class AsOfOut(Schema):
 
 
 class ReportsOut(Schema):
-    """Reports, the latest first; `cursor` asks for those that follow, null for none."""
+    """Reports, the latest first. Pass `cursor` to get the next page; it is null on the last page."""
 
     reports: list[ReportOut]
     cursor: str | None
@@ -94,17 +94,17 @@ class DashboardOut(Schema):
 
 
 class ReportIn(Schema):
-    """What comes with the file."""
+    """The form fields sent with the file."""
 
     dashboard: str = Field(
-        description="The dashboard's slug: letters, digits, hyphens, underscores. One not seen before is created.",
+        description="The dashboard's slug: letters, digits, hyphens, underscores. A new slug creates a dashboard.",
         json_schema_extra={"pattern": "^[-a-zA-Z0-9_]{1,100}$"},
     )
-    rendered_at: datetime = Field(description="When it was rendered: ISO 8601 with a time zone.")
+    rendered_at: datetime = Field(description="When the report was rendered, in ISO 8601 with time zone.")
 
 
 class ReportQuery(Schema):
-    """What to list: `from` and `to` are ISO 8601, in TIME_ZONE where they name none; dates are whole days."""
+    """Filters. `from` and `to` are ISO 8601; the default time zone is TIME_ZONE. A date means the whole day."""
 
     dashboard: str = ""
     from_: str = Field("", alias="from")
@@ -113,24 +113,22 @@ class ReportQuery(Schema):
 
 
 class Bearer(HttpBearer):
-    """Lets in whoever bears a token with the scope. Size and space are looked at before a body is read."""
+    """Requires a token with the scope. For ingest, checks size and free disk space before the body is read."""
 
     def __init__(self, scope: Scope) -> None:
         super().__init__()
         self._scope = scope
 
     def authenticate(self, request: HttpRequest, token: str) -> ApiToken | None:
-        """Return the token's row; Ninja answers 401 for none."""
+        """Return the row of the token, or None for status 401."""
         found = tokens.check(token)
         if found and self._scope not in found.scopes:
-            raise HttpError(403, f"This token lacks the scope {self._scope.value}.")
+            raise HttpError(403, f"This token does not have the scope {self._scope.value}.")
         if found and self._scope is Scope.INGEST:
             if "Content-Length" not in request.headers:
-                raise HttpError(
-                    411, "Say how long the body is (Content-Length); it can't come in chunks of unknown number."
-                )
-            upload_handler.check_coming(int(request.headers.get("Content-Length") or 0))
-            upload_handler.allow(request)
+                raise HttpError(411, "Send the header Content-Length. Chunked transfer encoding is not supported.")
+            upload_handler.check_request_size(int(request.headers.get("Content-Length") or 0))
+            upload_handler.allow_upload(request)
         return found
 
 
@@ -138,8 +136,8 @@ logger = logging.getLogger(__name__)
 
 PROBLEM = "application/problem+json"
 
-PAGE = 100
-"""Reports in one answer."""
+PAGE_SIZE = 100
+"""Maximum number of reports in one response."""
 
 _STATUS = {
     Reason.INVALID: 422,
@@ -153,7 +151,7 @@ THROTTLES = [AuthRateThrottle(settings.API_RATE)] if settings.API_RATE else []
 
 
 class _Api(NinjaAPI):
-    """Describes errors as what they are: problems. Answers can be kept, and asked for again by their ETag."""
+    """Documents errors as problem details. Adds ETags, so that clients can send conditional requests."""
 
     def create_response(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         answer = super().create_response(request, *args, **kwargs)
@@ -161,23 +159,23 @@ class _Api(NinjaAPI):
             return answer
         patch_cache_control(answer, private=True, no_cache=True)
         set_response_etag(answer)
-        kept = get_conditional_response(request, etag=answer["ETag"], response=answer)
-        return cast("HttpResponse", kept)
+        conditional = get_conditional_response(request, etag=answer["ETag"], response=answer)
+        return cast("HttpResponse", conditional)
 
     def get_openapi_schema(self, *args: Any, **kwargs: Any) -> Any:
-        described = super().get_openapi_schema(*args, **kwargs)
-        for path in described["paths"].values():
+        schema = super().get_openapi_schema(*args, **kwargs)
+        for path in schema["paths"].values():
             for operation in path.values():
                 for status, response in operation["responses"].items():
                     if int(status) >= 400 and "content" in response:
                         response["content"] = {PROBLEM: response["content"].pop("application/json")}
-        return described
+        return schema
 
 
 api = _Api(
     title="Anaphora archive",
     version="1",
-    description="Hand rendered reports in, and look them up. Bearer tokens are made in the admin.",
+    description="Ingest rendered reports and look them up. Create bearer tokens in the admin.",
     urls_namespace="api-v1",
     docs=DescriptionPage(),
     throttle=[*THROTTLES],
@@ -189,16 +187,16 @@ _INGEST_PROBLEMS = _PROBLEMS | dict.fromkeys((411, 413, 415, 422, 503, 507), Pro
 
 
 @router.post("", auth=Bearer(Scope.INGEST), response={200: ReportOut, 201: ReportOut, **_INGEST_PROBLEMS})
-def take_in(request: HttpRequest, form: Form[ReportIn], file: File[UploadedFile]) -> Status[dict[str, Any]]:
-    """Take a report in: 201 if it is new, 200 if the same report (dashboard, instant, content) came before."""
+def ingest_report(request: HttpRequest, form: Form[ReportIn], file: File[UploadedFile]) -> Status[dict[str, Any]]:
+    """Ingest a report. Returns 201 if it is new, 200 if the same report (dashboard, instant, content) exists."""
     source = cast("BinaryIO", file)
-    taken = ingest(source=source, filename=file.name or "", dashboard=form.dashboard, rendered_at=form.rendered_at)
-    return Status(201 if taken.created else 200, _report_out(taken.report))
+    ingested = ingest(source=source, filename=file.name or "", dashboard=form.dashboard, rendered_at=form.rendered_at)
+    return Status(201 if ingested.created else 200, _report_out(ingested.report))
 
 
 @router.get("/{report_id}", auth=Bearer(Scope.READ), response={200: ReportOut, 404: Problem, 422: Problem, **_PROBLEMS})
 def get_report(request: HttpRequest, report_id: UUID) -> dict[str, Any]:
-    """Return a report and where it went."""
+    """Return a report with its deliveries."""
     report = Report.objects.select_related("dashboard").filter(pk=report_id).first()
     if report is None:
         raise HttpError(404, f"There is no report {report_id}.")
@@ -207,7 +205,7 @@ def get_report(request: HttpRequest, report_id: UUID) -> dict[str, Any]:
 
 @router.get("/{report_id}/content", auth=Bearer(Scope.READ), response={404: Problem, 422: Problem, **_PROBLEMS})
 def get_content(request: HttpRequest, report_id: UUID) -> HttpResponseBase:
-    """Return the file, from here or from where it is stored. Its ETag is its SHA-256."""
+    """Return the file, from the local copy or from a store. The ETag is its SHA-256."""
     report = Report.objects.select_related("dashboard").filter(pk=report_id).first()
     if report is None:
         raise HttpError(404, f"There is no report {report_id}.")
@@ -231,24 +229,24 @@ def get_evidence(request: HttpRequest, report_id: UUID) -> HttpResponseBase:
 
 @router.get("", auth=Bearer(Scope.READ), response={200: ReportsOut, 404: Problem, 422: Problem, **_PROBLEMS})
 def list_reports(request: HttpRequest, query: Query[ReportQuery]) -> dict[str, Any]:
-    """List reports, the latest first, a hundred at a time."""
+    """List reports, the latest first, 100 per page."""
     reports = (
         Report.objects.select_related("dashboard").prefetch_related(with_interfaces()).order_by("-rendered_at", "-id")
     )
     if query.dashboard:
         reports = reports.filter(dashboard=_dashboard(query.dashboard))
     if query.from_:
-        reports = reports.filter(rendered_at__gte=_moment("from", query.from_, begins=True))
+        reports = reports.filter(rendered_at__gte=_parse_instant("from", query.from_, is_start=True))
     if query.to:
-        reports = reports.filter(rendered_at__lte=_moment("to", query.to))
+        reports = reports.filter(rendered_at__lte=_parse_instant("to", query.to))
     if query.cursor:
-        moment, key = _read_cursor(query.cursor)
-        reports = reports.filter(Q(rendered_at__lt=moment) | Q(rendered_at=moment, id__lt=key))
-    found = list(reports[: PAGE + 1])
-    more = found[PAGE - 1] if len(found) > PAGE else None
+        instant, key = _read_cursor(query.cursor)
+        reports = reports.filter(Q(rendered_at__lt=instant) | Q(rendered_at=instant, id__lt=key))
+    found = list(reports[: PAGE_SIZE + 1])
+    more = found[PAGE_SIZE - 1] if len(found) > PAGE_SIZE else None
     return {
-        "reports": [_report_out(report) for report in found[:PAGE]],
-        "cursor": f"{stamp(more.rendered_at)}_{more.pk}" if more else None,
+        "reports": [_report_out(report) for report in found[:PAGE_SIZE]],
+        "cursor": f"{compact_instant(more.rendered_at)}_{more.pk}" if more else None,
     }
 
 
@@ -257,22 +255,22 @@ dashboards = Router(tags=["dashboards"], auth=Bearer(Scope.READ))
 
 @dashboards.get("", response={200: list[DashboardOut], **_PROBLEMS})
 def list_dashboards(request: HttpRequest) -> list[dict[str, Any]]:
-    """List the dashboards."""
+    """List all dashboards."""
     rows = Dashboard.objects.annotate(number=Count("reports"), last=Max("reports__rendered_at")).order_by("slug")
     return [{"slug": row.slug, "title": str(row), "reports": row.number, "latest": row.last} for row in rows]
 
 
 @dashboards.get("/{slug}/as-of/{when}", response={200: AsOfOut, 404: Problem, 422: Problem, **_PROBLEMS})
 def get_as_of(request: HttpRequest, slug: str, when: str, content_type: str = "") -> dict[str, Any]:
-    """Return the report that was current at `when`: ISO 8601, TIME_ZONE where it names none; a date is its end.
+    """Return the report that was current at `when`, in ISO 8601. The default time zone is TIME_ZONE.
 
-    With `content_type`, such as `text/csv`, the one of that format.
+    A date means the end of that day. `content_type`, for example `text/csv`, selects the reports of one format.
     """
-    found = queries.as_of(_dashboard(slug), _moment("when", when), content_type.replace("\0", ""))
+    found = queries.as_of(_dashboard(slug), _parse_instant("when", when), content_type.replace("\0", ""))
     if found.report is None:
-        raise HttpError(404, f"There is no report of {slug} at or before {found.when.isoformat()}.")
+        raise HttpError(404, f"There is no report of {slug} at or before {found.instant.isoformat()}.")
     return {
-        "when": found.when,
+        "when": found.instant,
         "report": _report_out(found.report),
         "next_rendered_at": found.next.rendered_at if found.next else None,
     }
@@ -289,23 +287,23 @@ def _dashboard(slug: str) -> Dashboard:
     return found
 
 
-def _moment(field: str, text: str, *, begins: bool = False) -> datetime:
+def _parse_instant(field: str, text: str, *, is_start: bool = False) -> datetime:
     try:
-        return queries.moment(text, ZoneInfo(settings.TIME_ZONE), begins=begins)
-    except queries.BadMoment as error:
+        return queries.parse_instant(text, ZoneInfo(settings.TIME_ZONE), is_start=is_start)
+    except queries.InvalidInstant as error:
         raise IngestError(field, str(error)) from error
 
 
 def _read_cursor(cursor: str) -> tuple[datetime, UUID]:
-    moment, _, key = cursor.partition("_")
+    instant, _, key = cursor.partition("_")
     try:
-        return read_stamp(moment), UUID(key)
+        return parse_compact_instant(instant), UUID(key)
     except ValueError as error:
-        raise IngestError("cursor", "This is not a cursor of an earlier answer.") from error
+        raise IngestError("cursor", "This is not a valid cursor. Use the cursor of an earlier response.") from error
 
 
 def _report_out(report: Report) -> dict[str, Any]:
-    prefetch_related_objects([report], with_interfaces())  # asks for nothing where the list has done so
+    prefetch_related_objects([report], with_interfaces())  # no query if the list has prefetched them
     return {
         "id": report.pk,
         "dashboard": report.dashboard.slug,
@@ -322,7 +320,7 @@ def _report_out(report: Report) -> dict[str, Any]:
     }
 
 
-# Errors, as problems in words.
+# Errors as problem details.
 
 
 def _problem(status: int, detail: str, field: str = "", **headers: str) -> HttpResponse:
@@ -345,7 +343,7 @@ def _on_validation_error(request: HttpRequest, error: ValidationError) -> HttpRe
 @api.exception_handler(AuthenticationError)
 def _on_authentication_error(request: HttpRequest, error: AuthenticationError) -> HttpResponse:
     where = f"{reverse('admin:index')}api/apitoken/"
-    detail = f"Send a valid token: Authorization: Bearer anaphora_…; tokens are made in the admin, {where}."
+    detail = f"Send a valid token: Authorization: Bearer anaphora_…. Create tokens in the admin at {where}."
     return _problem(401, detail, "Authorization", **{"WWW-Authenticate": "Bearer"})
 
 
@@ -353,7 +351,7 @@ def _on_authentication_error(request: HttpRequest, error: AuthenticationError) -
 def _on_throttled(request: HttpRequest, error: Throttled) -> HttpResponse:
     wait = str(int(error.wait or 1))
     return _problem(
-        429, f"Too many requests with this token (API_RATE); try again in {wait} s.", **{"Retry-After": wait}
+        429, f"Too many requests with this token (API_RATE). Try again in {wait} s.", **{"Retry-After": wait}
     )
 
 
@@ -364,35 +362,37 @@ def _on_http_error(request: HttpRequest, error: HttpError) -> HttpResponse:
 
 @api.exception_handler(Http404)
 def _on_not_found(request: HttpRequest, error: Http404) -> HttpResponse:
-    return _problem(404, "There is nothing of this name.")
+    return _problem(404, "There is no resource at this URL.")
 
 
 @api.exception_handler(Exception)
-def _on_defect(request: HttpRequest, error: Exception) -> HttpResponse:
-    raise error  # to Django, whose report has no secrets; with DEBUG, Ninja would answer with the bare traceback
+def _on_unexpected_error(request: HttpRequest, error: Exception) -> HttpResponse:
+    raise error  # handled by Django without secrets; with DEBUG, Ninja would return the plain traceback
 
 
 @api.exception_handler(DatabaseError)
 @api.exception_handler(OSError)
-def _on_own_trouble(request: HttpRequest, error: Exception) -> HttpResponse:
+def _on_database_or_disk_error(request: HttpRequest, error: Exception) -> HttpResponse:
     logger.error("The API cannot answer %s: %s", request.path, error)
-    detail = "The archive's database or disk does not answer at present; send the request again later."
+    detail = "The database or the disk of the archive is not available. Send the request again later."
     return _problem(503, detail, **{"Retry-After": "30"})
 
 
 def not_found(request: HttpRequest) -> HttpResponse:
-    """Answer addresses below the API's that lead nowhere, in the API's way."""
-    described = reverse("api-v1:openapi-view")
-    return _problem(404, f"The API has no such address; {described} describes those that it has.")
+    """Return 404 as problem details for unknown URLs below /api/."""
+    schema = reverse("api-v1:openapi-view")
+    return _problem(404, f"There is no such URL in the API. See {schema} for all URLs.")
 
 
 def method_not_allowed(request: HttpRequest, allowed: str) -> HttpResponse:
-    """Answer a method that an address of the API doesn't have; `allowed` names those that it has."""
-    return _problem(405, f"{request.method} is not possible here, only {allowed}.", Allow=allowed)
+    """Return 405 as problem details. `allowed` contains the allowed methods."""
+    return _problem(405, f"{request.method} is not allowed. Allowed methods: {allowed}.", Allow=allowed)
 
 
 def _on_broken_body(request: HttpRequest, error: Exception | type[Exception]) -> HttpResponse:
-    return _problem(400, "The body can't be read as multipart/form-data: it is cut short, malformed or too big a form.")
+    return _problem(
+        400, "The body is not valid multipart/form-data: it is truncated, malformed or the form is too large."
+    )
 
 
 for _error in (MultiPartParserError, UnreadablePostError, RequestDataTooBig, TooManyFilesSent):

@@ -1,6 +1,6 @@
-"""Tokens of the API: made once and shown once; what is kept is a hash.
+"""Creates, checks and revokes API tokens. A token is shown once; only its hash is stored.
 
-They are random and long, so a plain SHA-256 is enough: there is nothing to guess.
+Tokens are long and random, so a plain SHA-256 without salt is sufficient.
 """
 
 import hashlib
@@ -14,14 +14,14 @@ from django.utils import timezone
 from anaphora.api.models import ApiToken, Scope
 
 PREFIX = "anaphora_"
-"""Lets secret scanners, and people, know one when they see it."""
+"""Allows secret scanners and users to recognize a token."""
 
-USED_EVERY = timedelta(minutes=1)
-"""How exactly `last_used_at` is kept: not each request is worth a write."""
+LAST_USED_RESOLUTION = timedelta(minutes=1)
+"""Minimum time between two updates of `last_used_at`, to avoid a write per request."""
 
 
 def create(name: str, scopes: Iterable[Scope], expires_at: datetime | None = None) -> tuple[ApiToken, str]:
-    """Make a token; return its row and the token itself, which can't be had again."""
+    """Create a token. Return its row and the token itself, which cannot be retrieved again."""
     plain = PREFIX + secrets.token_urlsafe(32)
     row = ApiToken(name=name, scopes=[scope.value for scope in scopes], expires_at=expires_at)
     row.digest, row.beginning = _digest(plain), plain[: len(PREFIX) + 4]
@@ -30,17 +30,17 @@ def create(name: str, scopes: Iterable[Scope], expires_at: datetime | None = Non
 
 
 def check(plain: str) -> ApiToken | None:
-    """Return the token's row if it is one of ours, neither expired nor revoked, and note that it was used."""
+    """Return the row of a valid token and update `last_used_at`. Return None if it is unknown, expired or revoked."""
     now = timezone.now()
     valid = Q(expires_at__isnull=True) | Q(expires_at__gt=now)
     token = ApiToken.objects.filter(valid, digest=_digest(plain), revoked_at__isnull=True).first()
-    if token and (token.last_used_at is None or token.last_used_at < now - USED_EVERY):
+    if token and (token.last_used_at is None or token.last_used_at < now - LAST_USED_RESOLUTION):
         ApiToken.objects.filter(pk=token.pk).update(last_used_at=now)
     return token
 
 
 def revoke(tokens: Iterable[ApiToken]) -> int:
-    """Make tokens worthless from now on; return how many still were worth something."""
+    """Revoke tokens. Return how many were not revoked before."""
     keys = [token.pk for token in tokens]
     return ApiToken.objects.filter(pk__in=keys, revoked_at__isnull=True).update(revoked_at=timezone.now())
 

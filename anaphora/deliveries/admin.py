@@ -21,7 +21,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django_celery_beat.models import ClockedSchedule, IntervalSchedule, SolarSchedule
 
-from anaphora.admin_site import CappedPaginator, ReadOnlyAdmin, counted, exact_size, mark
+from anaphora.admin_site import CappedPaginator, ReadOnlyAdmin, badge, count_noun, exact_size
 from anaphora.deliveries import documentation, errors, heartbeat, interface_admin, policies, queue, schedules, tasks
 from anaphora.deliveries.errors import Diagnosis
 from anaphora.deliveries.models import ArchivePolicy, Delivery, Interface, Role, State, diagnosis_of
@@ -210,7 +210,7 @@ class DeliveryAdmin(ReadOnlyAdmin[Delivery]):
     @admin.display(description="state", ordering="state")
     def marked_state(self, delivery: Delivery) -> str:
         """Show the state as a mark."""
-        return mark(delivery.state, delivery.state)
+        return badge(delivery.state, delivery.state)
 
     @admin.display(description="size")
     def exact_size(self, delivery: Delivery) -> str:
@@ -251,7 +251,8 @@ class DeliveryAdmin(ReadOnlyAdmin[Delivery]):
         for interface_id in {delivery.interface_id for delivery in failed}:
             tasks.request_delivery(interface_id)
         self.message_user(
-            request, f"Due again: {counted(count, 'delivery', 'deliveries')}." if count else "None of these had failed."
+            request,
+            f"Due again: {count_noun(count, 'delivery', 'deliveries')}." if count else "None of these had failed.",
         )
 
     @admin.action(description="Cancel undelivered deliveries", permissions=["operate"])
@@ -265,7 +266,7 @@ class DeliveryAdmin(ReadOnlyAdmin[Delivery]):
             context = self.admin_site.each_context(request) | {
                 "title": "Cancel deliveries",
                 "opts": self.opts,
-                "number": counted(len(chosen), "delivery", "deliveries"),
+                "number": count_noun(len(chosen), "delivery", "deliveries"),
                 "left_out": queryset.count() - len(chosen),
                 "deliveries": chosen[:LISTED],
                 "more": max(len(chosen) - LISTED, 0),
@@ -278,5 +279,5 @@ class DeliveryAdmin(ReadOnlyAdmin[Delivery]):
             cancelled = queue.cancel(chosen)
             for delivery in cancelled:
                 self.log_change(request, delivery, f"Cancelled: {delivery}.")
-        self.message_user(request, f"Cancelled: {counted(len(cancelled), 'delivery', 'deliveries')}.")
+        self.message_user(request, f"Cancelled: {count_noun(len(cancelled), 'delivery', 'deliveries')}.")
         return None

@@ -12,8 +12,8 @@ from typing import Any, BinaryIO, Protocol
 
 from django.db.models import TextChoices
 
-from anaphora.foreign_text import identifier, words
-from anaphora.reports.timestamps import iso
+from anaphora.foreign_text import clean_line, valid_identifier
+from anaphora.reports.timestamps import iso_instant
 
 
 class Integrity(TextChoices):
@@ -61,7 +61,7 @@ class Protection:
             "text": self.text,
             "advice": self.advice,
             "attempts": dict(self.attempts),
-            "checked_at": iso(self.checked_at),
+            "checked_at": iso_instant(self.checked_at),
         }
 
 
@@ -94,8 +94,8 @@ class Receipt:
     retain_until: datetime | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "version_id", identifier(self.version_id, 1024))
-        object.__setattr__(self, "etag", identifier(self.etag, 255))
+        object.__setattr__(self, "version_id", valid_identifier(self.version_id, 1024))
+        object.__setattr__(self, "etag", valid_identifier(self.etag, 255))
 
 
 @dataclass(frozen=True)
@@ -114,9 +114,9 @@ class StoredObject:
     retain_until: datetime | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "version_id", identifier(self.version_id, 1024))
-        object.__setattr__(self, "etag", identifier(self.etag, 255))
-        object.__setattr__(self, "content_type", words(self.content_type, 200))
+        object.__setattr__(self, "version_id", valid_identifier(self.version_id, 1024))
+        object.__setattr__(self, "etag", valid_identifier(self.etag, 255))
+        object.__setattr__(self, "content_type", clean_line(self.content_type, 200))
 
     def integrity(self, *, sha256: str, md5: str) -> Integrity:
         """Return how far this confirms that the object has these digests."""

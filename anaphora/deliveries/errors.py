@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from anaphora.foreign_text import words
+from anaphora.foreign_text import clean_line
 
 
 class FailureScope(StrEnum):
@@ -60,7 +60,7 @@ class DeliveryError(Exception):
         self, diagnosis: Diagnosis, detail: str = "", *, fix: Fix | None = None, retry_after: float = 0
     ) -> None:
         self.diagnosis = diagnosis
-        self.detail = detail = words(detail)
+        self.detail = detail = clean_line(detail)
         """The exact error in one line, for experts. Never contains a secret."""
         self.fix = fix
         self.retry_after = retry_after

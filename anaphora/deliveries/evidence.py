@@ -21,7 +21,7 @@ from anaphora.deliveries.models import Delivery, State
 from anaphora.deliveries.object_keys import MANIFEST_VERSION
 from anaphora.deliveries.signing import Key, SigningProblem
 from anaphora.reports.models import Report
-from anaphora.reports.timestamps import iso
+from anaphora.reports.timestamps import iso_instant
 
 
 class NoEvidence(Exception):  # noqa: N818  # of a report, it is a state
@@ -83,8 +83,8 @@ def _receipt(delivery: Delivery) -> dict[str, Any]:
     return {
         "report_id": str(report.pk),
         "dashboard": report.dashboard.slug,
-        "rendered_at": iso(report.rendered_at),
-        "ingested_at": iso(report.ingested_at),
+        "rendered_at": iso_instant(report.rendered_at),
+        "ingested_at": iso_instant(report.ingested_at),
         "filename": report.filename,
         "content_type": report.content_type,
         "size": report.size,
@@ -95,8 +95,8 @@ def _receipt(delivery: Delivery) -> dict[str, Any]:
         "version_id": delivery.version_id,
         "etag": delivery.etag,
         "integrity": delivery.integrity,
-        "delivered_at": iso(delivery.delivered_at) if delivery.delivered_at else None,
-        "retain_until": iso(delivery.retain_until) if delivery.retain_until else None,
+        "delivered_at": iso_instant(delivery.delivered_at) if delivery.delivered_at else None,
+        "retain_until": iso_instant(delivery.retain_until) if delivery.retain_until else None,
     }
 
 
@@ -135,7 +135,7 @@ def _add_statement(package: zipfile.ZipFile, delivery: Delivery, manifest: Manif
     statement = {
         "type": "evidence",
         "format_version": MANIFEST_VERSION,
-        "made_at": iso(timezone.now()),
+        "made_at": iso_instant(timezone.now()),
         "public_key": key.fingerprint,
         "report": {
             "file": _report_name(delivery),

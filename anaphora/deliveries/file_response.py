@@ -23,10 +23,10 @@ from django.utils.http import content_disposition_header
 
 from anaphora.deliveries import evidence, files
 from anaphora.deliveries.errors import DeliveryError
-from anaphora.reports.content_types import DRAWN
+from anaphora.reports.content_types import PREVIEWABLE
 from anaphora.reports.ingest import IngestError, check_space
 from anaphora.reports.models import Report
-from anaphora.reports.timestamps import stamp
+from anaphora.reports.timestamps import compact_instant
 
 _CHUNK = 64 * 1024
 _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})", re.ASCII)
@@ -38,7 +38,7 @@ def response(report: Report, request: HttpRequest) -> HttpResponseBase:
     Its ETag is its SHA-256. One range of bytes is given (RFC 9110, 14.2); of several, the whole file.
     """
     etag = f'"{report.sha256}"'
-    disposition = content_disposition_header(report.content_type not in DRAWN, report.filename) or "attachment"
+    disposition = content_disposition_header(report.content_type not in PREVIEWABLE, report.filename) or "attachment"
     answer: HttpResponseBase
     if kept := get_conditional_response(request, etag=etag):
         answer = kept
@@ -70,7 +70,7 @@ def evidence_response(report: Report) -> FileResponse:
         package.close()
         raise
     package.seek(0)
-    name = f"evidence-{report.dashboard.slug}-{stamp(report.rendered_at)}.zip"
+    name = f"evidence-{report.dashboard.slug}-{compact_instant(report.rendered_at)}.zip"
     answer = FileResponse(package, as_attachment=True, filename=name, content_type="application/zip")
     answer["Cache-Control"] = "private, no-store"
     return answer

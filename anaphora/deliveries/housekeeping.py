@@ -84,7 +84,7 @@ def _batches(dashboard: Dashboard, before: datetime) -> Iterator[list[Report]]:
 
 def _remove_orphans(before: datetime, *, dry_run: bool) -> int:
     """Remove the local copies that belong to no report; return how many. Of more than MOST_ORPHANS, remove none."""
-    found = list(islice(orphans.orphans(Path(local_store().location), before), MOST_ORPHANS + 1))
+    found = list(islice(orphans.find_orphans(Path(local_store().location), before), MOST_ORPHANS + 1))
     if len(found) > MOST_ORPHANS:
         logger.error(
             "More than %d local copies belong to no report, such as %s. None of them is removed. Check that "
@@ -103,7 +103,7 @@ def _remove_orphans(before: datetime, *, dry_run: bool) -> int:
 def _remove_previews(before: datetime) -> None:
     """Remove previews of reports that no longer exist, and those that were never finished."""
     folder = settings.DATA_DIR / "previews"
-    for file in chain(orphans.orphans(folder, before), orphans.interrupted(folder, before)):
+    for file in chain(orphans.find_orphans(folder, before), orphans.find_unfinished(folder, before)):
         file.unlink(missing_ok=True)
 
 

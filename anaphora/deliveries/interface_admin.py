@@ -11,7 +11,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.timesince import timesince
 
-from anaphora.admin_site import ProtectedAdmin, mark
+from anaphora.admin_site import ProtectedAdmin, badge
 from anaphora.deliveries import queue, tasks
 from anaphora.deliveries.models import Interface, State, diagnosis_of, kinds
 
@@ -61,22 +61,22 @@ class InterfaceAdmin(ProtectedAdmin[T]):
     def last_test(self, interface: T) -> SafeString:
         """Show what the last test found, and when."""
         if interface.tested_at is None:
-            return mark("never", "never tested")
+            return badge("never", "never tested")
         when = format_html("<br><small>{} ago</small>", timesince(interface.tested_at, depth=1))
         if interface.test_passed:
-            return mark("passed", "passed") + when
+            return badge("passed", "passed") + when
         diagnosis = interface.test_report.get("diagnosis") or {}
-        return mark("failed", diagnosis.get("title", "failed")) + when
+        return badge("failed", diagnosis.get("title", "failed")) + when
 
     @admin.display(description="condition")
     def condition(self, interface: T) -> SafeString:
         """Show whether deliveries flow."""
         if not interface.enabled:
-            return mark("never", "disabled")
+            return badge("never", "disabled")
         diagnosis = diagnosis_of(interface)
         if diagnosis is None:
-            return mark("delivered", "working")
-        return mark("failed", diagnosis.title, title=interface.detail)
+            return badge("delivered", "working")
+        return badge("failed", diagnosis.title, title=interface.detail)
 
     @admin.display(description="delivered in 24 h · pending · failed")
     def counts(self, interface: Any) -> SafeString:

@@ -23,7 +23,7 @@ from anaphora.deliveries.manifest_models import Irregularity, Manifest
 from anaphora.deliveries.models import Delivery, Interface
 from anaphora.deliveries.object_keys import MANIFEST_VERSION, public_key_key, verifier_key
 from anaphora.deliveries.signing import SigningProblem
-from anaphora.reports.timestamps import iso
+from anaphora.reports.timestamps import iso_instant
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ def lines(manifest: Manifest) -> Iterator[bytes]:
     for row in Delivery.objects.filter(manifest=manifest).order_by("pk").values(*_FIELDS).iterator(1000):
         yield json.dumps(_report(row, manifest.titles), ensure_ascii=False).encode() + b"\n"
     for event in Irregularity.objects.filter(manifest=manifest).order_by("pk").iterator(1000):
-        said = event.facts | {"type": "irregularity", "kind": event.kind, "at": iso(event.at)}
+        said = event.facts | {"type": "irregularity", "kind": event.kind, "at": iso_instant(event.at)}
         yield json.dumps(dict(sorted(said.items())), ensure_ascii=False).encode() + b"\n"
 
 
@@ -59,12 +59,12 @@ def _report(row: dict[str, Any], titles: dict[str, str]) -> dict[str, Any]:
         "content_type": row["report__content_type"],
         "dashboard": dashboard,
         "title": titles.get(dashboard, ""),
-        "rendered_at": iso(row["report__rendered_at"]),
-        "ingested_at": iso(row["report__ingested_at"]),
-        "delivered_at": iso(row["delivered_at"]),
+        "rendered_at": iso_instant(row["report__rendered_at"]),
+        "ingested_at": iso_instant(row["report__ingested_at"]),
+        "delivered_at": iso_instant(row["delivered_at"]),
         "filename": row["report__filename"],
         "report_id": str(row["report_id"]),
-        "retain_until": iso(row["retain_until"]) if row["retain_until"] else None,
+        "retain_until": iso_instant(row["retain_until"]) if row["retain_until"] else None,
         "integrity": row["integrity"],
     }
 

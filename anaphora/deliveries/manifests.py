@@ -24,7 +24,7 @@ from anaphora.deliveries.models import ArchivePolicy, Delivery, Interface, State
 from anaphora.deliveries.object_keys import MANIFEST_VERSION, manifest_key
 from anaphora.deliveries.signing import Key, SigningProblem
 from anaphora.reports.models import Dashboard
-from anaphora.reports.timestamps import iso
+from anaphora.reports.timestamps import iso_instant
 
 logger = logging.getLogger(__name__)
 
@@ -162,7 +162,7 @@ def _header(
         "bytes": listed["size"] or 0,
         "irregularities": Irregularity.objects.filter(manifest=manifest).count(),
         "public_key": manifest.public_key,
-        "sealed_at": iso(manifest.sealed_at),
+        "sealed_at": iso_instant(manifest.sealed_at),
         "time_stamp": manifest.wants_time_stamp,
         "verifier": verifier.sha256(),
         "protection": {"retention": interface.retention, "last_check": interface.protection or None},

@@ -11,8 +11,8 @@ from datetime import UTC, date, datetime
 from urllib.parse import quote, unquote
 from uuid import UUID
 
-from anaphora.foreign_text import words
-from anaphora.reports.timestamps import is_plausible, iso, read_stamp, stamp
+from anaphora.foreign_text import clean_line
+from anaphora.reports.timestamps import compact_instant, is_plausible, iso_instant, parse_compact_instant
 
 FORMAT_VERSION = "1"
 """Of reports' keys and metadata together; a reader of the bucket goes by it."""
@@ -65,17 +65,17 @@ def object_key(*, prefix: str, dashboard: str, rendered_at: datetime, sha256: st
     """
     instant = rendered_at.astimezone(UTC)
     day = f"{instant.year:04}/{instant:%m/%d}"
-    return f"{prefix}{dashboard}/{day}/{stamp(instant)}_{sha256[:16]}{suffix}"
+    return f"{prefix}{dashboard}/{day}/{compact_instant(instant)}_{sha256[:16]}{suffix}"
 
 
 def connection_test_key(*, prefix: str, tested_at: datetime, sha256: str) -> str:
     """Return the key of a connection test's file. A folder that no dashboard's slug can name keeps it apart."""
-    return f"{prefix}connection.test/{stamp(tested_at)}_{sha256[:16]}.txt"
+    return f"{prefix}connection.test/{compact_instant(tested_at)}_{sha256[:16]}.txt"
 
 
 def immutability_check_key(*, prefix: str, checked_at: datetime, sha256: str) -> str:
     """Return the key of the object that an immutability check attacks."""
-    return f"{prefix}immutability.check/{stamp(checked_at)}_{sha256[:16]}.txt"
+    return f"{prefix}immutability.check/{compact_instant(checked_at)}_{sha256[:16]}.txt"
 
 
 def manifests_prefix(prefix: str) -> str:
@@ -118,8 +118,8 @@ def object_metadata(
         "format-version": FORMAT_VERSION,
         "report-id": report_id,
         "dashboard": dashboard,
-        "rendered-at": iso(rendered_at.replace(microsecond=0)),
-        "ingested-at": iso(ingested_at),
+        "rendered-at": iso_instant(rendered_at.replace(microsecond=0)),
+        "ingested-at": iso_instant(ingested_at),
         "sha256": sha256,
         "md5": md5,
         "filename": quote(filename, safe=""),
@@ -168,7 +168,7 @@ def parts_of(prefix: str, key: str) -> tuple[str, datetime]:
     found = _OF_A_REPORT.fullmatch(key.removeprefix(prefix))
     if found is None:
         raise ValueError(key)
-    return found["dashboard"], read_stamp(found["stamp"])
+    return found["dashboard"], parse_compact_instant(found["stamp"])
 
 
 def described(*, prefix: str, key: str, metadata: Mapping[str, str]) -> Described:
@@ -192,11 +192,11 @@ def described(*, prefix: str, key: str, metadata: Mapping[str, str]) -> Describe
     except KeyError as error:
         raise Unclear(f"Its metadata lack {error.args[0]}.") from error
     except (ValueError, OverflowError) as error:
-        raise Unclear(f"Its metadata can't be read: {words(str(error), 200)}.") from error
+        raise Unclear(f"Its metadata can't be read: {clean_line(str(error), 200)}.") from error
     if not (_HEX.fullmatch(found.sha256) and len(found.sha256) == 64 and _HEX.fullmatch(found.md5)):
         raise Unclear("Its metadata name no digests.")
     if not is_plausible(found.rendered_at, datetime.now(UTC)):
-        raise Unclear(f"Its metadata say that it was rendered at {iso(found.rendered_at)}.")
+        raise Unclear(f"Its metadata say that it was rendered at {iso_instant(found.rendered_at)}.")
     named = found.filename.isprintable() and 0 < len(found.filename.encode()) <= 255
     if not named or "/" in found.filename or "\\" in found.filename:
         raise Unclear("Its metadata name no file.")

@@ -16,7 +16,7 @@ from anaphora.deliveries.errors import DeliveryError
 from anaphora.deliveries.manifest_models import Manifest
 from anaphora.deliveries.models import Delivery, Interface, State
 from anaphora.deliveries.object_keys import Described, parts_of
-from anaphora.foreign_text import words
+from anaphora.foreign_text import clean_line
 from anaphora.reports.models import Dashboard, Preview, Report
 
 _AT_ONCE = 1000
@@ -124,7 +124,7 @@ def write(interface: Interface, found: list[Found], progress: Progress) -> None:
         raise  # the database's own trouble
     except (DatabaseError, ValueError, OverflowError) as error:
         if len(found) == 1:
-            progress.add_unclear(found[0].key, f"It cannot be kept: {words(str(error), 200)}.")
+            progress.add_unclear(found[0].key, f"It cannot be kept: {clean_line(str(error), 200)}.")
             return
         for each in found:
             write(interface, [each], progress)

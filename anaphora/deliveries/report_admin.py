@@ -13,26 +13,24 @@ from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
-from anaphora.admin_site import CappedPaginator, ReadOnlyAdmin, exact_size, mark
+from anaphora.admin_site import CappedPaginator, ReadOnlyAdmin, badge, exact_size
 from anaphora.deliveries import file_response, files, heartbeat
 from anaphora.deliveries.models import Delivery, with_interfaces
 from anaphora.reports import content_types, inbox_refused, refused_page, upload
 from anaphora.reports.models import Report
-from anaphora.reports.timestamps import stamp
+from anaphora.reports.timestamps import compact_instant
 
 
 class TypeFilter(admin.SimpleListFilter):
-    """The content types that are always taken in. Asking which there are would read the whole table."""
+    """Filters by the known content types. Listing those in use would read the whole table."""
 
     title = "content type"
     parameter_name = "content_type"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        """Offer the known types."""
-        return [(name, name) for name in sorted(content_types.KINDS)]
+        return [(name, name) for name in sorted(content_types.KNOWN_KINDS)]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Report]) -> QuerySet[Report]:
-        """Keep those of the chosen one."""
         return queryset.filter(content_type=self.value()) if self.value() else queryset
 
 
@@ -106,7 +104,7 @@ class ReportAdmin(ReadOnlyAdmin[Report]):
     @admin.display(description="timeline")
     def timeline_link(self, report: Report) -> SafeString:
         """Lead to the dashboard as it was then."""
-        address = reverse("timeline-then", args=[report.dashboard.slug, stamp(report.rendered_at)])
+        address = reverse("timeline-as-of", args=[report.dashboard.slug, compact_instant(report.rendered_at)])
         return format_html('<a href="{}">What {} looked like then</a>', address, report.dashboard)
 
     @admin.display(description="dashboard")
@@ -147,19 +145,19 @@ class ReportAdmin(ReadOnlyAdmin[Report]):
         rows = format_html_join(
             "",
             '<li><a href="{}">{}</a> {} <code>{}</code></li>',
-            ((each.admin_url, each.interface, mark(each.state, each.state), each.summary) for each in deliveries),
+            ((each.admin_url, each.interface, badge(each.state, each.state), each.summary) for each in deliveries),
         )
-        return format_html('<ul class="places">{}</ul>', rows) if deliveries else mark("never", "no policy covers it")
+        return format_html('<ul class="places">{}</ul>', rows) if deliveries else badge("never", "no policy covers it")
 
 
 def _marks(deliveries: list[Delivery]) -> SafeString:
     if not deliveries:
-        return mark("never", "no policy")
+        return badge("never", "no policy")
     return format_html_join(
         " ",
         '<a href="{}">{}</a>',
         (
-            (each.admin_url, mark(each.state, f"{each.interface}: {each.state}", title=each.summary))
+            (each.admin_url, badge(each.state, f"{each.interface}: {each.state}", title=each.summary))
             for each in deliveries
         ),
     )

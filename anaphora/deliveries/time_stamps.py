@@ -8,7 +8,7 @@ from typing import Any
 
 from rfc3161_client import HashAlgorithm, PKIStatus, TimestampRequestBuilder, decode_timestamp_response
 
-from anaphora.foreign_text import words
+from anaphora.foreign_text import clean_line
 
 TIMEOUT = 10
 """Seconds."""
@@ -45,10 +45,12 @@ def fetch(url: str, content: bytes) -> bytes:
         der = in_canonical_order(der)
         response = decode_timestamp_response(der)
         if response.status not in {PKIStatus.GRANTED, PKIStatus.GRANTED_WITH_MODS}:
-            raise NoTimeStamp(f"The time-stamping authority refused: {words(str(response.status_string), 200)}.")
+            raise NoTimeStamp(f"The time-stamping authority refused: {clean_line(str(response.status_string), 200)}.")
         found = response.tst_info
     except (OSError, ValueError, http.client.HTTPException, urllib.error.URLError) as error:
-        raise NoTimeStamp(f"The time-stamping authority gave no usable answer: {words(str(error), 200)}.") from error
+        raise NoTimeStamp(
+            f"The time-stamping authority gave no usable answer: {clean_line(str(error), 200)}."
+        ) from error
     if found.message_imprint.message != sha256(content).digest() or found.nonce != request.nonce:
         raise NoTimeStamp("The time-stamping authority answered another request.")
     return der

@@ -1,1 +1,1 @@
-"""`make demo`: the whole product on one machine, set up by one command. Nothing else imports this package."""
+"""`make demo` starts the whole product with sample reports on one machine. No other package imports this one."""

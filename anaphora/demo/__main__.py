@@ -1,6 +1,6 @@
-"""The demo: a local S3 server, the web server, a worker and beat; two dashboards rendered now and archived.
+"""The demo: a local S3 server, the web server, a worker and beat. It renders two dashboards and archives the reports.
 
-Everything lies under var/demo and is kept for the next run. With DEMO_EXIT=1 it ends after the receipts.
+All data is under var/demo and is kept for the next run. With DEMO_EXIT=1, the demo exits after it prints the receipts.
 """
 
 import contextlib
@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from anaphora.demo.processes import Processes, free_port, tool
+from anaphora.demo.processes import Processes, find_program, free_port
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 FOLDER = ROOT / "var" / "demo"
@@ -25,9 +25,9 @@ BUCKET = "reports-archive"
 ADMINISTRATOR = "admin"
 INTERFACE = "Local bucket"
 DAYS = 4
-"""How many days of history the first run renders, beside the present."""
-RECEIPTS = 10
-"""How many are printed."""
+"""Days of history that the first run renders, in addition to the current state."""
+MAX_RECEIPTS = 10
+"""Maximum number of receipts that are printed."""
 
 
 def main() -> int:
@@ -38,7 +38,7 @@ def main() -> int:
     started = time.monotonic()
     FOLDER.mkdir(parents=True, exist_ok=True)
     try:
-        with _only_demo(), Processes(FOLDER / "logs") as processes:
+        with _single_instance(), Processes(FOLDER / "logs") as processes:
             credentials = _environment()
             web, store = _port("web", 8000), _port("S3", 9000)
             _start(processes, credentials, web=web, store=store)
@@ -66,21 +66,21 @@ def _interrupt(number: int, frame: object) -> None:
 
 
 @contextlib.contextmanager
-def _only_demo() -> Iterator[None]:
+def _single_instance() -> Iterator[None]:
     with (FOLDER / "lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise RuntimeError(f"Another demo is running in {FOLDER}; stop that one first.") from error
+            raise RuntimeError(f"Another demo is running in {FOLDER}. Stop it first.") from error
         yield
 
 
-def _say(text: str) -> None:
+def _print_step(text: str) -> None:
     print(f"· {text}", flush=True)  # noqa: T201
 
 
 def _environment() -> dict[str, str]:
-    """Make this process's settings the demo's own, which are made once and kept; return its credentials."""
+    """Set the environment of this process for the demo and return its credentials. They are created once and kept."""
     file = FOLDER / "env"
     if not file.exists():
         values = {
@@ -104,10 +104,10 @@ def _environment() -> dict[str, str]:
     return values
 
 
-def _port(what: str, wanted: int) -> int:
-    port = free_port(wanted)
-    if port != wanted:
-        _say(f"Port {wanted} is busy; the {what} server takes {port}")
+def _port(what: str, preferred: int) -> int:
+    port = free_port(preferred)
+    if port != preferred:
+        _print_step(f"Port {preferred} is in use. The {what} server uses port {port}")
     return port
 
 
@@ -116,18 +116,18 @@ def _start(processes: Processes, credentials: dict[str, str], *, web: int, store
     from django.core.management import call_command
 
     django.setup()
-    _say("Preparing the database")
+    _print_step("Preparing the database")
     call_command("migrate", verbosity=0)
     bucket = FOLDER / "s3" / BUCKET
     bucket.mkdir(parents=True, exist_ok=True)
-    _say(f"Starting an S3 server on port {store}, a web server on port {web}, a worker and beat")
-    # In quotes: rclone reads a list here, and the pair is one item of it.
+    _print_step(f"Starting an S3 server on port {store}, a web server on port {web}, a worker and beat")
+    # Quoted, because rclone reads a list, and the pair must be one item.
     keys = f'"{credentials["DEMO_S3_ACCESS_KEY_ID"]},{credentials["DEMO_S3_SECRET_ACCESS_KEY"]}"'
     processes.start(
-        "S3-server", tool("rclone"), "serve", "s3", "--addr", f"127.0.0.1:{store}", bucket.parent,
+        "S3-server", find_program("rclone"), "serve", "s3", "--addr", f"127.0.0.1:{store}", bucket.parent,
         RCLONE_AUTH_KEY=keys, RCLONE_CONFIG=os.devnull,
     )  # fmt: skip
-    # One process with threads: SQLite takes one writer at a time anyway.
+    # One process with threads, because SQLite allows only one writer at a time.
     processes.start(
         "web-server", sys.executable, "-m", "gunicorn", "anaphora.wsgi", "--bind", f"127.0.0.1:{web}",
         "--threads", "4", "--chdir", ROOT, "--no-control-socket",
@@ -167,36 +167,36 @@ def _configure(credentials: dict[str, str], endpoint: str) -> None:
     report = services.test_and_record(interface)
     if report.diagnosis is not None:
         raise RuntimeError(f"The connection test failed: {report.diagnosis.title}. {report.diagnosis.remedy}")
-    _say(f"Connection test passed: {report.object_key} is in the bucket")
+    _print_step(f"Connection test passed: {report.object_key} is in the bucket")
     ArchivePolicy.objects.get_or_create(name="Everything, as soon as rendered", defaults={"interface": interface})
     for sample in SAMPLES:
         Dashboard.objects.get_or_create(slug=sample.slug, defaults={"title": sample.title})
 
 
 def _ingest_samples() -> None:
-    """Render what the history lacks, and the present, and take it in."""
+    """Render and ingest the missing reports of the history and the current state."""
     from anaphora.demo.dashboards import SAMPLES
     from anaphora.reports.ingest import ingest
     from anaphora.reports.models import Report
 
     now = datetime.now(UTC).replace(microsecond=0)
     morning = now.replace(hour=6, minute=0, second=0)
-    moments = [morning - timedelta(days=days) for days in range(DAYS, 0, -1)] + [now]
-    _say("Rendering two dashboards and taking the reports in")
+    instants = [morning - timedelta(days=days) for days in range(DAYS, 0, -1)] + [now]
+    _print_step("Rendering two dashboards and ingesting the reports")
     with tempfile.TemporaryDirectory() as folder:
         for sample in SAMPLES:
-            for moment in moments:
-                if Report.objects.filter(dashboard__slug=sample.slug, rendered_at=moment).exists():
+            for instant in instants:
+                if Report.objects.filter(dashboard__slug=sample.slug, rendered_at=instant).exists():
                     continue
-                file = sample.render(moment, Path(folder))
+                file = sample.render(instant, Path(folder))
                 with file.open("rb") as source:
-                    ingest(source=source, filename=file.name, dashboard=sample.slug, rendered_at=moment)
+                    ingest(source=source, filename=file.name, dashboard=sample.slug, rendered_at=instant)
 
 
 def _wait_for_receipts(processes: Processes, seconds: float = 60) -> bool:
     from anaphora.deliveries.models import Delivery, State
 
-    _say("Waiting for the worker to archive them")
+    _print_step("Waiting for the worker to archive them")
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         processes.check()
@@ -211,26 +211,26 @@ def _print_receipts() -> None:
 
     rows = list(Delivery.objects.select_related("report__dashboard").order_by("report__rendered_at", "pk"))
     bucket = FOLDER / "s3" / BUCKET
-    print(f"\nReceipts, the latest {RECEIPTS} of {len(rows)}:" if len(rows) > RECEIPTS else "\nReceipts:")  # noqa: T201
-    for row in rows[-RECEIPTS:]:
+    print(f"\nReceipts, the latest {MAX_RECEIPTS} of {len(rows)}:" if len(rows) > MAX_RECEIPTS else "\nReceipts:")  # noqa: T201
+    for row in rows[-MAX_RECEIPTS:]:
         if row.state == State.DELIVERED:
             stored = hashlib.sha256((bucket / row.object_key).read_bytes()).hexdigest()
-            same = "byte for byte what came in" if stored == row.report.sha256 else "DIFFERENT FROM WHAT CAME IN"
+            same = "identical to the report" if stored == row.report.sha256 else "DIFFERENT FROM THE REPORT"
             print(f"  {row.object_key}  {row.size:>7,} bytes  {row.get_integrity_display()}, {same}")  # noqa: T201
         else:
             diagnosis = diagnosis_of(row)
             print(f"  {row.report}  {row.state}  {diagnosis.title if diagnosis else ''} {row.detail}")  # noqa: T201
-    print(f"\nThe objects lie in {bucket}")  # noqa: T201
+    print(f"\nThe objects are in {bucket}")  # noqa: T201
 
 
 def _print_welcome(credentials: dict[str, str], web: int) -> None:
     print(  # noqa: T201
         f"\nOpen   http://127.0.0.1:{web}/admin/   as {ADMINISTRATOR}   with the password "
         f"{credentials['DEMO_PASSWORD']},\n"
-        f"and    http://127.0.0.1:{web}/timeline/   for what a dashboard looked like then.\n\n"
+        f"and    http://127.0.0.1:{web}/timeline/   for the dashboards at any date.\n\n"
         "Archive a file of your own from another terminal:\n"
         "  ENV_FILE=var/demo/env .venv/bin/python manage.py ingest FILE.pdf --dashboard my-dashboard\n"
-        "or put it into the inbox: var/demo/inbox/my-dashboard/FILE.pdf\n\n"
+        "or copy it to the inbox: var/demo/inbox/my-dashboard/FILE.pdf\n\n"
         "Ctrl-C stops everything.",
         flush=True,
     )

@@ -1,6 +1,6 @@
-"""Draws two sample dashboards, one as PDF and one as PNG, from figures made up for the instant they show.
+"""Renders two sample dashboards, one as PDF and one as PNG, with generated figures.
 
-The same instant gives the same figures, so a dashboard's history is steady from one run of the demo to the next.
+The figures depend only on the instant, so that every run of the demo shows the same history.
 """
 
 import math
@@ -24,7 +24,7 @@ TEAL, SAND, CORAL, SKY = "#1f6f78", "#e0a93b", "#d9614c", "#5aa9d6"
 
 @dataclass(frozen=True)
 class SampleDashboard:
-    """One dashboard that the demo renders: its names and how a file of it is made."""
+    """A sample dashboard and the function that renders it."""
 
     slug: str
     title: str
@@ -32,7 +32,7 @@ class SampleDashboard:
     draw: Callable[[datetime], Figure]
 
     def render(self, rendered_at: datetime, folder: Path) -> Path:
-        """Write the dashboard as it is at that instant (aware) into `folder`; return the file."""
+        """Render the dashboard at an aware instant to a file in `folder`. Return its path."""
         file = folder / f"{self.title} {rendered_at:%Y-%m-%d %H%M}{self.suffix}"
         self.draw(rendered_at).savefig(file, dpi=110, facecolor=PAPER)
         return file
@@ -40,15 +40,15 @@ class SampleDashboard:
 
 def draw_sales(rendered_at: datetime) -> Figure:
     """Draw "Sales overview": figures of the day, revenue of thirty days, regions and products."""
-    chance = random.Random(f"sales {rendered_at:%Y%m%d}")  # noqa: S311
+    rng = random.Random(f"sales {rendered_at:%Y%m%d}")  # noqa: S311
     days = [rendered_at.date() - timedelta(days=29 - n) for n in range(30)]
     revenue = [_daily_revenue(day.toordinal()) for day in days]
     figure = _page("Sales overview", rendered_at)
     yesterday, today = revenue[-2:]
     _tile(figure, 0, "Revenue today", f"€ {today:,.0f}", f"{(today / yesterday - 1) * 100:+.1f} % on yesterday")
     _tile(figure, 1, "Revenue, 30 days", f"€ {sum(revenue) / 1000:,.0f} k", "all regions")
-    _tile(figure, 2, "Orders today", f"{today / 61:,.0f}", f"€ {61 + chance.random() * 4:.2f} on average")
-    _tile(figure, 3, "Returned", f"{2.1 + chance.random():.1f} %", "target: below 3 %")
+    _tile(figure, 2, "Orders today", f"{today / 61:,.0f}", f"€ {61 + rng.random() * 4:.2f} on average")
+    _tile(figure, 3, "Returned", f"{2.1 + rng.random():.1f} %", "target: below 3 %")
 
     trend = _chart(figure, (0.05, 0.36, 0.90, 0.30), "Revenue per day, thousand €")
     trend.fill_between(range(30), [value / 1000 for value in revenue], color=TEAL, alpha=0.15)
@@ -60,24 +60,24 @@ def draw_sales(rendered_at: datetime) -> Figure:
     regions = _chart(figure, (0.05, 0.07, 0.42, 0.20), "Revenue by region today, thousand €")
     names = ["North", "South", "East", "West", "Online"]
     shares = [0.18, 0.22, 0.13, 0.17, 0.30]
-    values = [today / 1000 * share * chance.uniform(0.9, 1.1) for share in shares]
+    values = [today / 1000 * share * rng.uniform(0.9, 1.1) for share in shares]
     regions.bar(names, values, color=[TEAL, TEAL, TEAL, TEAL, SAND], width=0.6)
 
     products = _chart(figure, (0.53, 0.07, 0.42, 0.20), "Best sellers today, pieces")
     goods = ["Kettle", "Lamp", "Desk", "Chair", "Shelf"]
-    products.barh(goods, sorted(chance.randint(40, 260) for _ in goods), color=SKY, height=0.6)
+    products.barh(goods, sorted(rng.randint(40, 260) for _ in goods), color=SKY, height=0.6)
     return figure
 
 
 def draw_operations(rendered_at: datetime) -> Figure:
     """Draw "Web shop operations": load, answer times and errors of the last 24 hours."""
-    chance = random.Random(f"operations {rendered_at:%Y%m%d%H}")  # noqa: S311
+    rng = random.Random(f"operations {rendered_at:%Y%m%d%H}")  # noqa: S311
     hours = [n / 4 for n in range(97)]
-    load = [120 + 80 * math.sin((h + rendered_at.hour - 7) / 24 * 2 * math.pi) + chance.gauss(0, 7) for h in hours]
-    median = [38 + value / 12 + chance.gauss(0, 2) for value in load]
-    slow = [value * 2.4 + abs(chance.gauss(0, 14)) for value in median]
-    errors = [max(0, chance.gauss(0.4, 0.5)) for _ in range(24)]
-    errors[chance.randrange(24)] += chance.uniform(2, 5)
+    load = [120 + 80 * math.sin((h + rendered_at.hour - 7) / 24 * 2 * math.pi) + rng.gauss(0, 7) for h in hours]
+    median = [38 + value / 12 + rng.gauss(0, 2) for value in load]
+    slow = [value * 2.4 + abs(rng.gauss(0, 14)) for value in median]
+    errors = [max(0, rng.gauss(0.4, 0.5)) for _ in range(24)]
+    errors[rng.randrange(24)] += rng.uniform(2, 5)
     figure = _page("Web shop operations", rendered_at)
     _tile(figure, 0, "Availability, 24 h", f"{100 - sum(errors) / 900:.2f} %", "target: 99.9 %")
     _tile(figure, 1, "Requests per second", f"{load[-1]:.0f}", f"peak {max(load):.0f}")
@@ -107,9 +107,9 @@ SAMPLES = [
 
 
 def _daily_revenue(day: int) -> float:
-    chance = random.Random(day)  # noqa: S311
+    rng = random.Random(day)  # noqa: S311
     weekday = 0.72 if day % 7 in (6, 0) else 1.0
-    return (48_000 + 6_000 * math.sin(day / 19)) * weekday * chance.uniform(0.9, 1.12)
+    return (48_000 + 6_000 * math.sin(day / 19)) * weekday * rng.uniform(0.9, 1.12)
 
 
 def _page(title: str, rendered_at: datetime) -> Figure:

@@ -1,4 +1,4 @@
-"""Starts the processes of the demo, and stops every one of them again, whatever happens."""
+"""Starts and stops the processes of the demo."""
 
 import os
 import shutil
@@ -11,10 +11,10 @@ from types import TracebackType
 
 
 class Processes:
-    """The processes that the demo started; leaving the context stops them all.
+    """A context manager that stops all started processes on exit.
 
-    Each writes its output to a file of its own in `logs`. They run in sessions of their own, so that Ctrl-C
-    reaches the demo alone, and each is told once.
+    Each process writes its output to a log file in `logs`. The processes run in their own sessions, so that only the
+    demo receives Ctrl-C.
     """
 
     def __init__(self, logs: Path) -> None:
@@ -38,7 +38,7 @@ class Processes:
                 process.wait()
 
     def start(self, name: str, *command: str | Path, **environment: str) -> None:
-        """Start a program, with `environment` added to the demo's own."""
+        """Start a program with the environment of the demo and `environment`."""
         with (self.logs / f"{name}.log").open("ab") as log:
             process = subprocess.Popen(  # noqa: S603
                 [str(part) for part in command],
@@ -51,17 +51,17 @@ class Processes:
         self._running.append((name, process))
 
     def check(self) -> None:
-        """Raise RuntimeError if one has ended by itself."""
+        """Raise RuntimeError if a process has exited."""
         for name, process in self._running:
             if process.poll() is not None:
                 log = self.logs / f"{name}.log"
                 last = log.read_text(errors="replace").strip().splitlines()[-5:]
                 raise RuntimeError(
-                    f"The {name} has ended with status {process.returncode}. The end of {log}:\n  " + "\n  ".join(last)
+                    f"The {name} exited with status {process.returncode}. The end of {log}:\n  " + "\n  ".join(last)
                 )
 
     def wait_for_port(self, port: int, seconds: float = 30) -> None:
-        """Wait until something accepts connections on a port of this machine. Raises RuntimeError."""
+        """Wait until a local port accepts connections. Raises RuntimeError after `seconds`."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             self.check()
@@ -69,12 +69,12 @@ class Processes:
                 if probe.connect_ex(("127.0.0.1", port)) == 0:
                     return
             time.sleep(0.05)
-        raise RuntimeError(f"Nothing answers on port {port} after {seconds:.0f} s; see {self.logs}.")
+        raise RuntimeError(f"No process listens on port {port} after {seconds:.0f} s. See the logs in {self.logs}.")
 
 
-def free_port(wanted: int) -> int:
-    """Return the wanted port of this machine if it is free, else one that is."""
-    for port in (wanted, 0):
+def free_port(preferred: int) -> int:
+    """Return the preferred local port if it is free, otherwise another free port."""
+    for port in (preferred, 0):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
@@ -85,9 +85,9 @@ def free_port(wanted: int) -> int:
     raise RuntimeError("This machine has no free port.")
 
 
-def tool(name: str) -> str:
-    """Return the path of a program that was installed beside this Python."""
+def find_program(name: str) -> str:
+    """Return the path of a program, preferably from the environment of this Python."""
     found = shutil.which(name, path=str(Path(sys.executable).parent)) or shutil.which(name)
     if found is None:
-        raise RuntimeError(f"{name} is not installed; `make demo` installs it.")
+        raise RuntimeError(f"{name} is not installed. Run `make demo` to install it.")
     return found

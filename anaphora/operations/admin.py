@@ -12,7 +12,7 @@ from django.utils.safestring import SafeString
 from django_celery_beat.admin import PeriodicTaskAdmin
 from django_celery_beat.models import PeriodicTask
 
-from anaphora.admin_site import ReadOnlyAdmin, mark
+from anaphora.admin_site import ReadOnlyAdmin, badge
 from anaphora.operations import channels
 from anaphora.operations.models import Alert, AlertChannel, ChannelKind, Expectation
 from anaphora.reports.admin import DashboardAdmin
@@ -103,8 +103,8 @@ class AlertChannelAdmin(admin.ModelAdmin[AlertChannel]):
     def condition(self, channel: AlertChannel) -> SafeString:
         """Show whether the last message arrived."""
         if channel.error:
-            return mark("failed", "failing", title=channel.error)
-        return mark("delivered", "working") if channel.sent_at else mark("never", "nothing sent yet")
+            return badge("failed", "failing", title=channel.error)
+        return badge("delivered", "working") if channel.sent_at else badge("never", "nothing sent yet")
 
 
 @admin.register(Alert)

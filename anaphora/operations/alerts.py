@@ -13,7 +13,7 @@ from django.conf import settings
 from django.db.models import Q
 from django.utils import timezone
 
-from anaphora.admin_site import counted
+from anaphora.admin_site import count_noun
 from anaphora.operations import channels, situation
 from anaphora.operations.models import Alert, AlertChannel, Installation, Notice
 from anaphora.operations.situation import Problem
@@ -69,7 +69,7 @@ class _Message:
         first = (self.begun or self.lasting or self.over)[0].alert.title
         rest = len(self.begun) + len(self.lasting) + len(self.over) - 1
         word = "" if self.begun else "Still: " if self.lasting else "Over: "
-        more = f" (and {counted(rest, 'more', 'more')})" if rest else ""
+        more = f" (and {count_noun(rest, 'more', 'more')})" if rest else ""
         return f"Anaphora archive: {word}{first}{more}"
 
     @property

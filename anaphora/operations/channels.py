@@ -8,7 +8,7 @@ from django.core.mail import EmailMessage
 from django.core.validators import validate_email
 from django.utils import timezone
 
-from anaphora.foreign_text import words
+from anaphora.foreign_text import clean_line
 from anaphora.operations.models import AlertChannel, ChannelKind
 from anaphora.secret import UnreadableSecret
 
@@ -57,7 +57,9 @@ def _mail(channel: AlertChannel, subject: str, body: str) -> None:
     try:
         EmailMessage(subject, body, to=addresses(channel.recipients)).send()
     except (OSError, smtplib.SMTPException) as error:
-        raise ChannelError(f"The mail server (EMAIL_URL) did not take the message: {words(str(error), 300)}") from error
+        raise ChannelError(
+            f"The mail server (EMAIL_URL) did not take the message: {clean_line(str(error), 300)}"
+        ) from error
 
 
 def _apprise(channel: AlertChannel, subject: str, body: str) -> None:

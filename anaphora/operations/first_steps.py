@@ -99,4 +99,4 @@ def finish() -> None:
 def first_report_path() -> str:
     """Return where the first report is seen; the timeline's first page if there is none."""
     report = Report.objects.select_related("dashboard").order_by("-ingested_at").first()
-    return reverse("timeline-then", args=[report.dashboard.slug]) if report else reverse("timeline")
+    return reverse("timeline-as-of", args=[report.dashboard.slug]) if report else reverse("timeline")

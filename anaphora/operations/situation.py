@@ -12,7 +12,7 @@ from django.conf import settings
 from django.urls import reverse
 from django.utils import timezone
 
-from anaphora.admin_site import counted
+from anaphora.admin_site import count_noun
 from anaphora.deliveries import heartbeat, queue, schedules
 from anaphora.deliveries.heartbeat import Missing
 from anaphora.deliveries.models import ArchivePolicy, Interface, State, diagnosis_of
@@ -124,7 +124,7 @@ def _failed(found: Situation) -> Iterator[Problem]:
             path = f"{reverse('admin:deliveries_delivery_changelist')}?interface__id__exact={each.pk}"
             yield Problem(
                 f"failed:{each.pk}",
-                f"{counted(number, 'delivery', 'deliveries')} to {each} failed",
+                f"{count_noun(number, 'delivery', 'deliveries')} to {each} failed",
                 "They are not retried automatically. Open them, correct the cause, then retry them.",
                 f"{path}&state__exact=failed",
                 "Open deliveries",
@@ -196,7 +196,7 @@ def _verifications(found: Situation) -> Iterator[Problem]:
         if last and last.different:
             yield Problem(
                 f"verification:{each.pk}",
-                f"{counted(last.different, 'object', 'objects')} of {each} differ from their receipts",
+                f"{count_noun(last.different, 'object', 'objects')} of {each} differ from their receipts",
                 f"Found by verify_archive at {_when(last.verified_at)}. Run it again for the list of objects.",
                 each.admin_url,
                 "Open interface",

@@ -1,4 +1,4 @@
-"""The administrator's pages of dashboards and reports, and the marks that all pages share."""
+"""Admin of dashboards. The admin of reports is in `deliveries`, because it shows deliveries."""
 
 from typing import Any, TypeVar
 
@@ -19,12 +19,12 @@ T = TypeVar("T", bound=Model)
 
 
 class DashboardRowForm(forms.ModelForm[Dashboard]):
-    """What the list lets change of one dashboard; the column's title is no label, so the field has its own."""
+    """The editable fields of one row of the list. They have ARIA labels, because the column heading is not a label."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         field = self.fields["keep_local_days"]
-        field.help_text = ""  # the list has no room for it
+        field.help_text = ""  # no space in the list
         field.widget.attrs["aria-label"] = f"Keep local copies of {self.instance}, in days"
 
 
@@ -41,7 +41,7 @@ class DashboardList(ChangeList):
 
 @admin.register(Dashboard)
 class DashboardAdmin(ProtectedAdmin[Dashboard]):
-    """What reports depict."""
+    """Dashboards, with the number of reports and the latest report."""
 
     list_display = ["slug", "title", "report_count", "latest", "keep_local_days"]
     list_editable = ["keep_local_days"]
@@ -49,29 +49,25 @@ class DashboardAdmin(ProtectedAdmin[Dashboard]):
     search_fields = ["slug", "title"]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Dashboard]:
-        """Bring the time of the latest report along, by an index."""
+        # The time of the latest report, by an index.
         latest = Report.objects.filter(dashboard=OuterRef("pk")).order_by("-rendered_at").values("rendered_at")[:1]
         return super().get_queryset(request).annotate(latest=Subquery(latest))
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
-        """Use the list that counts reports."""
         return DashboardList
 
     def get_changelist_form(self, request: HttpRequest, **kwargs: Any) -> type[forms.ModelForm[Dashboard]]:
-        """Use the form whose fields have labels."""
         return super().get_changelist_form(request, form=DashboardRowForm, **kwargs)
 
     def get_readonly_fields(self, request: HttpRequest, obj: Dashboard | None = None) -> list[str]:
-        """Keep the slug of a dashboard that exists: object keys bear it."""
+        """Make the slug of an existing dashboard read-only, because object keys contain it."""
         return ["slug"] if obj else []
 
     @admin.display(description="reports")
     def report_count(self, dashboard: Any) -> SafeString:
-        """Lead to the dashboard's reports."""
         address = reverse("admin:reports_report_changelist")
         return format_html('<a href="{}?dashboard__id__exact={}">{}</a>', address, dashboard.pk, dashboard.count)
 
     @admin.display(description="latest report", ordering="latest")
     def latest(self, dashboard: Any) -> Any:
-        """Show when the latest report was rendered."""
         return dashboard.latest

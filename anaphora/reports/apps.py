@@ -1,4 +1,4 @@
-"""What was rendered: dashboards and their reports."""
+"""Dashboards and their reports."""
 
 from django.apps import AppConfig
 from django.core.checks import register
@@ -11,7 +11,6 @@ class ReportsConfig(AppConfig):
     verbose_name = "Reports"
 
     def ready(self) -> None:
-        """Register the checks."""
         from anaphora.reports import checks
 
         register(checks.local_store_can_be_written)

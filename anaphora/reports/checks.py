@@ -1,4 +1,4 @@
-"""System checks of the reports' surroundings: `manage.py check` runs them, and so does every command that starts."""
+"""System checks of the local store. `manage.py check` and most other commands run them."""
 
 import tempfile
 from typing import Any
@@ -8,15 +8,15 @@ from django.core.checks import CheckMessage, Error
 
 
 def local_store_can_be_written(**kwargs: Any) -> list[CheckMessage]:
-    """Prove that DATA_DIR can be written by writing there."""
+    """Return an error if a file cannot be written to DATA_DIR."""
     try:
         with tempfile.TemporaryFile(dir=settings.DATA_DIR) as probe:
             probe.write(b"x")
     except OSError as error:
         return [
             Error(
-                f"The folder DATA_DIR ({settings.DATA_DIR}) can't be written: {error.strerror}.",
-                hint="Reports couldn't be taken in. Check its owner, its permissions and the space on its disk.",
+                f"Cannot write to the folder DATA_DIR ({settings.DATA_DIR}): {error.strerror}.",
+                hint="Reports cannot be ingested. Check owner, permissions and free disk space of the folder.",
                 id="reports.E001",
             )
         ]

@@ -1,6 +1,6 @@
-"""What a rendered file is, by its content: names and declared types are hints at most.
+"""Detects the content type of a rendered file from its content. File names are used as hints only.
 
-Each kind has one row; to add one, add a row and, where its first bytes don't tell, a test of its text.
+Each kind has one row. To add a kind, add a row. If the kind has no signature, add a test of its text to `_kind`.
 """
 
 import csv
@@ -14,20 +14,20 @@ from pathlib import PurePath
 
 from anaphora.reports.text_encoding import decode
 
-HEAD = 64 * 1024
-"""Bytes from the start of a file that tell its kind."""
+HEAD_SIZE = 64 * 1024
+"""Number of bytes at the start of a file that are needed to detect its kind."""
 
 UNKNOWN = "application/octet-stream"
 
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of file that reports come as: its content type, and the endings of such files' names, the usual first."""
+    """A kind of report file: its content type, and its file name extensions, the most common first."""
 
     content_type: str
-    endings: tuple[str, ...]
-    begins: tuple[bytes, ...] = ()
-    """Any of these is how its content begins."""
+    extensions: tuple[str, ...]
+    signatures: tuple[bytes, ...] = ()
+    """Byte sequences at the start of the content, any of which identifies the kind."""
 
 
 _PDF = Kind("application/pdf", (".pdf",), (b"%PDF-",))
@@ -40,10 +40,10 @@ _HTML = Kind("text/html", (".html", ".htm"))
 _JSON = Kind("application/json", (".json",))
 _CSV = Kind("text/csv", (".csv",))
 
-DRAWN = frozenset(kind.content_type for kind in (_PDF, _PNG, _JPEG))
-"""The kinds of which there are pictures."""
+PREVIEWABLE = frozenset(kind.content_type for kind in (_PDF, _PNG, _JPEG))
+"""The content types of which page images are rendered."""
 
-KINDS = {kind.content_type: kind for kind in (_PDF, _PNG, _JPEG, _SVG, _CSV, _XLSX, _HTML, _JSON, _ZIP)}
+KNOWN_KINDS = {kind.content_type: kind for kind in (_PDF, _PNG, _JPEG, _SVG, _CSV, _XLSX, _HTML, _JSON, _ZIP)}
 
 
 _OTHERS = (
@@ -57,7 +57,7 @@ _OTHERS = (
     (0, b"\x1f\x8b", "application/gzip"),
     (0, b"{\\rtf", "application/rtf"),
 )
-"""Further kinds, archived and downloaded: at which byte what stands. None of them is shown."""
+"""Signatures of further content types: offset, bytes, content type. These files are downloaded, not displayed."""
 
 _IN_ZIP = (
     (b"xl/", _XLSX.content_type),
@@ -81,34 +81,34 @@ _RISKY_ENDINGS = frozenset({
 # fmt: on
 
 
-def risk(head: bytes, filename: str) -> str:
-    """Return what makes a file one that no renderer makes and that does harm where it is opened; empty for nothing."""
+def describe_risk(head: bytes, filename: str) -> str:
+    """Return what kind of program or script a file is, or an empty string. Renderers do not create such files."""
     found = next((what for begins, what in _RISKY if head.startswith(begins)), "")
-    if head.startswith(b"MZ") and b"\0" in head[:64]:  # a text may begin so too
+    if head.startswith(b"MZ") and b"\0" in head[:64]:  # a text can start with MZ too
         found = "a program for Windows"
     if not found and PurePath(filename).suffix.lower() in _RISKY_ENDINGS:
         found = f"a program or script by its name ({PurePath(filename).suffix.lower()})"
     return found
 
 
-def content_type(head: bytes, filename: str) -> str:
-    """Return the content type of a file by its first HEAD bytes.
+def detect_content_type(head: bytes, filename: str) -> str:
+    """Return the content type of a file from its first HEAD_SIZE bytes.
 
-    Of a content that none of KINDS has, the name's ending says what it is, unless it claims one of KINDS.
+    If the content is none of KNOWN_KINDS, the file name extension determines the type, unless it is one of theirs.
     """
     found = _kind(head, filename)
     if found is not None and found is not _ZIP:
         return found.content_type
     if found is _ZIP:
         return _in_zip(head)
-    told = next((kind for at, begins, kind in _OTHERS if head.startswith(begins, at)), "")
-    if told:
-        return told
+    other = next((kind for at, begins, kind in _OTHERS if head.startswith(begins, at)), "")
+    if other:
+        return other
     claimed = mimetypes.guess_type(filename)[0] or UNKNOWN
     text = _text(head)
     if text is not None:
-        return claimed if claimed not in KINDS and claimed.startswith(_TEXTUAL) else _plain(text)
-    return UNKNOWN if claimed in KINDS or claimed.startswith("text/") else claimed
+        return claimed if claimed not in KNOWN_KINDS and claimed.startswith(_TEXTUAL) else _plain(text)
+    return UNKNOWN if claimed in KNOWN_KINDS or claimed.startswith("text/") else claimed
 
 
 _TEXTUAL = ("text/", "application/xml", "application/yaml", "application/toml", "application/sql")
@@ -119,34 +119,34 @@ def _plain(text: str) -> str:
 
 
 def _in_zip(head: bytes) -> str:
-    # OpenDocument begins with a member "mimetype", stored as it is (OpenDocument 1.2, part 3, 3.3).
+    # The first member of an OpenDocument file is "mimetype", uncompressed (OpenDocument 1.2, part 3, 3.3).
     if head[30:38] == b"mimetype":
-        told = re.match(rb"application/vnd\.oasis\.opendocument\.[a-z-]+", head[38:138])
-        if told:
-            return told[0].decode()
+        declared = re.match(rb"application/vnd\.oasis\.opendocument\.[a-z-]+", head[38:138])
+        if declared:
+            return declared[0].decode()
     names = list(_names_in_zip(head))
     return next((kind for folder, kind in _IN_ZIP if any(name.startswith(folder) for name in names)), _ZIP.content_type)
 
 
-def ending(content_type: str, filename: str) -> str:
-    """Return what a name should end with: its own ending in lower case where that fits the content, else the usual.
+def extension(content_type: str, filename: str) -> str:
+    """Return the file name extension for a content type: that of `filename` if it fits, else the usual one.
 
-    Empty for a content of no known kind whose name has no plain ending.
+    Return an empty string if the kind is unknown and `filename` has no valid extension.
     """
     own = PurePath(filename).suffix.lower()
     own = own if own[1:].isascii() and own[1:].isalnum() and len(own) <= 11 else ""
-    kind = KINDS.get(content_type)
-    return own if kind is None or own in kind.endings else kind.endings[0]
+    kind = KNOWN_KINDS.get(content_type)
+    return own if kind is None or own in kind.extensions else kind.extensions[0]
 
 
 def _kind(head: bytes, filename: str) -> Kind | None:
     for kind in (_PDF, _PNG, _JPEG):
-        if head.startswith(kind.begins):
+        if head.startswith(kind.signatures):
             return kind
-    if head.startswith(_ZIP.begins):
+    if head.startswith(_ZIP.signatures):
         return _ZIP
-    # A PDF may have up to a kilobyte of something else before its mark (ISO 32000-1, annex H.3.4.1).
-    if b"%PDF-" in head[:1024] and b"\0" in head[:HEAD]:
+    # A PDF can have up to 1 KB of other bytes before its signature (ISO 32000-1, annex H.3.4.1).
+    if b"%PDF-" in head[:1024] and b"\0" in head[:HEAD_SIZE]:
         return _PDF
     text = _text(head)
     if text is None:
@@ -154,14 +154,14 @@ def _kind(head: bytes, filename: str) -> Kind | None:
     tests: list[tuple[Kind, Callable[[], bool]]] = [
         (_SVG, lambda: _root(text) == "svg"),
         (_HTML, lambda: _root(text) in {"html", "!doctype html", "head", "body"}),
-        (_JSON, lambda: _is_json(text, whole=len(head) < HEAD)),
+        (_JSON, lambda: _is_json(text, whole=len(head) < HEAD_SIZE)),
         (_CSV, lambda: _is_csv(text, named=filename.lower().endswith(".csv"))),
     ]
-    return next((kind for kind, is_so in tests if is_so()), None)
+    return next((kind for kind, matches in tests if matches()), None)
 
 
 def _names_in_zip(head: bytes) -> Iterator[bytes]:
-    """Yield the names of a ZIP's members as far as `head` has their local headers (APPNOTE.TXT, 4.3.7)."""
+    """Yield the member names of a ZIP file whose local headers are in `head` (APPNOTE.TXT, 4.3.7)."""
     position = 0
     while (position := head.find(b"PK\x03\x04", position)) >= 0 and position + 30 <= len(head):
         (length,) = struct.unpack_from("<H", head, position + 26)
@@ -170,14 +170,14 @@ def _names_in_zip(head: bytes) -> Iterator[bytes]:
 
 
 def _text(head: bytes) -> str | None:
-    """Return `head` as text, None if it isn't any."""
+    """Return `head` as text, or None if it is binary."""
     text = decode(head)
     unreadable = text.count("\ufffd") * 100 > len(text)
     return None if unreadable or re.search(r"[\x00-\x08\x0b\x0e-\x1a\x1c-\x1f\x7f]", text) else text
 
 
 def _root(text: str) -> str:
-    """Return the name of the first element, in lower case, past declarations and comments; empty for none."""
+    """Return the name of the root element in lower case, or an empty string. Skips declarations and comments."""
     rest = re.sub(r"\A(?:\s+|<\?.*?\?>|<!--.*?-->|<!doctype svg.*?>)*", "", text, flags=re.DOTALL | re.IGNORECASE)
     found = re.match(r"<(!doctype\s+html|(?:\w+:)?(\w+))", rest, re.IGNORECASE)
     if found is None:
@@ -197,10 +197,10 @@ def _is_json(text: str, *, whole: bool) -> bool:
 
 
 def _is_csv(text: str, *, named: bool) -> bool:
-    """Tell whether rows have a delimiter, and all the same number of cells. A name that says so needs less proof."""
+    """Return whether all rows have the same number of cells. With a .csv file name, any text is accepted."""
     lines = text.splitlines()[:50]
-    if len(text) >= HEAD / 4:
-        lines = lines[:-1]  # it may be cut
+    if len(text) >= HEAD_SIZE / 4:
+        lines = lines[:-1]  # the last line can be truncated
     if named:
         return bool(lines)
     for delimiter in ",;\t|":

@@ -1,13 +1,13 @@
-"""The inbox: `INBOX_DIR/<dashboard>/<file>`, for renderers that only write files.
+"""The inbox `INBOX_DIR/<dashboard>/<file>`, for renderers that can only write files.
 
-    INBOX_DIR/sales/2026-03-01T0600Z.pdf     put there by a renderer
-    INBOX_DIR/.taking/…/sales/…              being taken in: whoever moves a file there first has it to itself
-    INBOX_DIR/.taken/sales/…                 taken in, kept for INBOX_KEEP_DAYS
-    INBOX_DIR/.rejected/sales/…              refused, each with a `.reason.txt` beside it: see `inbox_refused`
+    INBOX_DIR/sales/2026-03-01T0600Z.pdf     written by a renderer
+    INBOX_DIR/.taking/…/sales/…              claimed: the process that moves a file here ingests it
+    INBOX_DIR/.taken/sales/…                 ingested, kept for INBOX_KEEP_DAYS
+    INBOX_DIR/.rejected/sales/…              refused, each with a `.reason.txt` file: see `inbox_refused`
 
-A file counts as complete when nobody has touched it for INBOX_SETTLE_SECONDS. Names that end with `.part` or `.tmp`,
-and those that rsync writes under, are left alone: a renderer may write under such a name and rename. Taking in is
-idempotent, so a file whose taker died is taken again from `.taking`, and stays one report.
+A file is complete when it has not changed for INBOX_SETTLE_SECONDS. Files whose names end with `.part` or `.tmp`, and
+temporary files of rsync, are ignored, so that a renderer can write under such a name and then rename the file. Ingest
+is idempotent: a file left in `.taking` by a killed process is ingested again and remains one report.
 """
 
 import logging
@@ -26,43 +26,50 @@ from zoneinfo import ZoneInfo
 from django.conf import settings
 from django.db import DatabaseError
 
-from anaphora.reports.inbox_folders import entries, folders, move, opened, remove_empty, rename
-from anaphora.reports.inbox_refused import REJECTED, reason_names
+from anaphora.reports.inbox_folders import (
+    list_entries,
+    list_folders,
+    move_file,
+    open_folder,
+    remove_empty_folders,
+    rename_file,
+)
+from anaphora.reports.inbox_refused import REJECTED_FOLDER, reason_names
 from anaphora.reports.ingest import IngestError, ingest
-from anaphora.reports.timestamps import moment_in
+from anaphora.reports.timestamps import instant_in_filename
 
 logger = logging.getLogger(__name__)
 
-TAKING, TAKEN = ".taking", ".taken"
+TAKING_FOLDER, TAKEN_FOLDER = ".taking", ".taken"
 
-TAKER_IS_DEAD = timedelta(hours=1)
-"""After so long a file in `.taking` is taken by somebody else."""
+CLAIM_TIMEOUT = timedelta(hours=1)
+"""After this time another process may claim a file in `.taking`."""
 
-CLOCKS_DIFFER = timedelta(seconds=60)
-"""By which clocks of two machines may differ. A file that was touched later yet was touched by a wrong clock."""
+CLOCK_TOLERANCE = timedelta(seconds=60)
+"""Maximum clock difference between two machines. A later timestamp was set by a wrong clock."""
 
 _UNFINISHED = re.compile(r".*\.(part|tmp|filepart|crdownload)|\..+\.[A-Za-z0-9]{6}", re.DOTALL)
-"""Names under which files are being written; the last is rsync's, `.name.ending.` and six more characters."""
+"""Names of unfinished files. The last pattern is used by rsync: `.name.extension.` and six random characters."""
 
 
 @dataclass
-class Scan:
-    """What one look into the inbox did."""
+class ScanResult:
+    """The result of one scan of the inbox."""
 
-    taken: int = 0
+    ingested: int = 0
     rejected: int = 0
     unfinished: bool = False
-    """Whether it stopped for want of time, or of space, with files left."""
+    """Whether files are left because the time or the disk space ran out."""
 
 
-def scan(*, seconds: float = float("inf")) -> Scan:
-    """Take in what is complete, for so long; return what was done. Any number may run at the same time."""
-    result, end = Scan(), time.monotonic() + seconds
+def scan(*, seconds: float = float("inf")) -> ScanResult:
+    """Ingest the complete files for up to `seconds`. Several scans can run at the same time."""
+    result, end = ScanResult(), time.monotonic() + seconds
     root = Path(str(settings.INBOX_DIR))
-    if not _own_folders_are_folders(root):
+    if not _working_folders_are_valid(root):
         return result
-    ours = root / TAKING / uuid.uuid4().hex
-    for file in _complete(root):
+    ours = root / TAKING_FOLDER / uuid.uuid4().hex
+    for file in _complete_files(root):
         if time.monotonic() > end:
             result.unfinished = True
             break
@@ -70,146 +77,150 @@ def scan(*, seconds: float = float("inf")) -> Scan:
         if taking is None:
             continue
         try:
-            _take(taking)
-            _put_away(root, taking)
-            result.taken += 1
+            _ingest(taking)
+            _keep_or_delete(root, taking)
+            result.ingested += 1
         except FileNotFoundError:
             if taking.exists():
                 raise
-            # We were so slow that another took us for dead, and the file over.
+            # This process was so slow that another one claimed the file after CLAIM_TIMEOUT.
         except (IngestError, DatabaseError) as error:
-            if isinstance(error, DatabaseError) or error.reason.passes:
-                # Our own trouble, such as a full disk: it stays where it was, and nothing else would fare better.
-                move(taking, root / file.parent.name / file.name)
-                logger.warning("The inbox waits: %s", error)
+            if isinstance(error, DatabaseError) or error.reason.temporary:
+                # A temporary problem of this system, such as a full disk. Other files would fail too, so stop.
+                move_file(taking, root / file.parent.name / file.name)
+                logger.warning("The inbox scan stopped: %s", error)
                 result.unfinished = True
                 break
-            result.rejected += _rejected(root, taking, error)
-        except OSError as refused:  # of the report's way out: it is in
-            _leave(taking, refused)
-    remove_empty(root / TAKING)
-    _forget_old(root / TAKEN)
+            result.rejected += _try_reject(root, taking, error)
+        except OSError as move_error:  # the report is ingested, only its file cannot be moved
+            _log_blocked(taking, move_error)
+    remove_empty_folders(root / TAKING_FOLDER)
+    _delete_expired(root / TAKEN_FOLDER)
     return result
 
 
-def _own_folders_are_folders(root: Path) -> bool:
-    for name in (TAKING, TAKEN, REJECTED):
+def _working_folders_are_valid(root: Path) -> bool:
+    for name in (TAKING_FOLDER, TAKEN_FOLDER, REJECTED_FOLDER):
         with suppress(FileNotFoundError):
             if not stat.S_ISDIR((root / name).lstat().st_mode):
-                logger.error("The inbox is not read: %s is a link or a file. Remove it.", root / name)
+                logger.error("The inbox is not read, because %s is a link or a file. Remove it.", root / name)
                 return False
     return True
 
 
-def _complete(root: Path) -> Iterator[Path]:
-    """Yield the files that nobody is writing any more, those of dead takers first, one folder at a time."""
+def _complete_files(root: Path) -> Iterator[Path]:
+    """Yield the complete files, one folder at a time, starting with files left in `.taking` by killed processes."""
     now = time.time()
-    given_up = [folder for taker in folders(root / TAKING) for folder in folders(taker)]
-    for folder in [*given_up, *folders(root)]:
-        left = TAKER_IS_DEAD.total_seconds() if folder in given_up else settings.INBOX_SETTLE_SECONDS
-        for file, found in entries(folder):
+    abandoned = [folder for claim in list_folders(root / TAKING_FOLDER) for folder in list_folders(claim)]
+    for folder in [*abandoned, *list_folders(root)]:
+        min_age = CLAIM_TIMEOUT.total_seconds() if folder in abandoned else settings.INBOX_SETTLE_SECONDS
+        for file, found in list_entries(folder):
             if _UNFINISHED.fullmatch(file.name) or not stat.S_ISREG(found.st_mode):
                 continue
-            # Of the two times the latter also changes by a rename, and can't be set by whoever copies.
-            touched = max(found.st_mtime, found.st_ctime)
-            if touched > now + CLOCKS_DIFFER.total_seconds():
-                _touch(file, found)  # else it would wait until that time comes
-            elif now - touched >= left:
+            # ctime also changes when a file is renamed, and a copy program cannot set it.
+            changed = max(found.st_mtime, found.st_ctime)
+            if changed > now + CLOCK_TOLERANCE.total_seconds():
+                _reset_future_mtime(file, found)  # otherwise the file would wait until that time
+            elif now - changed >= min_age:
                 yield file
 
 
-def _touch(file: Path, found: os.stat_result) -> None:
-    """Let a file that was touched in the future count as touched now: whoever still writes touches it again.
+def _reset_future_mtime(file: Path, found: os.stat_result) -> None:
+    """Reset timestamps in the future, so that the file counts as changed now.
 
-    When it was written stays, unless that is to come: it may be the report's only time.
+    A modification time in the past is kept, because it can be the only source of `rendered_at`.
     """
     written = min(found.st_mtime, time.time())
-    logger.warning("The inbox has a file from the future, %r: the clock that wrote it is, or was, ahead", str(file))
-    with suppress(OSError), opened(file.parent) as folder:
+    logger.warning(
+        "The inbox file %r has a timestamp in the future. Check the clock of the machine that wrote it.", str(file)
+    )
+    with suppress(OSError), open_folder(file.parent) as folder:
         os.utime(file.name, (found.st_atime, written), dir_fd=folder, follow_symlinks=False)
 
 
 def _claim(file: Path, ours: Path) -> Path | None:
-    """Move a file to where it is ours alone; return where, None if somebody else was quicker or it can't be moved."""
+    """Move a file to this process's folder. Return the new path, or None if it is gone or cannot be moved."""
     try:
-        return rename(file, ours / file.parent.name / file.name)
+        return rename_file(file, ours / file.parent.name / file.name)
     except FileNotFoundError:
         return None
     except OSError as error:
-        logger.warning("The inbox passes over %r: %s", str(file), error.strerror)
+        logger.warning("The inbox skipped %r: %s", str(file), error.strerror)
         return None
 
 
-def _take(file: Path) -> None:
+def _ingest(file: Path) -> None:
     try:
-        with opened(file.parent) as folder:
-            # Not blocking, as a pipe in the file's place would for ever.
+        with open_folder(file.parent) as folder:
+            # Non-blocking, because opening a named pipe would block forever.
             descriptor = os.open(file.name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
-        with open(descriptor, "rb") as source:  # noqa: PTH123  # of a descriptor
+        with open(descriptor, "rb") as source:  # noqa: PTH123  # opens a descriptor
             facts = os.fstat(source.fileno())
             if not stat.S_ISREG(facts.st_mode):
-                raise IngestError("file", "It is no file.")
+                raise IngestError("file", "This is not a regular file.")
             written = datetime.fromtimestamp(facts.st_mtime, UTC)
             ingest(
                 source=source,
                 filename=file.name,
                 dashboard=file.parent.name,
-                rendered_at=moment_in(file.name, ZoneInfo(settings.TIME_ZONE)) or written,
+                rendered_at=instant_in_filename(file.name, ZoneInfo(settings.TIME_ZONE)) or written,
             )
     except FileNotFoundError:
         raise
     except OSError as error:
-        raise IngestError("file", f"The file can't be read: {error.strerror}.") from error
+        raise IngestError("file", f"The file cannot be read: {error.strerror}.") from error
 
 
-def _rejected(root: Path, file: Path, error: IngestError) -> bool:
+def _try_reject(root: Path, file: Path, error: IngestError) -> bool:
     try:
         _reject(root, file, error)
-    except OSError as refused:
-        _leave(file, refused)
+    except OSError as move_error:
+        _log_blocked(file, move_error)
         return False
     return True
 
 
 def _reject(root: Path, file: Path, error: IngestError) -> None:
-    target = move(file, root / REJECTED / file.parent.name / file.name)
+    target = move_file(file, root / REJECTED_FOLDER / file.parent.name / file.name)
     reason = f"{error.field}: {error}\n".encode(errors="backslashreplace")
-    with opened(target.parent) as folder:
+    with open_folder(target.parent) as folder:
         for name in reason_names(target.name, time.time_ns()):
-            # What is there already is left alone: it may be a link to something else.
+            # An existing file is not overwritten, because it can be a link.
             with suppress(FileExistsError):
                 created = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644, dir_fd=folder)
-                with open(created, "wb") as text:  # noqa: PTH123  # of a descriptor
+                with open(created, "wb") as text:  # noqa: PTH123  # opens a descriptor
                     text.write(reason)
                 break
     logger.warning("The inbox refused %r of %r: %s", file.name, file.parent.name, error)
 
 
-def _leave(file: Path, error: OSError) -> None:
-    """Leave a file where it was taken: a link or a file stands in the place of a folder of ours."""
-    logger.error("The inbox can't put %r away: %s. Remove what is in the folder's place.", str(file), error)
+def _log_blocked(file: Path, error: OSError) -> None:
+    """Log that a file stays in `.taking`, because a link or a file blocks the destination folder."""
+    logger.error(
+        "The inbox cannot move %r: %s. Remove the link or file that blocks the destination folder.", str(file), error
+    )
 
 
-def _put_away(root: Path, file: Path) -> None:
+def _keep_or_delete(root: Path, file: Path) -> None:
     if not settings.INBOX_KEEP_DAYS:
-        with opened(file.parent) as folder:
-            os.unlink(file.name, dir_fd=folder)  # Path has no unlink below a descriptor
+        with open_folder(file.parent) as folder:
+            os.unlink(file.name, dir_fd=folder)  # pathlib has no unlink relative to a descriptor
         return
-    kept = move(file, root / TAKEN / file.parent.name / file.name)
-    with opened(kept.parent) as folder:
+    kept = move_file(file, root / TAKEN_FOLDER / file.parent.name / file.name)
+    with open_folder(kept.parent) as folder:
         os.utime(kept.name, dir_fd=folder, follow_symlinks=False)
 
 
-def _forget_old(taken: Path) -> None:
-    """Remove what was taken in long enough ago."""
+def _delete_expired(taken: Path) -> None:
+    """Delete ingested files older than INBOX_KEEP_DAYS."""
     oldest = time.time() - timedelta(days=settings.INBOX_KEEP_DAYS).total_seconds()
     try:
-        with opened(taken) as top:
+        with open_folder(taken) as top:
             for _, _, names, folder in os.fwalk(".", dir_fd=top):
                 for name in names:
-                    with suppress(FileNotFoundError):  # another taker removed it
+                    with suppress(FileNotFoundError):  # another process deleted it
                         if os.stat(name, dir_fd=folder, follow_symlinks=False).st_mtime < oldest:
                             os.unlink(name, dir_fd=folder)
     except FileNotFoundError:
         return
-    remove_empty(taken)
+    remove_empty_folders(taken)

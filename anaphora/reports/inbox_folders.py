@@ -1,7 +1,7 @@
-"""The folders of the inbox, opened so that nobody can lead us elsewhere by a link.
+"""File operations in the inbox that never follow symbolic links.
 
-Whoever may write to the inbox may put links there, also in the place of our own folders, at any moment. So every
-folder below INBOX_DIR is opened by descriptor, part by part, and no part may be a link.
+Users who can write to the inbox can create links there at any time, also in place of the inbox's own folders.
+Therefore each folder below INBOX_DIR is opened by descriptor, one path component at a time, with O_NOFOLLOW.
 """
 
 import logging
@@ -18,15 +18,15 @@ logger = logging.getLogger(__name__)
 
 
 @contextmanager
-def opened(folder: Path, *, create: bool = False) -> Iterator[int]:
-    """Open a folder below INBOX_DIR, or make it; yield its descriptor. Raises OSError for a link."""
+def open_folder(folder: Path, *, create: bool = False) -> Iterator[int]:
+    """Open a folder below INBOX_DIR and yield its descriptor. Raises OSError for a link."""
     root = Path(str(settings.INBOX_DIR))
     descriptor = os.open(root, _FOLDER)
     try:
         for part in folder.relative_to(root).parts:
             if create:
                 with suppress(FileExistsError):
-                    os.mkdir(part, dir_fd=descriptor)  # Path has no mkdir below a descriptor
+                    os.mkdir(part, dir_fd=descriptor)  # pathlib has no mkdir relative to a descriptor
             below = os.open(part, _FOLDER | os.O_NOFOLLOW, dir_fd=descriptor)
             os.close(descriptor)
             descriptor = below
@@ -38,52 +38,54 @@ def opened(folder: Path, *, create: bool = False) -> Iterator[int]:
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
-def entries(folder: Path) -> list[tuple[Path, os.stat_result]]:
-    """Return what is in a folder, links as links. Nothing if it is gone, or can't be read, which is logged."""
+def list_entries(folder: Path) -> list[tuple[Path, os.stat_result]]:
+    """Return the entries of a folder, without following links. Return [] if the folder is missing or unreadable."""
     found = []
     try:
-        with opened(folder) as descriptor, os.scandir(descriptor) as listed:
+        with open_folder(folder) as descriptor, os.scandir(descriptor) as listed:
             for entry in listed:
-                with suppress(OSError):  # somebody else has it
+                with suppress(OSError):  # another process moved it
                     found.append((folder / entry.name, entry.stat(follow_symlinks=False)))
     except FileNotFoundError:
-        pass  # another taker's tidying removed it
+        pass  # another process removed the empty folder
     except OSError as error:
-        logger.warning("The inbox passes over the folder %r: %s", str(folder), error.strerror)
+        logger.warning("The inbox skipped the folder %r: %s", str(folder), error.strerror)
     return found
 
 
-def folders(folder: Path) -> list[Path]:
-    """Return the folders in a folder by name, without links and hidden ones."""
-    found = [path for path, facts in entries(folder) if stat.S_ISDIR(facts.st_mode)]
+def list_folders(folder: Path) -> list[Path]:
+    """Return the subfolders sorted by name, without links and hidden folders."""
+    found = [path for path, facts in list_entries(folder) if stat.S_ISDIR(facts.st_mode)]
     return sorted(path for path in found if not path.name.startswith("."))
 
 
-def move(file: Path, to: Path) -> Path:
-    """Move a file, into a folder of its own if there is one of that name already; return where it is now."""
+def move_file(file: Path, to: Path) -> Path:
+    """Move a file and return its new path. If the name is in use, move the file to a new subfolder."""
     if os.path.lexists(to):
         to = to.parent / str(time.time_ns()) / to.name
-    return rename(file, to)
+    return rename_file(file, to)
 
 
-def rename(file: Path, to: Path) -> Path:
-    """Give a file a new name; its folder is made, again if another taker's tidying removes it before it is filled.
+def rename_file(file: Path, to: Path) -> Path:
+    """Rename a file and create its folder, repeatedly if another process removes the empty folder.
 
     Raises FileNotFoundError if the file is gone.
     """
     while True:
         try:
-            with opened(file.parent) as source, opened(to.parent, create=True) as target:
-                os.rename(file.name, to.name, src_dir_fd=source, dst_dir_fd=target)  # likewise
+            with open_folder(file.parent) as source, open_folder(to.parent, create=True) as target:
+                os.rename(
+                    file.name, to.name, src_dir_fd=source, dst_dir_fd=target
+                )  # pathlib has no rename relative to a descriptor
                 return to
         except FileNotFoundError:
             if not os.path.lexists(file):
                 raise
 
 
-def remove_empty(folder: Path) -> None:
-    """Remove what is empty in a folder, and it; whoever puts something in at the same moment wins."""
-    for each in folders(folder):
-        remove_empty(each)
-    with suppress(OSError), opened(folder.parent) as parent:
+def remove_empty_folders(folder: Path) -> None:
+    """Remove a folder and its subfolders if they are empty. Does nothing to a folder that is in use."""
+    for each in list_folders(folder):
+        remove_empty_folders(each)
+    with suppress(OSError), open_folder(folder.parent) as parent:
         os.rmdir(folder.name, dir_fd=parent)

@@ -1,7 +1,7 @@
-"""The files that the inbox refused: to be listed with their reasons, put back or removed.
+"""Lists the files that the inbox refused, with reasons. Puts them back or deletes them.
 
-They lie in INBOX_DIR/.rejected/<dashboard>/, or in one more folder below where two have the same name. No name need be
-UTF-8, and no link is followed. A file is known to pages by its token, which holds its name as bytes.
+The files are in INBOX_DIR/.rejected/<dashboard>/, or in a subfolder if two files have the same name. Names can be
+invalid UTF-8. Links are never followed. Pages identify a file by a token that encodes its path as bytes.
 """
 
 import os
@@ -15,132 +15,134 @@ from pathlib import Path
 
 from django.conf import settings
 
-from anaphora.foreign_text import words
-from anaphora.reports.inbox_folders import entries, folders, opened, remove_empty, rename
+from anaphora.foreign_text import clean_line
+from anaphora.reports.inbox_folders import list_entries, list_folders, open_folder, remove_empty_folders, rename_file
 
-REJECTED = ".rejected"
-REASON = ".reason.txt"
+REJECTED_FOLDER = ".rejected"
+REASON_SUFFIX = ".reason.txt"
 
-LONGEST_STEM = 220
-"""Bytes of a file's name that its reason file's name begins with. Names have 255 bytes at most."""
+MAX_STEM_BYTES = 220
+"""Number of bytes of the file name that the name of its reason file starts with. A name can have 255 bytes."""
 
-_LONGEST_REASON = 4096
-"""Bytes. Whoever may write to the inbox may have put something else in a reason file's place."""
+_MAX_REASON_BYTES = 4096
+"""Users who can write to the inbox can replace a reason file by a large one."""
 
 
-class NotPossible(Exception):  # noqa: N818  # of a file, it is a state
-    """The file can't be put back or removed; the message says why."""
+class RefusedFileError(Exception):
+    """The file cannot be put back or deleted. The message says why."""
 
 
 @dataclass(frozen=True)
-class Refused:
-    """A refused file; names and reason in words, fit to be shown."""
+class RefusedFile:
+    """A refused file, with names and reason as printable text."""
 
     token: str
     filename: str
     dashboard: str
     reason: str
     refused_at: datetime
-    """When it was moved there, by the file's time of change, which nobody can set."""
+    """The ctime of the file, which programs cannot set."""
 
 
-def listed(limit: int) -> tuple[list[Refused], int]:
-    """Return the files refused last, up to `limit` of them, and how many there are.
+def list_refused(limit: int) -> tuple[list[RefusedFile], int]:
+    """Return up to `limit` refused files, the latest first, and the total number.
 
-    Raises OSError if INBOX_DIR can't be read.
+    Raises OSError if INBOX_DIR cannot be read.
     """
-    found = [(facts.st_ctime, file, reasons) for file, facts, reasons in _files()]
+    found = [(facts.st_ctime, file, reasons) for file, facts, reasons in _refused_files()]
     found.sort(key=lambda each: each[0], reverse=True)
     return [
-        Refused(
+        RefusedFile(
             token=_token(file),
-            filename=_shown(file.name),
-            dashboard=_shown(file.relative_to(_top()).parts[0]),
-            reason=_reason(reasons),
-            refused_at=datetime.fromtimestamp(when, UTC),
+            filename=_display_name(file.name),
+            dashboard=_display_name(file.relative_to(_rejected_folder()).parts[0]),
+            reason=_read_reason(reasons),
+            refused_at=datetime.fromtimestamp(ctime, UTC),
         )
-        for when, file, reasons in found[:limit]
+        for ctime, file, reasons in found[:limit]
     ], len(found)
 
 
 def count() -> int:
-    """Return how many files were refused; 0 if INBOX_DIR isn't set or can't be read."""
+    """Return the number of refused files. Return 0 if INBOX_DIR is not set or cannot be read."""
     if not settings.INBOX_DIR:
         return 0
     try:
-        return len(_files())
+        return len(_refused_files())
     except OSError:
         return 0
 
 
 def put_back(token: str) -> str:
-    """Put a file back to where the inbox takes it from, and remove its reason; return its name. Raises NotPossible."""
-    file = _file(token)
-    to = Path(str(settings.INBOX_DIR)) / file.relative_to(_top()).parts[0] / file.name
+    """Move a file back to the inbox, delete its reason file and return its name. Raises RefusedFileError."""
+    file = _path_of(token)
+    to = Path(str(settings.INBOX_DIR)) / file.relative_to(_rejected_folder()).parts[0] / file.name
     try:
-        with opened(file.parent) as folder:
+        with open_folder(file.parent) as folder:
             facts = os.stat(file.name, dir_fd=folder, follow_symlinks=False)
         if not stat.S_ISREG(facts.st_mode):
-            raise NotPossible(f"{_shown(file.name)} is a link or a folder. Remove it from the inbox by hand.")
-        if os.path.lexists(to):
-            raise NotPossible(
-                f"The inbox has another file named {_shown(file.name)} at present. Try again when it has been taken."
+            raise RefusedFileError(
+                f"{_display_name(file.name)} is a link or a folder. Remove it from the inbox manually."
             )
-        reasons = _own_reasons(file)
-        rename(file, to)
-        _unlink(*reasons)
+        if os.path.lexists(to):
+            raise RefusedFileError(
+                f"The inbox contains another file named {_display_name(file.name)}. Try again when it is ingested."
+            )
+        reasons = _exclusive_reasons(file)
+        rename_file(file, to)
+        _delete(*reasons)
     except OSError as error:
-        raise _not_possible(file, error) from error
-    return _shown(file.name)
+        raise _error(file, error) from error
+    return _display_name(file.name)
 
 
 def remove(token: str) -> str:
-    """Remove a refused file with its reason; return its name. Raises NotPossible."""
-    file = _file(token)
+    """Delete a refused file and its reason file. Return its name. Raises RefusedFileError."""
+    file = _path_of(token)
     try:
-        reasons = _own_reasons(file)
-        with opened(file.parent) as folder:
-            os.unlink(file.name, dir_fd=folder)  # Path has no unlink below a descriptor
-        _unlink(*reasons)
+        reasons = _exclusive_reasons(file)
+        with open_folder(file.parent) as folder:
+            os.unlink(file.name, dir_fd=folder)  # pathlib has no unlink relative to a descriptor
+        _delete(*reasons)
     except OSError as error:
-        raise _not_possible(file, error) from error
-    return _shown(file.name)
+        raise _error(file, error) from error
+    return _display_name(file.name)
 
 
 def reason_names(name: str, instant: int) -> list[str]:
-    """Return the names that the reason of a file may have, of which it gets the first that is free."""
-    return [f"{_stem(name)}{REASON}", f"{_stem(name)}.{instant}{REASON}"]
+    """Return the possible names of the reason file of a file. The first unused one is chosen."""
+    return [f"{_stem(name)}{REASON_SUFFIX}", f"{_stem(name)}.{instant}{REASON_SUFFIX}"]
 
 
 _Found = tuple[Path, os.stat_result]
 
 
-def _top() -> Path:
-    return Path(str(settings.INBOX_DIR)) / REJECTED
+def _rejected_folder() -> Path:
+    return Path(str(settings.INBOX_DIR)) / REJECTED_FOLDER
 
 
-def _files() -> list[tuple[Path, os.stat_result, list[Path]]]:
-    """Return the refused files, each with its reason files. Raises OSError if INBOX_DIR can't be read."""
-    with opened(Path(str(settings.INBOX_DIR))):
+def _refused_files() -> list[tuple[Path, os.stat_result, list[Path]]]:
+    """Return the refused files with their reason files. Raises OSError if INBOX_DIR cannot be read."""
+    with open_folder(Path(str(settings.INBOX_DIR))):
         pass
     found = []
-    for dashboard in folders(_top()):
-        for folder in [dashboard, *folders(dashboard)]:
-            there = [(path, facts) for path, facts in entries(folder) if stat.S_ISREG(facts.st_mode)]
-            reasons = _by_file(there)
+    for dashboard in list_folders(_rejected_folder()):
+        for folder in [dashboard, *list_folders(dashboard)]:
+            regular = [(path, facts) for path, facts in list_entries(folder) if stat.S_ISREG(facts.st_mode)]
+            reasons = _reasons_by_file(regular)
             others = {path for each in reasons.values() for path in each}
-            found += [(path, facts, reasons.get(path, [])) for path, facts in there if path not in others]
+            found += [(path, facts, reasons.get(path, [])) for path, facts in regular if path not in others]
     return found
 
 
-def _by_file(there: list[_Found]) -> dict[Path, list[Path]]:
-    """Return the reason files in a folder by the files whose they may be. Names that begin alike may share them."""
+def _reasons_by_file(regular: list[_Found]) -> dict[Path, list[Path]]:
+    """Return the reason files of each file in a folder. Files whose long names start alike can share a reason file."""
     files: dict[str, list[Path]] = {}
-    for path, _ in there:
+    for path, _ in regular:
         files.setdefault(_stem(path.name), []).append(path)
     found: dict[Path, list[Path]] = {}
-    for path, _ in there:
-        for stem in _stems_of_reason(path.name):
+    for path, _ in regular:
+        for stem in _stems_with_reason(path.name):
             for file in files.get(stem, []):
                 if file != path:
                     found.setdefault(file, []).append(path)
@@ -148,67 +150,67 @@ def _by_file(there: list[_Found]) -> dict[Path, list[Path]]:
 
 
 def _stem(name: str) -> str:
-    return os.fsdecode(os.fsencode(name)[:LONGEST_STEM])
+    return os.fsdecode(os.fsencode(name)[:MAX_STEM_BYTES])
 
 
-def _stems_of_reason(name: str) -> list[str]:
-    """Return the stems of the files whose reason a file of this name may be; none if it is no reason file."""
-    if not name.endswith(REASON):
+def _stems_with_reason(name: str) -> list[str]:
+    """Return the possible stems of the file that a reason file belongs to, or [] if `name` is no reason file."""
+    if not name.endswith(REASON_SUFFIX):
         return []
-    stem = name.removesuffix(REASON)
+    stem = name.removesuffix(REASON_SUFFIX)
     before = re.sub(r"\.[0-9]{18,}\Z", "", stem)
     return [stem, before] if before != stem else [stem]
 
 
-def _own_reasons(file: Path) -> list[Path]:
-    """Return the reason files that go with a file: none while another file shares them."""
-    there = [(path, facts) for path, facts in entries(file.parent) if stat.S_ISREG(facts.st_mode)]
-    reasons = _by_file(there)
+def _exclusive_reasons(file: Path) -> list[Path]:
+    """Return the reason files of a file, or [] if another file shares them."""
+    regular = [(path, facts) for path, facts in list_entries(file.parent) if stat.S_ISREG(facts.st_mode)]
+    reasons = _reasons_by_file(regular)
     own = set(reasons.get(file, []))
-    others = {path for path, _ in there if path != file and path not in own and own & set(reasons.get(path, []))}
+    others = {path for path, _ in regular if path != file and path not in own and own & set(reasons.get(path, []))}
     return [] if others else sorted(own)
 
 
-def _reason(reasons: list[Path]) -> str:
+def _read_reason(reasons: list[Path]) -> str:
     for path in sorted(reasons, key=lambda each: len(each.name), reverse=True):
         try:
-            with opened(path.parent) as folder:
+            with open_folder(path.parent) as folder:
                 descriptor = os.open(path.name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
-            with open(descriptor, "rb") as text:  # noqa: PTH123  # of a descriptor
-                said = text.read(_LONGEST_REASON).decode(errors="replace")
+            with open(descriptor, "rb") as source:  # noqa: PTH123  # opens a descriptor
+                text = source.read(_MAX_REASON_BYTES).decode(errors="replace")
         except OSError:
             continue
-        return words(said.partition(": ")[2] or said)
-    return "The reason is no longer there."
+        return clean_line(text.partition(": ")[2] or text)
+    return "The reason file no longer exists."
 
 
-def _unlink(*paths: Path) -> None:
+def _delete(*paths: Path) -> None:
     for path in paths:
-        with suppress(FileNotFoundError), opened(path.parent) as folder:
+        with suppress(FileNotFoundError), open_folder(path.parent) as folder:
             os.unlink(path.name, dir_fd=folder)
-    remove_empty(_top())
+    remove_empty_folders(_rejected_folder())
 
 
 def _token(file: Path) -> str:
-    return urlsafe_b64encode(os.fsencode(file.relative_to(_top()))).decode()
+    return urlsafe_b64encode(os.fsencode(file.relative_to(_rejected_folder()))).decode()
 
 
-def _file(token: str) -> Path:
-    """Return the path of a token; none leads out of the folder of refused files. Raises NotPossible."""
+def _path_of(token: str) -> Path:
+    """Return the path that a token encodes, always below the folder of refused files. Raises RefusedFileError."""
     try:
         parts = os.fsdecode(urlsafe_b64decode(token)).split("/")
     except ValueError as error:
-        raise NotPossible("There is no such file.") from error
+        raise RefusedFileError("This file does not exist.") from error
     if not 2 <= len(parts) <= 3 or any(part in {"", ".", ".."} or "\0" in part for part in parts):
-        raise NotPossible("There is no such file.")
-    return _top().joinpath(*parts)
+        raise RefusedFileError("This file does not exist.")
+    return _rejected_folder().joinpath(*parts)
 
 
-def _shown(name: str) -> str:
-    return words(os.fsencode(name).decode(errors="backslashreplace"))
+def _display_name(name: str) -> str:
+    return clean_line(os.fsencode(name).decode(errors="backslashreplace"))
 
 
-def _not_possible(file: Path, error: OSError) -> NotPossible:
+def _error(file: Path, error: OSError) -> RefusedFileError:
     if isinstance(error, FileNotFoundError):
-        return NotPossible(f"{_shown(file.name)} is no longer there.")
-    return NotPossible(f"{_shown(file.name)} can't be moved or removed: {error.strerror}.")
+        return RefusedFileError(f"{_display_name(file.name)} no longer exists.")
+    return RefusedFileError(f"{_display_name(file.name)} cannot be moved or deleted: {error.strerror}.")

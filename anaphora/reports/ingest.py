@@ -1,8 +1,7 @@
-"""`ingest()`: the one way a report comes in, whatever the door.
+"""`ingest()`, the only function that ingests reports. The API, the inbox, the upload page and the command call it.
 
-The file goes straight into the local store while its digests are taken, so a large one costs no memory; the
-report and its pending deliveries then appear in one transaction. Whatever fails on the way, nothing is left
-behind: no row, no file.
+The file is written to the local store while its digests are computed, so memory use does not depend on its size. The
+report and its pending deliveries are then created in one transaction. On failure, neither a row nor a file remains.
 """
 
 import errno
@@ -33,7 +32,7 @@ _CHUNK = 1024 * 1024
 
 
 class Reason(StrEnum):
-    """Why a report can't be taken in."""
+    """Why a report cannot be ingested."""
 
     INVALID = "invalid"
     TOO_LARGE = "too large"
@@ -42,13 +41,13 @@ class Reason(StrEnum):
     STORE = "store"
 
     @property
-    def passes(self) -> bool:
-        """Whether the same report may be taken in later: the trouble is ours, not the report's."""
+    def temporary(self) -> bool:
+        """Whether the same report can be ingested later: the problem is on this system, not in the report."""
         return self in {Reason.NO_SPACE, Reason.STORE}
 
 
 class IngestError(Exception):
-    """A report can't be taken in. `field` is the input at fault, the message says what is wrong and what to do."""
+    """A report cannot be ingested. `field` is the invalid input. The message says what is wrong and what to do."""
 
     def __init__(self, field: str, message: str, reason: Reason = Reason.INVALID) -> None:
         super().__init__(message)
@@ -57,7 +56,7 @@ class IngestError(Exception):
 
 @dataclass(frozen=True)
 class Ingested:
-    """What became of a file: its report, and whether it is new."""
+    """The result of an ingest: the report, and whether it is new."""
 
     report: Report
     created: bool
@@ -71,43 +70,43 @@ class _Digests:
 
 
 def ingest(*, source: BinaryIO, filename: str, dashboard: str, rendered_at: datetime) -> Ingested:
-    """Take one rendered file in and return its report, with the deliveries that policies want made pending.
+    """Ingest one rendered file: create its report and the pending deliveries that policies require.
 
-    `source` is read from where it stands to its end. `filename` may carry a folder, which is dropped.
-    `dashboard` is a slug; a dashboard not seen before is created. `rendered_at` must have a time zone;
-    fractions of a second are dropped. The same dashboard, instant and content again are the same report;
-    should its local copy have vanished, the file takes its place.
+    `source` is read from its current position to the end. A folder in `filename` is removed. `dashboard` is a slug; if
+    the dashboard does not exist, it is created. `rendered_at` must have a time zone; fractions of a second are removed.
+    If a report with the same dashboard, instant and content exists, it is returned. If its local copy is missing, the
+    file replaces it.
 
-    Raises IngestError, and then nothing has changed.
+    Raises IngestError. Nothing is changed in this case.
     """
-    report = Report(filename=_plain_name(filename), rendered_at=_instant(rendered_at))
-    report.dashboard = Dashboard(slug=_checked_slug(dashboard))
+    report = Report(filename=_clean_filename(filename), rendered_at=_validate_rendered_at(rendered_at))
+    report.dashboard = Dashboard(slug=_validate_slug(dashboard))
     check_space()
-    head = _read(source, content_types.HEAD)
-    report.content_type = _accepted_type(head, report.filename)
+    head = _read_full(source, content_types.HEAD_SIZE)
+    report.content_type = _check_content_type(head, report.filename)
     with _new_file(report.local_path) as target:
-        digests = _copy(head, source, target)
+        digests = _copy_and_hash(head, source, target)
         report.size, report.sha256, report.md5 = digests.size, digests.sha256, digests.md5
-        return _record(report)
+        return _save(report)
 
 
-def check_space(coming: int = 0) -> None:
-    """Raise IngestError unless the local disk keeps MIN_FREE_MB free, with so many bytes more on it."""
+def check_space(extra_bytes: int = 0) -> None:
+    """Raise IngestError unless MIN_FREE_MB remain free on the local disk after writing `extra_bytes`."""
     try:
         free = shutil.disk_usage(settings.DATA_DIR).free
     except OSError as error:
         raise _local_store_error(error) from error
-    if free - coming < settings.MIN_FREE_MB * 10**6:
+    if free - extra_bytes < settings.MIN_FREE_MB * 10**6:
         raise IngestError(
             "file",
-            f"The local disk is nearly full: {free // 10**6} MB are free under DATA_DIR, and {settings.MIN_FREE_MB} MB "
-            "stay free (MIN_FREE_MB). Make room there, then send the file again.",
+            f"The local disk is nearly full: DATA_DIR has {free // 10**6} MB free, and {settings.MIN_FREE_MB} MB must "
+            "remain free (MIN_FREE_MB). Free disk space, then send the file again.",
             Reason.NO_SPACE,
         )
 
 
 def check_size(size: int) -> None:
-    """Raise IngestError for a file of more than INGEST_MAX_BYTES."""
+    """Raise IngestError if `size` exceeds INGEST_MAX_BYTES."""
     if size > settings.INGEST_MAX_BYTES:
         raise IngestError(
             "file",
@@ -116,31 +115,31 @@ def check_size(size: int) -> None:
         )
 
 
-def _accepted_type(head: bytes, filename: str) -> str:
+def _check_content_type(head: bytes, filename: str) -> str:
     if not head:
-        raise IngestError("file", "The file is empty: the rendering may have failed; render it again.")
-    found = content_types.content_type(head, filename)
+        raise IngestError("file", "The file is empty. Rendering may have failed; render the report again.")
+    found = content_types.detect_content_type(head, filename)
     others = settings.INGEST_OTHER_TYPES
-    if found in content_types.KINDS or found in others:
+    if found in content_types.KNOWN_KINDS or found in others:
         return found
-    if risk := content_types.risk(head, filename):
+    if risk := content_types.describe_risk(head, filename):
         raise IngestError(
             "file",
-            f"The file is {risk}, which no report is. If it is to be archived all the same, name its type, {found}, in "
+            f"The file is {risk}. Reports are not programs or scripts. To archive it anyway, add its type {found} to "
             "INGEST_OTHER_TYPES.",
             Reason.UNSUPPORTED,
         )
     if "*" in others:
         return found
-    kinds = ", ".join(sorted({kind.endings[0][1:].upper() for kind in content_types.KINDS.values()}))
+    kinds = ", ".join(sorted({kind.extensions[0][1:].upper() for kind in content_types.KNOWN_KINDS.values()}))
     raise IngestError(
         "file",
-        f"The content is {found}, none of {kinds}. If it is to be archived, name its type in INGEST_OTHER_TYPES.",
+        f"The content is {found}, not one of {kinds}. To archive it, add this type to INGEST_OTHER_TYPES.",
         Reason.UNSUPPORTED,
     )
 
 
-def _record(report: Report) -> Ingested:
+def _save(report: Report) -> Ingested:
     with transaction.atomic():
         report.dashboard, _ = Dashboard.objects.get_or_create(slug=report.dashboard.slug)
         report.file.name = report.local_name
@@ -161,48 +160,48 @@ def _record(report: Report) -> Ingested:
         return Ingested(report, created=True)
 
 
-def _checked_slug(slug: str) -> str:
+def _validate_slug(slug: str) -> str:
     try:
         Dashboard(slug=slug).clean_fields(exclude={"title"})
     except ValidationError as error:
         raise IngestError(
             "dashboard",
-            f"{slug!r} is not a dashboard's slug: use 1 to 100 letters, digits, hyphens and underscores.",
+            f"{slug!r} is not a valid slug of a dashboard. Use 1 to 100 letters, digits, hyphens and underscores.",
         ) from error
     return slug
 
 
-def _instant(rendered_at: datetime) -> datetime:
+def _validate_rendered_at(rendered_at: datetime) -> datetime:
     if rendered_at.utcoffset() is None:
         raise IngestError(
             "rendered_at",
-            f"{rendered_at.isoformat()} has no time zone: add one, as in {rendered_at.isoformat()}+00:00 or …Z.",
+            f"{rendered_at.isoformat()} has no time zone. Add one, for example {rendered_at.isoformat()}+00:00 or …Z.",
         )
-    # Compared before it is converted: the calendar's ends are in no other time zone.
+    # Checked before the conversion to UTC, which would overflow for years 1 and 9999.
     if not is_plausible(rendered_at, timezone.now()):
         raise IngestError(
             "rendered_at",
-            f"{rendered_at.isoformat()} is not between 1970 and one day from now: check the date, and the clock of "
+            f"{rendered_at.isoformat()} is not between 1970 and one day from now. Check the date and the clock of "
             "the machine that rendered the report.",
         )
     return rendered_at.astimezone(UTC).replace(microsecond=0)
 
 
-def _plain_name(filename: str) -> str:
+def _clean_filename(filename: str) -> str:
     name = filename.replace("\\", "/").rpartition("/")[2]
     name = "".join(character if character.isprintable() else "_" for character in name)
     if not name or set(name) == {"."}:
-        raise IngestError("filename", f"{filename!r} names no file: give a name such as report.pdf.")
+        raise IngestError("filename", f"{filename!r} is not a file name. Use a name such as report.pdf.")
     if len(name.encode("utf-8", "replace")) > 255:
-        raise IngestError("filename", f"The name {name[:40]}… is longer than 255 bytes: shorten it.")
+        raise IngestError("filename", f"The name {name[:40]}… is longer than 255 bytes. Shorten it.")
     return name
 
 
 @contextmanager
 def _new_file(path: Path) -> Iterator[BinaryIO]:
-    """Open a file that stays if the block succeeds and is gone if it doesn't.
+    """Create a file for the block, and delete it if the block raises an exception.
 
-    It is on the disk, and so is its name, before the block's own end: see `_copy`.
+    `_copy_and_hash` syncs the file and its folder to disk.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -217,9 +216,9 @@ def _new_file(path: Path) -> Iterator[BinaryIO]:
         raise
 
 
-def _copy(head: bytes, source: BinaryIO, target: BinaryIO) -> _Digests:
+def _copy_and_hash(head: bytes, source: BinaryIO, target: BinaryIO) -> _Digests:
     size, sha256, md5 = 0, hashlib.sha256(), hashlib.md5(usedforsecurity=False)
-    for chunk in chain([head], iter(partial(_read, source, _CHUNK), b"")):
+    for chunk in chain([head], iter(partial(_read_full, source, _CHUNK), b"")):
         size += len(chunk)
         check_size(size)
         sha256.update(chunk)
@@ -237,15 +236,15 @@ def _copy(head: bytes, source: BinaryIO, target: BinaryIO) -> _Digests:
     return _Digests(size, sha256.hexdigest(), md5.hexdigest())
 
 
-def _read(source: BinaryIO, number: int) -> bytes:
-    """Read up to so many bytes; fewer only at the end, whatever the source does."""
+def _read_full(source: BinaryIO, number: int) -> bytes:
+    """Read `number` bytes, or fewer only at the end of the source, even if the source returns short reads."""
     try:
         found = source.read(number)
         while found and len(found) < number and (more := source.read(number - len(found))):
             found += more
         return found
     except OSError as error:
-        raise IngestError("file", f"The file can't be read: {error.strerror or error}.") from error
+        raise IngestError("file", f"The file cannot be read: {error.strerror or error}.") from error
 
 
 def _move(path: Path, to: Path) -> None:
@@ -264,7 +263,7 @@ def _sync_folder(folder: Path) -> None:
 
 def _local_store_error(error: OSError) -> IngestError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        message = "The local disk is full: free some space under DATA_DIR, then send the file again."
+        message = "The local disk is full. Free disk space under DATA_DIR, then send the file again."
         return IngestError("file", message, Reason.NO_SPACE)
-    message = f"The local store can't be written: {error.strerror}. Check the folder DATA_DIR."
+    message = f"Cannot write to the local store: {error.strerror}. Check the folder DATA_DIR."
     return IngestError("file", message, Reason.STORE)

@@ -1,4 +1,4 @@
-"""What was rendered: dashboards, and their reports with a local copy each."""
+"""Dashboards and their reports."""
 
 import uuid
 from datetime import UTC
@@ -14,12 +14,12 @@ from anaphora.reports import content_types
 
 
 def local_store() -> FileSystemStorage:
-    """Return the folder of the reports' local copies. It is private: no address serves it."""
+    """Return the storage of the local copies. It is private: no URL serves it."""
     return FileSystemStorage(location=settings.DATA_DIR / "reports", base_url=None)
 
 
 class Dashboard(models.Model):
-    """What reports depict; known by its slug, which is part of every object key and so never changes."""
+    """The subject of reports. The slug identifies it and never changes, because object keys contain it."""
 
     slug = models.CharField(
         max_length=100,
@@ -27,13 +27,14 @@ class Dashboard(models.Model):
         validators=[validate_slug],
         help_text="Letters, digits, hyphens and underscores. Part of every object key.",
     )
-    title = models.CharField(max_length=200, blank=True, help_text="What people call it. Empty: the slug.")
+    title = models.CharField(max_length=200, blank=True, help_text="Name shown on pages. If empty, the slug is shown.")
 
     keep_local_days = models.PositiveIntegerField(
         "keep local copies",
         null=True,
         blank=True,
-        help_text="Days, counted from the delivery; then what is safely archived is removed here. Empty: for ever.",
+        help_text="Days after delivery, after which housekeeping removes safely archived local copies. "
+        "Leave empty to keep local copies forever.",
     )
 
     class Meta:
@@ -44,31 +45,31 @@ class Dashboard(models.Model):
 
 
 class Preview(models.TextChoices):
-    """Whether there is a small picture of a report."""
+    """Whether a report has a preview."""
 
-    WAITING = "waiting", "to be made"
-    MADE = "made", "made"
-    NONE = "none", "none can be made"
+    WAITING = "waiting", "not created yet"
+    MADE = "made", "created"
+    NONE = "none", "not possible"
 
 
 class Report(models.Model):
-    """One rendered file of one dashboard at one instant, and the digests taken while it came in.
+    """One rendered file of one dashboard at one instant, with the digests computed during ingest.
 
-    `rendered_at` is in UTC and has whole seconds, as the object key has. Dashboard, instant and content
-    together name a report: the same three again are the same report. Rows are made by `ingest()` alone.
+    `rendered_at` is in UTC with whole seconds, as in the object key. Dashboard, instant and content identify a report.
+    Only `ingest()` and `rebuild` create rows.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     dashboard = models.ForeignKey(Dashboard, on_delete=models.PROTECT, related_name="reports")
     rendered_at = models.DateTimeField()
-    filename = models.CharField("file name", max_length=255, help_text="As it came in, without its folder.")
+    filename = models.CharField("file name", max_length=255, help_text="The original file name, without folder.")
     content_type = models.CharField(max_length=127)
     size = models.PositiveBigIntegerField(help_text="Bytes.")
     sha256 = models.CharField("SHA-256", max_length=64, help_text="Hexadecimal.")
     md5 = models.CharField("MD5", max_length=32, help_text="Hexadecimal.")
     file = models.FileField("local copy", storage=local_store, max_length=255, blank=True)
     ingested_at = models.DateTimeField(default=timezone.now)
-    pages = models.PositiveIntegerField(default=0, editable=False, help_text="As drawn; 0: not drawn yet.")
+    pages = models.PositiveIntegerField(default=0, editable=False, help_text="Number of pages; 0 if not known yet.")
     preview = models.CharField(max_length=10, choices=Preview.choices, default=Preview.WAITING, editable=False)
 
     class Meta:
@@ -81,7 +82,7 @@ class Report(models.Model):
             models.Index(fields=["dashboard", "content_type", "-rendered_at"], name="report_by_format"),
             models.Index(
                 fields=["ingested_at"],
-                condition=models.Q(preview="waiting", content_type__in=sorted(content_types.DRAWN)),
+                condition=models.Q(preview="waiting", content_type__in=sorted(content_types.PREVIEWABLE)),
                 name="report_to_preview",
             ),
         ]
@@ -90,27 +91,27 @@ class Report(models.Model):
         return f"{self.dashboard.slug} {self.rendered_at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
 
     @property
-    def drawable(self) -> bool:
-        """Whether there is a small picture of it, or may be one."""
-        return self.content_type in content_types.DRAWN and self.preview != Preview.NONE
+    def previewable(self) -> bool:
+        """Whether the report has a preview, or one can be created."""
+        return self.content_type in content_types.PREVIEWABLE and self.preview != Preview.NONE
 
     @property
     def local_path(self) -> Path:
-        """Where the local copy lies, or would lie were it still there."""
+        """The path of the local copy, whether it exists or not."""
         return Path(self.file.storage.path(self.file.name or self.local_name))
 
     @property
     def preview_path(self) -> Path:
-        """Where the report's preview lies, or would lie."""
+        """The path of the preview, whether it exists or not."""
         name = str(self.pk)
         return Path(settings.DATA_DIR) / "previews" / name[:2] / f"{name}.webp"
 
     @property
     def local_name(self) -> str:
-        """The local copy's name in the local store. No part of it comes from outside but the checked slug."""
+        """The name of the local copy in the local store. The validated slug is its only external part."""
         return f"{self.dashboard.slug}/{self.rendered_at.astimezone(UTC):%Y/%m}/{self.id}{self.suffix}"
 
     @property
     def suffix(self) -> str:
-        """What names of this file end with, such as `.pdf`: by its content, whatever the file name says."""
-        return content_types.ending(self.content_type, self.filename)
+        """The file name extension that fits the content, for example `.pdf`."""
+        return content_types.extension(self.content_type, self.filename)

@@ -1,6 +1,6 @@
-"""Files of the local store, and previews, that belong to no report: a process was killed while it took one in.
+"""Finds local copies and previews without a report, which killed processes leave behind.
 
-The database is asked first and the file's age last, so a report that is being taken in is never an orphan.
+The database is queried before the age of the file is checked, so a report that is being ingested is never an orphan.
 """
 
 import os
@@ -14,23 +14,23 @@ from uuid import UUID
 from anaphora.reports.models import Report
 
 BATCH = 500
-"""Files for which the database is asked at once."""
+"""Number of files per query."""
 
 
-def orphans(folder: Path, before: datetime) -> Iterator[Path]:
-    """Yield the files below `folder` that bear the id of no report, and that nobody has written to since `before`.
+def find_orphans(folder: Path, before: datetime) -> Iterator[Path]:
+    """Yield the files below `folder` whose name is the id of no report and that have not changed since `before`.
 
-    Links are neither followed nor yielded, nor are files whose name is no id.
+    Links are neither followed nor yielded. Files whose name is not an id are ignored.
     """
     named = _named_by_id(folder)
     while files := list(islice(named, BATCH)):
         known = set(Report.objects.filter(pk__in=[pk for _, pk in files]).order_by().values_list("pk", flat=True))
-        yield from (file for file, pk in files if pk not in known and _unwritten(file, before))
+        yield from (file for file, pk in files if pk not in known and _unchanged(file, before))
 
 
-def interrupted(folder: Path, before: datetime) -> Iterator[Path]:
-    """Yield the unfinished files below `folder`, `.part`, that nobody has written to since `before`."""
-    yield from (file for file in _files(folder) if file.suffix == ".part" and _unwritten(file, before))
+def find_unfinished(folder: Path, before: datetime) -> Iterator[Path]:
+    """Yield the unfinished files (`.part`) below `folder` that have not changed since `before`."""
+    yield from (file for file in _files(folder) if file.suffix == ".part" and _unchanged(file, before))
 
 
 def _named_by_id(folder: Path) -> Iterator[tuple[Path, UUID]]:
@@ -46,7 +46,7 @@ def _files(folder: Path) -> Iterator[Path]:
         yield from (Path(parent, name) for name in names)
 
 
-def _unwritten(file: Path, before: datetime) -> bool:
+def _unchanged(file: Path, before: datetime) -> bool:
     try:
         facts = file.lstat()
     except FileNotFoundError:

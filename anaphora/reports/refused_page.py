@@ -1,4 +1,4 @@
-"""The admin's page of the files that the inbox refused, each with its reason, "Try again" and "Remove"."""
+"""The admin page of the files that the inbox refused, with the actions "Try again" and "Remove"."""
 
 from typing import Any, cast
 
@@ -14,12 +14,12 @@ from django.shortcuts import render
 from anaphora.reports import inbox_refused
 from anaphora.reports.models import Report
 
-LISTED = 200
-"""Files on the page, those refused last."""
+MAX_FILES = 200
+"""Maximum number of files on the page, the latest first."""
 
 
 def page(request: HttpRequest, context: dict[str, Any]) -> HttpResponse:
-    """Show the page; on POST put a file back, or remove it."""
+    """Show the page. On POST, put a file back or delete it."""
     if not request.user.has_perm("reports.add_report"):
         raise PermissionDenied
     if request.method == "POST" and settings.INBOX_DIR:
@@ -28,7 +28,7 @@ def page(request: HttpRequest, context: dict[str, Any]) -> HttpResponse:
     context |= {"title": "Refused inbox files", "inbox": settings.INBOX_DIR, "files": [], "number": 0}
     if settings.INBOX_DIR:
         try:
-            context["files"], context["number"] = inbox_refused.listed(LISTED)
+            context["files"], context["number"] = inbox_refused.list_refused(MAX_FILES)
         except OSError as error:
             context["problem"] = error.strerror
     return render(request, "admin/reports/report/refused.html", context)
@@ -41,7 +41,7 @@ def _act(request: HttpRequest) -> None:
             done = f"Removed from the inbox: {inbox_refused.remove(token)}."
         else:
             done = f"Put back into the inbox: {inbox_refused.put_back(token)}."
-    except inbox_refused.NotPossible as error:
+    except inbox_refused.RefusedFileError as error:
         messages.error(request, str(error))
         return
     LogEntry.objects.create(

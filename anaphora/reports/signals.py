@@ -1,7 +1,7 @@
-"""How delivery apps learn of a new report, without reports knowing of them."""
+"""Signals that other apps receive from `reports`."""
 
 from django.dispatch import Signal
 
 report_ingested = Signal()
-"""Sent by `ingest()` with `report`, inside the transaction that creates it: what a receiver writes appears
-together with the report, and what a receiver raises undoes both."""
+"""Sent by `ingest()` with `report`, inside the transaction that creates the report. Rows written by a receiver are
+committed together with the report. An exception in a receiver rolls back both."""

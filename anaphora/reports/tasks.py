@@ -1,16 +1,16 @@
-"""Celery's doors to reports."""
+"""Celery tasks of `reports`."""
 
 from celery import shared_task
 from django.conf import settings
 
 from anaphora.reports import inbox
 
-TURN_SECONDS = 20
-"""How long one look into the inbox goes on, before other work has its turn."""
+MAX_SCAN_SECONDS = 20
+"""Time limit of one scan of the inbox, so that other tasks can run."""
 
 
 @shared_task(name="reports.scan_inbox")
 def scan_inbox() -> None:
-    """Take in what lies in the inbox; come back at once if that was not all."""
-    if settings.INBOX_DIR and inbox.scan(seconds=TURN_SECONDS).unfinished:
+    """Ingest the files in the inbox. If files are left, schedule the task again."""
+    if settings.INBOX_DIR and inbox.scan(seconds=MAX_SCAN_SECONDS).unfinished:
         scan_inbox.apply_async(countdown=1)

@@ -1,4 +1,4 @@
-"""Instants as text: as keys, addresses and metadata have them, and as the names of files tell them."""
+"""Formats instants for keys, URLs and metadata, and parses instants in file names."""
 
 import re
 from datetime import UTC, datetime, timedelta, timezone
@@ -7,48 +7,48 @@ from zoneinfo import ZoneInfo
 _DAY = r"(?P<year>\d{4})-?(?P<month>\d\d)-?(?P<day>\d\d)"
 _TIME = r"(?P<hour>\d\d)[-.:h]?(?P<minute>\d\d)(?:[-.:m]?(?P<second>\d\d)s?)?"
 _ZONE = r"(?P<zone>Z|UTC|[+-]\d\d:?\d\d)?"
-_MOMENT = re.compile(rf"(?<!\d){_DAY}(?:[T_ -]{_TIME}\s?{_ZONE})?(?!\d)")
+_INSTANT = re.compile(rf"(?<!\d){_DAY}(?:[T_ -]{_TIME}\s?{_ZONE})?(?!\d)")
 
 
 EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
-"""No report was rendered before; an earlier instant is a clock or a format gone wrong."""
+"""The earliest valid `rendered_at`. Earlier instants result from a wrong clock or a wrong format."""
 
-AHEAD = timedelta(days=1)
-"""How far a renderer's clock, or a local time taken for UTC, may be ahead of ours."""
+MAX_AHEAD = timedelta(days=1)
+"""How far `rendered_at` can be in the future, because of clock differences or a local time sent as UTC."""
 
 
 def is_plausible(rendered_at: datetime, now: datetime) -> bool:
-    """Tell whether a report can have been rendered at an instant, as seen from `now`; both are aware."""
-    return EARLIEST <= rendered_at <= now + AHEAD
+    """Return whether `rendered_at` is between EARLIEST and MAX_AHEAD after `now`. Both are aware."""
+    return EARLIEST <= rendered_at <= now + MAX_AHEAD
 
 
-def stamp(when: datetime) -> str:
-    """Return an instant to the second, in UTC and in order of time: `20260301T060000Z`."""
-    instant = when.astimezone(UTC)
-    return f"{instant.year:04}{instant:%m%dT%H%M%SZ}"
+def compact_instant(instant: datetime) -> str:
+    """Return an instant in UTC with seconds, in a format that sorts by time: `20260301T060000Z`."""
+    utc = instant.astimezone(UTC)
+    return f"{utc.year:04}{utc:%m%dT%H%M%SZ}"
 
 
-def read_stamp(text: str) -> datetime:
-    """Read what `stamp` wrote. Raises ValueError."""
+def parse_compact_instant(text: str) -> datetime:
+    """Parse the format of `compact_instant`. Raises ValueError."""
     return datetime.strptime(text, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
 
 
-def iso(when: datetime) -> str:
-    """Return an instant as ISO 8601 in UTC, with microseconds if there are any: `2026-03-01T06:00:00Z`."""
-    instant = when.astimezone(UTC)
-    fraction = f".{instant.microsecond:06}" if instant.microsecond else ""
-    return f"{instant.year:04}-{instant:%m-%dT%H:%M:%S}{fraction}Z"
+def iso_instant(instant: datetime) -> str:
+    """Return an instant in ISO 8601 and UTC, with microseconds if they are not zero: `2026-03-01T06:00:00Z`."""
+    utc = instant.astimezone(UTC)
+    fraction = f".{utc.microsecond:06}" if utc.microsecond else ""
+    return f"{utc.year:04}-{utc:%m-%dT%H:%M:%S}{fraction}Z"
 
 
-def moment_in(filename: str, zone: ZoneInfo) -> datetime | None:
-    """Return the instant that a file's name tells, None if it tells none.
+def instant_in_filename(filename: str, zone: ZoneInfo) -> datetime | None:
+    """Return the first valid instant in a file name, or None.
 
-    Taken are a day, 2026-03-01 or 20260301, and after T, _, blank or hyphen a time, 0600, 06-00-00 or 06.00.00, with
-    Z, UTC or an offset such as +0100, or without, then in `zone`. A day alone means its midnight in `zone`. The first
-    that is in the calendar counts. A time that a clock shows twice, in autumn, is the first of the two.
+    Supported are a date (2026-03-01 or 20260301), optionally followed by T, _, space or hyphen and a time (0600,
+    06-00-00 or 06.00.00), optionally with Z, UTC or an offset such as +0100. Without an offset, the time is in `zone`.
+    A date alone means midnight in `zone`. An ambiguous time at the end of daylight saving time means the first one.
     """
     position = 0
-    while found := _MOMENT.search(filename, position):
+    while found := _INSTANT.search(filename, position):
         position = found.start() + 1
         parts = {name: int(found[name] or 0) for name in ("year", "month", "day", "hour", "minute", "second")}
         try:

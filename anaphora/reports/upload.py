@@ -1,4 +1,4 @@
-"""Upload in the admin: several files, each by a request of its own, so that each has its progress and its fate."""
+"""The upload page of the admin. Each file is sent in a separate request, with its own progress and result."""
 
 import json
 from collections.abc import Callable
@@ -15,26 +15,26 @@ from django.utils.text import slugify
 
 from anaphora.reports.ingest import IngestError, ingest
 from anaphora.reports.models import Dashboard
-from anaphora.reports.timestamps import moment_in
-from anaphora.reports.upload_handler import refusal
+from anaphora.reports.timestamps import instant_in_filename
+from anaphora.reports.upload_handler import upload_error
 
-MOST_GUESSES = 1000
-"""Files that are asked for at once. Each name is compared with each dashboard's."""
+MAX_GUESSES = 1000
+"""Maximum number of files per request. Each file name is compared with each dashboard."""
 
 
 def page(request: HttpRequest, context: dict[str, Any], *, notice: Callable[[], str]) -> HttpResponse:
-    """Show the page; take one file in on POST, and say with it what `notice` has to say of what comes next."""
+    """Show the page. On POST, ingest one file; the response contains the text of `notice`."""
     if not request.user.has_perm("reports.add_report"):
         raise PermissionDenied
     if request.method == "POST":
-        return _take_in(request, notice)
+        return _ingest_file(request, notice)
     zone = settings.TIME_ZONE
     context |= {"dashboards": Dashboard.objects.all(), "zone": zone, "title": "Upload reports"}
     return render(request, "admin/reports/report/upload.html", context)
 
 
 def guess(request: HttpRequest) -> HttpResponse:
-    """Answer, for each file's name and time of modification (seconds since 1970), with what they tell."""
+    """Return the suggested dashboard and `rendered_at` of each file, from its name and modification time."""
     if not request.user.has_perm("reports.add_report") or request.method != "POST":
         raise PermissionDenied
     slugs = list(Dashboard.objects.values_list("slug", flat=True))
@@ -46,45 +46,47 @@ def guess(request: HttpRequest) -> HttpResponse:
             for file in json.loads(request.body)
         ]
     except (ValueError, TypeError, LookupError, OverflowError, OSError, RecursionError):
-        return HttpResponseBadRequest("Send a list of objects, each with a name and when it was modified.")
-    if len(files) > MOST_GUESSES:
-        return HttpResponseBadRequest(f"Ask for {MOST_GUESSES} files at the most.")
+        return HttpResponseBadRequest("Send a list of objects with the keys name and modified.")
+    if len(files) > MAX_GUESSES:
+        return HttpResponseBadRequest(f"Send {MAX_GUESSES} files at most.")
     for name, modified in files:
-        moment = (moment_in(name, zone) or modified).astimezone(zone)
-        guesses.append({"dashboard": _dashboard(name, slugs), "rendered_at": moment.strftime("%Y-%m-%dT%H:%M:%S")})
+        instant = (instant_in_filename(name, zone) or modified).astimezone(zone)
+        guesses.append({"dashboard": _dashboard(name, slugs), "rendered_at": instant.strftime("%Y-%m-%dT%H:%M:%S")})
     return JsonResponse({"guesses": guesses})
 
 
 def _dashboard(name: str, slugs: list[str]) -> str:
-    """Return the longest slug that stands in a file's name; the only dashboard where there is but one."""
+    """Return the longest slug that a file name contains, or the slug of the only dashboard."""
     words = f"-{slugify(name.rpartition('.')[0].replace('_', '-'))}-"
     found = [slug for slug in slugs if f"-{slugify(slug.replace('_', '-'))}-" in words]
     return max(found, key=len) if found else (slugs[0] if len(slugs) == 1 else "")
 
 
-def _take_in(request: HttpRequest, notice: Callable[[], str]) -> HttpResponse:
+def _ingest_file(request: HttpRequest, notice: Callable[[], str]) -> HttpResponse:
     try:
         file = request.FILES.get("file")
-        if refused := refusal(request):
+        if refused := upload_error(request):
             raise refused
         if file is None:
             raise IngestError("file", "Choose a file.")
-        taken = ingest(
+        ingested = ingest(
             source=cast("BinaryIO", file),
             filename=file.name or "",
             dashboard=request.POST.get("dashboard", ""),
-            rendered_at=_moment(request.POST.get("rendered_at", "")),
+            rendered_at=_parse_rendered_at(request.POST.get("rendered_at", "")),
         )
     except IngestError as error:
-        return JsonResponse({"field": error.field, "problem": str(error)}, status=507 if error.reason.passes else 422)
-    address = reverse("admin:reports_report_change", args=[taken.report.pk])
-    answer = {"created": taken.created, "url": address, "report": str(taken.report), "notice": notice()}
+        return JsonResponse(
+            {"field": error.field, "problem": str(error)}, status=507 if error.reason.temporary else 422
+        )
+    address = reverse("admin:reports_report_change", args=[ingested.report.pk])
+    answer = {"created": ingested.created, "url": address, "report": str(ingested.report), "notice": notice()}
     return JsonResponse(answer)
 
 
-def _moment(text: str) -> datetime:
+def _parse_rendered_at(text: str) -> datetime:
     try:
-        moment = datetime.fromisoformat(text)
+        instant = datetime.fromisoformat(text)
     except ValueError as error:
-        raise IngestError("rendered_at", "Enter when it was rendered, date and time.") from error
-    return moment if moment.tzinfo else moment.replace(tzinfo=ZoneInfo(settings.TIME_ZONE))
+        raise IngestError("rendered_at", "Enter the date and time when the report was rendered.") from error
+    return instant if instant.tzinfo else instant.replace(tzinfo=ZoneInfo(settings.TIME_ZONE))

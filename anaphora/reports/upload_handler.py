@@ -1,8 +1,8 @@
-"""Which requests may write a file to this disk, decided before its first byte is written.
+"""Decides which requests may upload files, before the first byte is written to disk.
 
-Django parses a form, and stores its files, as soon as anything asks for a field of it; the CSRF check does so for every
-address, before any view. So the handler of uploads itself takes nothing, unless the address takes uploads and whoever
-sent the request may upload; then size and space are checked first.
+Django parses a form and stores its files when a field is read for the first time. The CSRF check does this for every
+URL, before the view is called. Therefore the upload handler itself accepts files only if the URL accepts uploads and
+the user has permission. It also checks the size and the free disk space first.
 """
 
 from typing import Any
@@ -15,43 +15,43 @@ from anaphora.reports.ingest import IngestError, check_size, check_space
 
 UPLOAD_PAGE = "admin:reports_report_upload"
 
-ROOM_FOR_FORM = 100_000
-"""Bytes that a request may have beside its file."""
+FORM_OVERHEAD = 100_000
+"""Maximum number of bytes of a request in addition to its file."""
 
 
-def check_coming(length: int) -> None:
-    """Raise IngestError unless a request of `length` bytes, a form with one file, may come in."""
-    check_size(length - ROOM_FOR_FORM)
-    # Twice: the body lies in a temporary file until the report is in the local store.
+def check_request_size(length: int) -> None:
+    """Raise IngestError if a form of `length` bytes with one file is too large or disk space is low."""
+    check_size(length - FORM_OVERHEAD)
+    # Twice the length, because the file exists twice until ingest is complete: temporary file and local copy.
     check_space(2 * length)
 
 
 class GuardedUploadHandler(TemporaryFileUploadHandler):
-    """Takes the files of the upload page and of the API's authenticated requests, and no others.
+    """Accepts files only from the upload page and from authenticated API requests.
 
-    What is refused for its size or for want of space is told by `refusal()`.
+    `upload_error()` returns the error if the size or the free disk space is not acceptable.
     """
 
     def new_file(self, *args: Any, **kwargs: Any) -> None:
-        """Begin a file. Raises StopUpload, and the rest of the request is not read."""
+        """Raise StopUpload if the file is refused. The rest of the request is then not read."""
         request = self.request
         assert request is not None
         if not _may_upload(request):
             raise StopUpload(connection_reset=True)
         try:
-            check_coming(int(request.headers.get("Content-Length") or 0))
+            check_request_size(int(request.headers.get("Content-Length") or 0))
         except IngestError as error:
-            request.upload_refusal = error  # type: ignore[attr-defined]
+            request.upload_error = error  # type: ignore[attr-defined]
             raise StopUpload(connection_reset=True) from error
         super().new_file(*args, **kwargs)
         _close_with(request, self.file)
 
 
 def _close_with(request: HttpRequest, file: TemporaryUploadedFile) -> None:
-    """Close a file, which removes it, when the request is closed.
+    """Close a file, which deletes it, when the request is closed.
 
-    Django does so for the files of a request that it could read. Of one that broke it closes some: not the file
-    that was being written when the connection was lost, nor one that was complete when another was refused.
+    Django closes the files of a complete request. After an incomplete request, Django does not close the file that was
+    being written, nor complete files if a later one was refused.
     """
     close_others = request.close
 
@@ -62,14 +62,14 @@ def _close_with(request: HttpRequest, file: TemporaryUploadedFile) -> None:
     request.close = close  # type: ignore[method-assign]
 
 
-def allow(request: HttpRequest) -> None:
-    """Let a request bring a file: whoever sent it has been authenticated, and its size checked."""
+def allow_upload(request: HttpRequest) -> None:
+    """Allow a request to upload a file. Call this after authentication and the size check."""
     request.upload_allowed = True  # type: ignore[attr-defined]
 
 
-def refusal(request: HttpRequest) -> IngestError | None:
-    """Return why the file of a request was not taken, once its form has been read."""
-    return getattr(request, "upload_refusal", None)
+def upload_error(request: HttpRequest) -> IngestError | None:
+    """Return why the file of a request was refused, or None. Read the form first."""
+    return getattr(request, "upload_error", None)
 
 
 def _may_upload(request: HttpRequest) -> bool:

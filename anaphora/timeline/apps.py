@@ -1,10 +1,10 @@
-"""What a dashboard looked like at an instant."""
+"""The timeline: the reports of a dashboard as of an instant."""
 
 from django.apps import AppConfig
 
 
 class TimelineConfig(AppConfig):
-    """What a dashboard looked like at an instant."""
+    """The timeline: the reports of a dashboard as of an instant."""
 
     name = "anaphora.timeline"
     verbose_name = "Timeline"

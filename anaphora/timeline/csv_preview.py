@@ -1,4 +1,4 @@
-"""A CSV report as rows to show: what people see of it, not what programs make of it."""
+"""Reads a CSV report as rows of text for display."""
 
 import csv
 import io
@@ -11,36 +11,36 @@ from anaphora.deliveries import files
 from anaphora.reports.models import Report
 from anaphora.reports.text_encoding import decode
 
-ROWS = 500
-COLUMNS = 60
-_BYTES = 2 * 1024**2
-_SAMPLE = 10_000
-"""Characters that tell what separates fields."""
+MAX_ROWS = 500
+MAX_COLUMNS = 60
+_MAX_BYTES = 2 * 1024**2
+_SAMPLE_SIZE = 10_000
+"""Number of characters used to detect the delimiter."""
 
 
 @dataclass(frozen=True)
 class Table:
-    """The upper left part of a CSV file. `complete` says whether that is all of it."""
+    """The first rows and columns of a CSV file. `complete` is True if these are all."""
 
     head: list[str]
     rows: list[list[str]]
     complete: bool
 
 
-def table(report: Report) -> Table:
-    """Read a CSV report, in whatever encoding it has. Raises files.Unavailable."""
+def read_table(report: Report) -> Table:
+    """Read a CSV report and detect its encoding and delimiter. Raises files.Unavailable."""
     with files.opened(report) as source:
-        data = source.read(_BYTES + 1)
-    text = decode(data[:_BYTES])
-    complete = len(data) <= _BYTES
+        data = source.read(_MAX_BYTES + 1)
+    text = decode(data[:_MAX_BYTES])
+    complete = len(data) <= _MAX_BYTES
     rows: list[list[str]] = []
     try:
-        for row in csv.reader(io.StringIO(text, newline=""), delimiter=_delimiter(text[:_SAMPLE])):
-            if len(rows) > ROWS:
+        for row in csv.reader(io.StringIO(text, newline=""), delimiter=_delimiter(text[:_SAMPLE_SIZE])):
+            if len(rows) > MAX_ROWS:
                 complete = False
                 break
-            complete = complete and len(row) <= COLUMNS
-            rows.append(row[:COLUMNS])
+            complete = complete and len(row) <= MAX_COLUMNS
+            rows.append(row[:MAX_COLUMNS])
     except csv.Error:  # such as a field of more than 128 KB
         complete = False
     width = max(map(len, rows), default=0)
@@ -49,34 +49,33 @@ def table(report: Report) -> Table:
 
 
 def _delimiter(sample: str) -> str:
-    """Return what separates fields: the sign that gives most rows the same width, and the wider ones of equals.
+    """Return the delimiter with which most rows have the same number of columns; of equals, the one with more columns.
 
-    csv.Sniffer also guesses how quotes are written, from what comes first, and garbles those that come later.
+    csv.Sniffer is not used, because it also guesses the quoting style from the first rows and misreads later rows.
     """
 
-    def score(sign: str) -> tuple[int, int]:
+    def score(character: str) -> tuple[int, int]:
         widths: Counter[int] = Counter()
         with suppress(csv.Error):
-            widths.update(map(len, csv.reader(io.StringIO(sample, newline=""), delimiter=sign)))
+            widths.update(map(len, csv.reader(io.StringIO(sample, newline=""), delimiter=character)))
         return max(((number, width) for width, number in widths.items() if width > 1), default=(0, 0))
 
     return max(",;\t|", key=score)
 
 
-def marked(one: Table, other: Table) -> list[list[list[tuple[str, bool]]]]:
-    """Return the rows of both, heads first; each cell with whether the other has something else there.
+def mark_changes(one: Table, other: Table) -> list[list[list[tuple[str, bool]]]]:
+    """Return the rows of both tables, including the heads. Each cell is paired with True if it differs in the other.
 
-    Rows are matched by their content first, so that an inserted row is one change; what lies between matched rows is
-    compared in order.
+    Equal rows are matched first, so that an inserted row is one change. The rows between are compared in order.
     """
     rows = [[tuple(row) for row in (each.head, *each.rows)] for each in (one, other)]
-    facing: tuple[dict[int, int], dict[int, int]] = ({}, {})
+    matched: tuple[dict[int, int], dict[int, int]] = ({}, {})
     for _, start, end, other_start, other_end in SequenceMatcher(None, rows[0], rows[1], autojunk=False).get_opcodes():
         for left, right in zip(range(start, end), range(other_start, other_end), strict=False):
-            facing[0][left], facing[1][right] = right, left
+            matched[0][left], matched[1][right] = right, left
 
     def at(side: int, row: int, column: int) -> str | None:
-        found = facing[side].get(row)
+        found = matched[side].get(row)
         there = rows[1 - side][found] if found is not None else ()
         return there[column] if column < len(there) else None
 

@@ -1,7 +1,7 @@
-"""Pictures of reports: previews, pages, and what differs between two of them.
+"""Renders previews and pages of reports as images, and compares pages of two reports.
 
-A program of its own draws them (`render_worker`), bounded in memory and time: a hostile file costs one picture.
-Previews are kept in a folder of their own and can be thrown away: they are made again.
+A separate process (`render_worker`) with limits on memory and time renders them, so that a malicious file affects only
+its own image. Previews are stored in a separate folder. If they are deleted, they are created again.
 """
 
 import json
@@ -23,104 +23,104 @@ from django.core.cache import cache
 from django.db.models import QuerySet
 
 from anaphora.deliveries import files
-from anaphora.reports.content_types import DRAWN
+from anaphora.reports.content_types import PREVIEWABLE
 from anaphora.reports.models import Preview, Report
 
 logger = logging.getLogger(__name__)
 
-LARGEST = 256 * 1024**2
-"""Bytes of a file that is drawn; it may have to be fetched for that."""
+MAX_FILE_SIZE = 256 * 1024**2
+"""Maximum size of a file that is rendered. The file may have to be fetched from its store first."""
 
-TIMEOUT = 20
-"""Seconds for one picture, whatever it waits for. Its processor time is bounded by itself."""
+TIMEOUT_SECONDS = 20
+"""Time limit of one image. The CPU time has its own limit in `render_worker`."""
 
-WIDTH = 1400
-"""Pixels of a page that is looked at: sharp on a wide screen."""
+PAGE_WIDTH = 1400
+"""Width of page images in pixels."""
 
 _PROGRAM = Path(__file__).with_name("render_worker.py")
 _slots = threading.BoundedSemaphore(2)
-"""Those who look share the machine with those who deliver."""
-_places = threading.BoundedSemaphore(4)
-"""For those who fetch a file, wait or draw. Each holds a thread of the web server, which has other work too."""
+"""Limits rendering processes, because deliveries run on the same machine."""
+_requests = threading.BoundedSemaphore(4)
+"""Limits requests that fetch, wait or render. Each of them occupies a thread of the web server."""
 
-REMEMBERED = 3600
-"""Seconds for which a page that could not be drawn is not tried again."""
+FAILURE_CACHE_SECONDS = 3600
+"""Time after which a page that could not be rendered is tried again."""
 
 
-class NoPicture(Exception):  # noqa: N818  # of a file, it is a state
-    """There is no picture of it; says why. `passes`: there may be one later, as it is no fault of the file."""
+class RenderError(Exception):
+    """A page cannot be rendered. The message says why. `temporary`: it may succeed later, the file is not the cause."""
 
-    def __init__(self, message: str, *, passes: bool = False) -> None:
+    def __init__(self, message: str, *, temporary: bool = False) -> None:
         super().__init__(message)
-        self.passes = passes
+        self.temporary = temporary
 
 
 @dataclass(frozen=True)
 class Page:
-    """One page as a WebP."""
+    """One page as a WebP image."""
 
     image: bytes
     pages: int
-    """How many the report has."""
+    """Number of pages of the report."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Where one page of two reports differs."""
+    """The differences between one page of two reports."""
 
     pages: int
     same_size: bool
     share: float
-    """Of the page that has changed, from 0 to 1."""
+    """The changed share of the page, from 0 to 1."""
     areas: list[tuple[float, float, float, float]]
-    """Left, top, width, height in hundredths of the picture's width."""
+    """Left, top, width and height in percent of the image width."""
 
 
-def page(report: Report, number: int, width: int = WIDTH) -> Page:
-    """Draw one page; the first is 1. Raises NoPicture."""
+def render_page(report: Report, number: int, width: int = PAGE_WIDTH) -> Page:
+    """Render one page. Page numbers start at 1. Raises RenderError."""
     with (
-        _remembering(f"no-page-{report.pk}-{number}"),
-        # A file, no folder: housekeeping removes such as a killed process leaves there.
+        _cache_failure(f"no-page-{report.pk}-{number}"),
+        # A file, not a folder, because housekeeping removes files that killed processes leave there.
         tempfile.NamedTemporaryFile(dir=settings.FILE_UPLOAD_TEMP_DIR) as target,
     ):
-        facts = _draw("picture", [report], str(number), str(width), target.name)
+        facts = _render("page", [report], str(number), str(width), target.name)
         return Page(target.read(), facts["pages"])
 
 
-def compare(one: Report, other: Report, number: int) -> Comparison:
-    """Compare one page of two reports. Raises NoPicture."""
-    with _remembering(f"no-comparison-{one.pk}-{other.pk}-{number}"):
-        facts = _draw("compare", [one, other], str(number))
+def compare_pages(one: Report, other: Report, number: int) -> Comparison:
+    """Compare one page of two reports. Raises RenderError."""
+    with _cache_failure(f"no-comparison-{one.pk}-{other.pk}-{number}"):
+        facts = _render("compare", [one, other], str(number))
     areas = [tuple(area) for area in facts["areas"]]
     return Comparison(facts["pages"], facts["same_size"], facts["share"], areas)
 
 
 @contextmanager
-def _remembering(key: str) -> Iterator[None]:
-    """Raise at once the NoPicture that was raised here before, unless it was one that passes."""
+def _cache_failure(key: str) -> Iterator[None]:
+    """Cache permanent render errors and raise a cached error immediately."""
     if (before := cache.get(key)) is not None:
-        raise NoPicture(before)
+        raise RenderError(before)
     try:
         yield
-    except NoPicture as error:
-        if not error.passes:
-            cache.set(key, str(error), REMEMBERED)
+    except RenderError as error:
+        if not error.temporary:
+            cache.set(key, str(error), FAILURE_CACHE_SECONDS)
         raise
 
 
 def make_preview(report: Report) -> None:
-    """Make a report's preview and count its pages. What can't be drawn is not tried again."""
+    """Create the preview of a report and count its pages. After a permanent error, it is not tried again."""
     target = report.preview_path
     target.parent.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(dir=target.parent, suffix=".part")
     os.close(descriptor)
     try:
-        report.pages = _draw("preview", [report], name)["pages"]
+        report.pages = _render("preview", [report], name)["pages"]
         Path(name).replace(target)
         report.preview = Preview.MADE
-    except NoPicture as error:
+    except RenderError as error:
         logger.info("No preview of %s: %s", report, error)
-        report.preview = Preview.WAITING if error.passes else Preview.NONE
+        report.preview = Preview.WAITING if error.temporary else Preview.NONE
     finally:
         with suppress(FileNotFoundError):
             Path(name).unlink()
@@ -128,70 +128,72 @@ def make_preview(report: Report) -> None:
 
 
 def make_previews(seconds: float) -> bool:
-    """Make the previews that are missing, the latest first, for so long; return whether there may be more.
+    """Create missing previews for up to `seconds`, the latest first. Return whether more can be missing.
 
-    Those of reports without a local copy are made when somebody looks at them: to fetch a whole archive for them
-    would cost more than they are worth.
+    Previews of reports without a local copy are created when a user views the report, to avoid fetching the whole
+    archive.
     """
     end = monotonic() + seconds
-    for report in waiting().iterator(50):
+    for report in reports_without_preview().iterator(50):
         if monotonic() > end:
             return True
         make_preview(report)
     return False
 
 
-def waiting() -> QuerySet[Report]:
-    """Return the reports whose preview is to be made, the latest first."""
-    found = Report.objects.filter(preview=Preview.WAITING, content_type__in=DRAWN)
+def reports_without_preview() -> QuerySet[Report]:
+    """Return the reports with a local copy whose preview is not created yet, the latest first."""
+    found = Report.objects.filter(preview=Preview.WAITING, content_type__in=PREVIEWABLE)
     return found.exclude(file="").select_related("dashboard").order_by("-ingested_at")
 
 
-def _draw(what: str, reports: list[Report], *arguments: str) -> dict[str, Any]:
-    # The place comes first: to fetch a file takes as long as its store does, and holds a thread of the web server too.
-    if not _places.acquire(blocking=False):
-        raise NoPicture("Too many pictures are being drawn; try again.", passes=True)
+def _render(what: str, reports: list[Report], *arguments: str) -> dict[str, Any]:
+    # The limit also covers fetching the file, which can take long and occupies a thread of the web server too.
+    if not _requests.acquire(blocking=False):
+        raise RenderError("Too many images are being rendered. Try again.", temporary=True)
     with ExitStack() as stack:
-        stack.callback(_places.release)
+        stack.callback(_requests.release)
         paths: list[str] = []
         for report in reports:
-            if report.content_type not in DRAWN:
-                raise NoPicture("There are pictures of PDF, PNG and JPEG.")
-            if report.size > LARGEST:
-                raise NoPicture(f"The file is larger than {LARGEST // 1024**2} MiB.")
+            if report.content_type not in PREVIEWABLE:
+                raise RenderError("Only PDF, PNG and JPEG files can be rendered.")
+            if report.size > MAX_FILE_SIZE:
+                raise RenderError(
+                    f"The file cannot be rendered, because it is larger than {MAX_FILE_SIZE // 1024**2} MiB."
+                )
             try:
                 paths += [stack.enter_context(files.opened(report)).name, report.content_type]
             except files.Unavailable as error:
-                raise NoPicture(str(error), passes=True) from error
+                raise RenderError(str(error), temporary=True) from error
         return _run(what, *map(str, paths), *arguments)
 
 
 def _run(*arguments: str) -> dict[str, Any]:
-    if not _slots.acquire(timeout=TIMEOUT):
-        raise NoPicture("Too many pictures are being drawn; try again.", passes=True)
+    if not _slots.acquire(timeout=TIMEOUT_SECONDS):
+        raise RenderError("Too many images are being rendered. Try again.", temporary=True)
     return _run_in_slot(*arguments)
 
 
 def _run_in_slot(*arguments: str) -> dict[str, Any]:
     try:
-        done = subprocess.run(  # noqa: S603  # our own program, and paths that we made
+        done = subprocess.run(  # noqa: S603  # a program and paths of this project
             [sys.executable, "-I", str(_PROGRAM), *arguments],
             env={},
             stdin=subprocess.DEVNULL,
             capture_output=True,
-            timeout=TIMEOUT,
+            timeout=TIMEOUT_SECONDS,
             check=False,
             start_new_session=True,
         )
     except subprocess.TimeoutExpired as error:
-        raise NoPicture(f"It takes longer than {TIMEOUT} seconds.") from error
+        raise RenderError(f"Rendering takes longer than {TIMEOUT_SECONDS} seconds.") from error
     finally:
         _slots.release()
     if done.returncode == 0:
         found: dict[str, Any] = json.loads(done.stdout)
         return found
     if done.returncode == 2:
-        raise NoPicture(done.stderr.decode(errors="replace").strip())
+        raise RenderError(done.stderr.decode(errors="replace").strip())
     if done.returncode > 0:
-        logger.error("The program that draws stumbled over a bug: %s", done.stderr.decode(errors="replace"))
-    raise NoPicture("The file can't be drawn within the bounds of memory and time.")
+        logger.error("Unexpected error in the render worker: %s", done.stderr.decode(errors="replace"))
+    raise RenderError("The file cannot be rendered within the limits of memory and time.")

@@ -1,6 +1,6 @@
-"""What a dashboard looked like then: the report that was current at an instant, and its neighbours.
+"""As-of queries: the report that was current at an instant, and the reports before and after it.
 
-All instants are aware; a date without a time means the end of that day in the viewer's zone.
+All instants are aware. A date without a time means the end of that day in the time zone of the viewer.
 """
 
 from calendar import isleap
@@ -16,37 +16,32 @@ from anaphora.reports.models import Dashboard, Report
 
 @dataclass(frozen=True)
 class AsOf:
-    """A dashboard at an instant. Of several reports of the same instant, the one that came in last counts."""
+    """The reports of a dashboard as of an instant. Of several reports of one instant, the last one ingested counts."""
 
-    when: datetime
+    instant: datetime
     report: Report | None
-    """The latest report at or before the instant; None if there is none."""
+    """The latest report at or before the instant, or None."""
     previous: Report | None
-    """The one before it."""
+    """The report before `report`."""
     next: Report | None
-    """The first one after the instant."""
+    """The first report after the instant."""
     formats: dict[str, Report]
-    """By content type, the latest report at or before the instant, where the dashboard has reports of several."""
-
-    @property
-    def beside(self) -> tuple[Report | None, Report | None]:
-        """The one before and the one after."""
-        return self.previous, self.next
+    """The latest report at or before the instant, by content type."""
 
 
-class BadMoment(ValueError):  # noqa: N818  # of an input
-    """What was asked for is no date or time; says what is."""
+class InvalidInstant(ValueError):  # noqa: N818
+    """The text is not a valid date or time. The message shows valid examples."""
 
 
 @dataclass(frozen=True)
 class Day:
-    """A day of the calendar, in the viewer's zone."""
+    """A day of the calendar, in the time zone of the viewer."""
 
     date: date
     reports: int
-    """How many were rendered."""
+    """Number of reports rendered on that day."""
     gap: bool
-    """Whether there is none although there are reports both before and after."""
+    """True if the day has no report, but earlier and later days have."""
 
 
 @dataclass(frozen=True)
@@ -59,43 +54,43 @@ class Calendar:
     next: int | None
 
 
-def as_of(dashboard: Dashboard, when: datetime, content_type: str = "") -> AsOf:
-    """Return what the dashboard looked like at `when`, which must be aware.
+def as_of(dashboard: Dashboard, instant: datetime, content_type: str = "") -> AsOf:
+    """Return the reports of a dashboard as of an aware instant.
 
-    With `content_type`, report and neighbours are of that format; `formats` has all of them still.
+    With `content_type`, the report and its neighbours have that type. `formats` always contains all types.
     """
     everything = Report.objects.filter(dashboard=dashboard)
     reports = everything.filter(content_type=content_type) if content_type else everything
-    until = reports.filter(rendered_at__lte=when).order_by("-rendered_at", "-ingested_at")
+    until = reports.filter(rendered_at__lte=instant).order_by("-rendered_at", "-ingested_at")
     latest = list(until[:2])
     report = latest[0] if latest else None
     previous = latest[1] if len(latest) > 1 else None
     if report and previous and previous.rendered_at == report.rendered_at:
         previous = until.filter(rendered_at__lt=report.rendered_at).first()
-    following = reports.filter(rendered_at__gt=when).order_by("rendered_at", "ingested_at").first()
+    following = reports.filter(rendered_at__gt=instant).order_by("rendered_at", "ingested_at").first()
     formats = {}
     for kind in sorted(everything.order_by().values_list("content_type", flat=True).distinct()):
         own = report is not None and report.content_type == kind
-        of_kind = everything.filter(rendered_at__lte=when, content_type=kind)
+        of_kind = everything.filter(rendered_at__lte=instant, content_type=kind)
         if found := report if own else of_kind.order_by("-rendered_at", "-ingested_at").first():
             formats[kind] = found
     for each in (report, previous, following, *formats.values()):
         if each is not None:
-            each.dashboard = dashboard  # spares a join in each query
-    return AsOf(when, report, previous, following, formats)
+            each.dashboard = dashboard  # avoids a join in each query
+    return AsOf(instant, report, previous, following, formats)
 
 
-def around(dashboard: Dashboard, when: datetime, content_type: str = "", number: int = 5) -> list[Report]:
-    """Return the reports around an instant in order of time: up to so many until then, and as many after."""
+def reports_around(dashboard: Dashboard, instant: datetime, content_type: str = "", number: int = 5) -> list[Report]:
+    """Return up to `number` reports until an instant and up to `number` after it, sorted by time."""
     reports = Report.objects.filter(dashboard=dashboard)
     reports = reports.filter(content_type=content_type) if content_type else reports
-    until = reports.filter(rendered_at__lte=when).order_by("-rendered_at", "-ingested_at")[:number]
-    after = reports.filter(rendered_at__gt=when).order_by("rendered_at", "ingested_at")[:number]
+    until = reports.filter(rendered_at__lte=instant).order_by("-rendered_at", "-ingested_at")[:number]
+    after = reports.filter(rendered_at__gt=instant).order_by("rendered_at", "ingested_at")[:number]
     return [*reversed(until), *after]
 
 
 def calendar(dashboard: Dashboard, year: int, zone: ZoneInfo) -> Calendar:
-    """Return the days of a year on which there are reports, and on which not."""
+    """Return the days of a year with their number of reports."""
     reports = Report.objects.filter(dashboard=dashboard).order_by()
     span = reports.aggregate(first=Min("rendered_at"), last=Max("rendered_at"))
     if span["first"] is None:
@@ -117,36 +112,36 @@ def calendar(dashboard: Dashboard, year: int, zone: ZoneInfo) -> Calendar:
     )
 
 
-def moment(text: str, zone: ZoneInfo, *, begins: bool = False) -> datetime:
-    """Return the instant that a text means: ISO 8601, `zone` where it names none. Raises BadMoment.
+def parse_instant(text: str, zone: ZoneInfo, *, is_start: bool = False) -> datetime:
+    """Parse ISO 8601. Without an offset, the time is in `zone`. Raises InvalidInstant.
 
-    A date without a time means the end of that day, or, of what `begins` then, its beginning.
+    A date without a time means the end of that day, or with `is_start` the start of that day.
     """
     try:
         if len(text) == len("2026-03-01"):
-            return (start_of if begins else end_of)(date.fromisoformat(text), zone)
+            return (start_of_day if is_start else end_of_day)(date.fromisoformat(text), zone)
         found = datetime.fromisoformat(text)
     except ValueError as error:
-        raise BadMoment(
-            f"{text!r} is neither a date such as 2026-03-01 nor a time such as 2026-03-01T14:00 or …T14:00:00Z."
+        raise InvalidInstant(
+            f"{text!r} is not a date or time. Use for example 2026-03-01, 2026-03-01T14:00 or …T14:00:00Z."
         ) from error
     try:
         return (found if found.tzinfo else found.replace(tzinfo=zone)).astimezone(UTC)
     except OverflowError as error:
-        raise BadMoment(f"{text!r} lies outside the calendar.") from error
+        raise InvalidInstant(f"{text!r} is outside the supported range of years.") from error
 
 
-def start_of(day: date, zone: ZoneInfo) -> datetime:
-    """Return the first instant of a day. Raises BadMoment."""
+def start_of_day(day: date, zone: ZoneInfo) -> datetime:
+    """Return the first instant of a day. Raises InvalidInstant."""
     try:
         return datetime.combine(day, time.min, tzinfo=zone).astimezone(UTC)
     except OverflowError as error:
-        raise BadMoment(f"{day.isoformat()} lies outside the calendar.") from error
+        raise InvalidInstant(f"{day.isoformat()} is outside the supported range of years.") from error
 
 
-def end_of(day: date, zone: ZoneInfo) -> datetime:
-    """Return the last microsecond of a day, however long the day is there. Raises BadMoment."""
+def end_of_day(day: date, zone: ZoneInfo) -> datetime:
+    """Return the last microsecond of a day, also on days with a change of the clock. Raises InvalidInstant."""
     try:
-        return start_of(day + timedelta(days=1), zone) - timedelta(microseconds=1)
+        return start_of_day(day + timedelta(days=1), zone) - timedelta(microseconds=1)
     except OverflowError as error:
-        raise BadMoment(f"{day.isoformat()} lies outside the calendar.") from error
+        raise InvalidInstant(f"{day.isoformat()} is outside the supported range of years.") from error

@@ -1,11 +1,11 @@
-"""Draws pages of reports, as a program of its own that `previews` runs: what a file does here, it does to nobody else.
+"""Renders pages of reports. `previews` runs it as a separate process, so that a malicious file cannot affect others.
 
-    render_worker.py picture FILE TYPE PAGE WIDTH TARGET
+    render_worker.py page FILE TYPE PAGE WIDTH TARGET
     render_worker.py preview FILE TYPE TARGET
     render_worker.py compare FILE TYPE OTHER_FILE OTHER_TYPE PAGE
 
-Prints one JSON object. Ends with status 2 and a sentence on standard error where there is nothing to draw. It imports
-nothing of the project, gets none of its environment, and has bounds on memory, time and what it writes.
+Prints one JSON object. If the file cannot be rendered, exits with status 2 and prints the reason to standard error. It
+imports nothing of the project, gets an empty environment, and has limits on memory, time and output size.
 """
 
 import ctypes
@@ -19,112 +19,112 @@ from typing import Any
 import pypdfium2
 from PIL import Image, ImageChops, ImageOps
 
-MEMORY = 1024**3
-SECONDS = 10
-WRITTEN = 64 * 1024**2
-PIXELS = 64_000_000
-"""The largest picture that is opened: a screen's width and thirty screens long."""
+MAX_MEMORY = 1024**3
+MAX_CPU_SECONDS = 10
+MAX_OUTPUT_BYTES = 64 * 1024**2
+MAX_PIXELS = 64_000_000
+"""Maximum size of an image in pixels."""
 
-HIGHEST = 16_000
-"""Pixels; WebP ends a little above."""
+MAX_HEIGHT = 16_000
+"""Maximum height in pixels. The maximum of WebP is 16,383."""
 
-PREVIEW = (480, 360)
-COMPARED_WIDTH = 1000
+PREVIEW_SIZE = (480, 360)
+COMPARE_WIDTH = 1000
 CELL = 8
-"""Pixels, of a picture COMPARED_WIDTH wide, that are compared as one: what changes less than that is noise."""
+"""Width and height in pixels of the cells that are compared in an image of COMPARE_WIDTH."""
 
-NOTICED = 3
-"""Of 255: by how much a cell's mean must differ. A letter in a cell differs by ten and more."""
-
-
-class NothingToDraw(Exception):  # noqa: N818  # of a file, it is a state
-    """The file has no such picture; says why."""
+CHANGE_THRESHOLD = 3
+"""Minimum difference of the mean of a cell, of 255. A different letter changes the mean by 10 or more."""
 
 
-def _opened(path: str, content_type: str, page: int, width: int) -> tuple[Image.Image, int]:
-    """Return a page as an opaque picture of at most this width, and how many pages there are."""
+class PageRenderError(Exception):
+    """The page cannot be rendered. The message says why."""
+
+
+def _load_page(path: str, content_type: str, page: int, width: int) -> tuple[Image.Image, int]:
+    """Return a page as an opaque image of at most this width, and the number of pages."""
     if content_type == "application/pdf":
-        return _page(path, page, width)
+        return _load_pdf_page(path, page, width)
     if page > 1:
-        raise NothingToDraw("A picture has one page.")
+        raise PageRenderError("An image has one page.")
     with Image.open(path, formats=["PNG", "JPEG"]) as image:
-        if image.width * image.height > PIXELS:
-            raise NothingToDraw(f"The picture has {image.width} × {image.height} pixels, more than is drawn.")
-        image.draft("RGB", (width, HIGHEST))
+        if image.width * image.height > MAX_PIXELS:
+            raise PageRenderError(f"The image is too large: {image.width} × {image.height} pixels.")
+        image.draft("RGB", (width, MAX_HEIGHT))
         image.load()
-        return _opaque(image, width), 1
+        return _flatten(image, width), 1
 
 
-def _page(path: str, number: int, width: int) -> tuple[Image.Image, int]:
+def _load_pdf_page(path: str, number: int, width: int) -> tuple[Image.Image, int]:
     try:
         document = pypdfium2.PdfDocument(path)
     except pypdfium2.PdfiumError as error:
         locked = pypdfium2.raw.FPDF_GetLastError() == pypdfium2.raw.FPDF_ERR_PASSWORD or "assword" in str(error)
-        reason = "The PDF is encrypted." if locked else "The PDF can't be read."
-        raise NothingToDraw(reason) from error
+        reason = "The PDF is encrypted." if locked else "The PDF cannot be read."
+        raise PageRenderError(reason) from error
     if not 1 <= number <= len(document):
-        raise NothingToDraw(f"The PDF has {len(document)} pages.")
+        raise PageRenderError(f"The PDF has {len(document)} pages.")
     page = document[number - 1]
     wide, high = page.get_size()
     if min(wide, high) <= 0:
-        raise NothingToDraw("The page has no size.")
-    scale = min(width / wide, HIGHEST / high)
+        raise PageRenderError("The width or height of the page is zero.")
+    scale = min(width / wide, MAX_HEIGHT / high)
     return page.render(scale=scale, may_draw_forms=False).to_pil().convert("RGB"), len(document)
 
 
-def _opaque(image: Image.Image, width: int) -> Image.Image:
-    """Return a picture of at most this width, on white where it is transparent. Scaled first: it may be large."""
+def _flatten(image: Image.Image, width: int) -> Image.Image:
+    """Return an image of at most this width, with a white backcanvas. Scales first to limit memory use."""
     transparent = image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info
     mode = "RGBA" if transparent else "RGB"
-    small = _scaled(image if image.mode == mode else image.convert(mode), width)
+    small = _scale_down(image if image.mode == mode else image.convert(mode), width)
     return Image.alpha_composite(Image.new("RGBA", small.size, "white"), small).convert("RGB") if transparent else small
 
 
-def _scaled(image: Image.Image, width: int) -> Image.Image:
-    scale = min(width / image.width, HIGHEST / image.height, 1)
+def _scale_down(image: Image.Image, width: int) -> Image.Image:
+    scale = min(width / image.width, MAX_HEIGHT / image.height, 1)
     size = (max(round(image.width * scale), 1), max(round(image.height * scale), 1))
     return image if size == image.size else image.resize(size, Image.Resampling.LANCZOS)
 
 
-def picture(path: str, content_type: str, page: str, width: str, target: str) -> dict[str, Any]:
-    """Draw one page."""
-    image, pages = _opened(path, content_type, int(page), int(width))
+def render_page(path: str, content_type: str, page: str, width: str, target: str) -> dict[str, Any]:
+    """Render one page."""
+    image, pages = _load_page(path, content_type, int(page), int(width))
     image.save(target, "WEBP", quality=88, method=2)
     return {"pages": pages, "width": image.width, "height": image.height}
 
 
 def preview(path: str, content_type: str, target: str) -> dict[str, Any]:
-    """Draw the upper part of the first page, small."""
-    image, pages = _opened(path, content_type, 1, 2 * PREVIEW[0])
-    small = ImageOps.fit(image, PREVIEW, Image.Resampling.LANCZOS, centering=(0.5, 0))
+    """Render the top of the first page in PREVIEW_SIZE."""
+    image, pages = _load_page(path, content_type, 1, 2 * PREVIEW_SIZE[0])
+    small = ImageOps.fit(image, PREVIEW_SIZE, Image.Resampling.LANCZOS, centering=(0.5, 0))
     small.save(target, "WEBP", quality=80, method=4)
     return {"pages": pages}
 
 
 def compare(path: str, content_type: str, other_path: str, other_type: str, page: str) -> dict[str, Any]:
-    """Find where two pages differ.
+    """Compare two pages.
 
-    `areas` are left, top, width and height in hundredths of the picture's width, so they fit whatever its height.
+    `areas` are left, top, width and height in percent of the image width.
     """
-    one, pages = _opened(path, content_type, int(page), COMPARED_WIDTH)
-    other, other_pages = _opened(other_path, other_type, int(page), COMPARED_WIDTH)
+    one, pages = _load_page(path, content_type, int(page), COMPARE_WIDTH)
+    other, other_pages = _load_page(other_path, other_type, int(page), COMPARE_WIDTH)
     sizes = [one.size, other.size]
     width = max(one.width, other.width)
-    one, other = (each if each.width == width else _stretched(each, width) for each in (one, other))
+    one, other = (each if each.width == width else _scale_to_width(each, width) for each in (one, other))
     high = -(-max(one.height, other.height) // CELL) * CELL
     across = -(-width // CELL) * CELL
-    grounds = []
+    canvases = []
     for image in (one, other):
-        ground = Image.new("RGB", (across, high), "white")
-        ground.paste(image, (0, 0))
-        grounds.append(ground)
-    difference = ImageChops.difference(*grounds)
+        canvas = Image.new("RGB", (across, high), "white")
+        canvas.paste(image, (0, 0))
+        canvases.append(canvas)
+    difference = ImageChops.difference(*canvases)
     lower, upper = sorted((one.height, other.height))
-    difference.paste("white", (0, lower, width, upper))  # where only one reaches, all has changed
+    difference.paste("white", (0, lower, width, upper))  # the part that only the taller image has
     red, green, blue = difference.split()
     strongest = ImageChops.lighter(ImageChops.lighter(red, green), blue).reduce(CELL)
-    cells = strongest.point(lambda value: 255 if value >= NOTICED else 0).tobytes()
-    found = _areas(cells, across // CELL)
+    cells = strongest.point(lambda value: 255 if value >= CHANGE_THRESHOLD else 0).tobytes()
+    found = _changed_areas(cells, across // CELL)
     changed = sum(1 for cell in cells if cell)
     unit = 100 * CELL / width
     return {
@@ -135,12 +135,12 @@ def compare(path: str, content_type: str, other_path: str, other_type: str, page
     }
 
 
-def _stretched(image: Image.Image, width: int) -> Image.Image:
+def _scale_to_width(image: Image.Image, width: int) -> Image.Image:
     return image.resize((width, max(round(image.height * width / image.width), 1)), Image.Resampling.LANCZOS)
 
 
-def _areas(cells: bytes, across: int) -> list[tuple[int, int, int, int]]:
-    """Return the boxes around what hangs together, across gaps of one cell: left, top, width, height in cells."""
+def _changed_areas(cells: bytes, across: int) -> list[tuple[int, int, int, int]]:
+    """Return the bounding boxes of changed cells, joined across gaps of one cell: left, top, width, height in cells."""
     waiting = {index for index, cell in enumerate(cells) if cell}
     found = []
     while waiting:
@@ -166,13 +166,13 @@ _NEW_USER, _NEW_NETWORK = 0x10000000, 0x40000000
 """CLONE_NEWUSER and CLONE_NEWNET of linux/sched.h."""
 
 
-def _bound() -> None:
-    # Without network and without rights. Not every system allows it; the other bounds hold all the same.
+def _set_limits() -> None:
+    # No network and no privileges. Some systems do not allow this; the other limits apply anyway.
     ctypes.CDLL(None).unshare(_NEW_USER | _NEW_NETWORK)
     for what, most in (
-        (resource.RLIMIT_AS, MEMORY),
-        (resource.RLIMIT_CPU, SECONDS),
-        (resource.RLIMIT_FSIZE, WRITTEN),
+        (resource.RLIMIT_AS, MAX_MEMORY),
+        (resource.RLIMIT_CPU, MAX_CPU_SECONDS),
+        (resource.RLIMIT_FSIZE, MAX_OUTPUT_BYTES),
         (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_NPROC, 0),
     ):
@@ -180,25 +180,25 @@ def _bound() -> None:
 
 
 def main(arguments: list[str]) -> int:
-    """Do what the first argument says; return the exit status."""
-    _bound()
-    Image.MAX_IMAGE_PIXELS = PIXELS
+    """Run the command in the first argument. Return the exit status."""
+    _set_limits()
+    Image.MAX_IMAGE_PIXELS = MAX_PIXELS
     warnings.simplefilter("error", Image.DecompressionBombWarning)
-    works: dict[str, Callable[..., dict[str, Any]]] = {"picture": picture, "preview": preview, "compare": compare}
+    works: dict[str, Callable[..., dict[str, Any]]] = {"page": render_page, "preview": preview, "compare": compare}
     work = works[arguments[0]]
     try:
         found = work(*arguments[1:])
-    except NothingToDraw as error:
+    except PageRenderError as error:
         print(error, file=sys.stderr)  # noqa: T201
         return 2
     except MemoryError:
-        print("It takes more memory than a picture may.", file=sys.stderr)  # noqa: T201
+        print("Rendering exceeds the memory limit.", file=sys.stderr)  # noqa: T201
         return 2
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        print("The picture is larger than is drawn.", file=sys.stderr)  # noqa: T201
+        print("The image is too large.", file=sys.stderr)  # noqa: T201
         return 2
     except (OSError, ValueError, SyntaxError, pypdfium2.PdfiumError) as error:
-        print(f"The file is damaged and can't be drawn ({type(error).__name__}).", file=sys.stderr)  # noqa: T201
+        print(f"The file is damaged and cannot be rendered ({type(error).__name__}).", file=sys.stderr)  # noqa: T201
         return 2
     print(json.dumps(found))  # noqa: T201
     return 0

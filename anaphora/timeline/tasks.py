@@ -1,4 +1,4 @@
-"""Celery's doors to the timeline."""
+"""Celery tasks of the timeline."""
 
 from celery import shared_task
 
@@ -6,18 +6,18 @@ from anaphora.reports.models import Preview, Report
 from anaphora.timeline import previews
 
 PREVIEW_SECONDS = 10
-"""How often missing previews are looked for; half of it may be spent on them: deliveries have their turn."""
+"""Interval of the task. It runs for at most half of this time, so that deliveries are not delayed."""
 
 
 @shared_task(name="timeline.make_previews")
 def make_previews() -> None:
-    """Make the previews that are missing, for one turn; beat calls again."""
+    """Create missing previews for up to half of PREVIEW_SECONDS."""
     previews.make_previews(PREVIEW_SECONDS / 2)
 
 
 @shared_task(name="timeline.make_preview")
 def make_preview(report_id: str) -> None:
-    """Make the preview of one report that somebody looks at, fetched from its store where it must be."""
+    """Create the preview of a report that a user views. Fetches the file from its store if there is no local copy."""
     report = Report.objects.filter(pk=report_id, preview=Preview.WAITING).select_related("dashboard").first()
     if report:
         previews.make_preview(report)

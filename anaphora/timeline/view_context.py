@@ -1,4 +1,4 @@
-"""What the timeline's templates are told: addresses, labels, the calendar as a grid, what is shown in place."""
+"""Builds the template context of the timeline pages."""
 
 from datetime import date, datetime
 from typing import Any
@@ -10,45 +10,79 @@ from django.urls import reverse
 
 from anaphora.admin_site import exact_size
 from anaphora.deliveries import evidence, files, receipts
-from anaphora.reports.content_types import DRAWN
+from anaphora.reports.content_types import PREVIEWABLE
 from anaphora.reports.counts import report_counts
 from anaphora.reports.models import Dashboard, Preview, Report
-from anaphora.reports.timestamps import stamp
+from anaphora.reports.timestamps import compact_instant
 from anaphora.timeline import csv_preview, previews, queries
 
-MOST_PAGES = 50
-"""Pages of a PDF that are shown in place."""
+MAX_PAGES = 50
+"""Maximum number of PDF pages displayed on a page."""
 
 
-def address(dashboard: Dashboard, when: datetime | None = None, kind: str = "") -> str:
-    """Return where a dashboard is shown as it was then, or is now, in one format or any."""
-    path = reverse("timeline-then", args=[dashboard.slug, stamp(when)] if when else [dashboard.slug])
-    return f"{path}{query(type=kind)}"
+def as_of_url(dashboard: Dashboard, instant: datetime | None = None, kind: str = "") -> str:
+    """Return the URL of a dashboard as of an instant, or of its latest report, optionally for one content type."""
+    path = reverse("timeline-as-of", args=[dashboard.slug, compact_instant(instant)] if instant else [dashboard.slug])
+    return f"{path}{query_string(type=kind)}"
 
 
-def compare_address(dashboard: Dashboard, one: datetime, other: datetime, **more: str) -> str:
-    """Return where two instants of a dashboard are compared."""
+def compare_url(dashboard: Dashboard, one: datetime, other: datetime, **more: str) -> str:
+    """Return the URL that compares two instants of a dashboard."""
     path = reverse("timeline-compare", args=[dashboard.slug])
-    return path + query(**{"from": stamp(one), "to": stamp(other), **more})
+    return path + query_string(**{"from": compact_instant(one), "to": compact_instant(other), **more})
 
 
-def query(**values: object) -> str:
-    """Return the query of an address, without what is empty."""
+def query_string(**values: object) -> str:
+    """Return a URL query string without empty values."""
     given = {name: value for name, value in values.items() if value}
     return f"?{urlencode(given)}" if given else ""
 
 
-def label(content_type: str) -> str:
-    """Return what people call a content type."""
+def format_label(content_type: str) -> str:
+    """Return a short name of a content type, for example PDF."""
     known = {"spreadsheetml.sheet": "XLSX", "svg+xml": "SVG", "octet-stream": "file"}
     ending = content_type.rpartition("/")[2]
     return next((name for type_, name in known.items() if ending.endswith(type_)), ending.upper()[:8])
 
 
-def cards(dashboards: QuerySet[Dashboard], number: int, when: datetime | None = None) -> list[dict[str, Any]]:
-    """Return up to so many dashboards that have reports, those with the latest first, each with that one.
+def navigation_context(
+    dashboard: Dashboard, as_of: queries.AsOf, calendar: queries.Calendar, kind: str, instant: datetime | None
+) -> dict[str, Any]:
+    """Return the links to the neighbours of a report, to its other formats and to other years of the calendar."""
+    previous, following = (
+        as_of_url(dashboard, each.rendered_at, kind) if each else "" for each in (as_of.previous, as_of.next)
+    )
+    years = [query_string(type=kind, year=year) if year else "" for year in (calendar.previous, calendar.next)]
+    formats = [
+        {
+            "label": format_label(content_type),
+            "url": as_of_url(dashboard, instant, content_type),
+            "current": report == as_of.report,
+        }
+        for content_type, report in as_of.formats.items()
+    ]
+    return {"previous": previous, "next": following, "years": years, "formats": formats}
 
-    Each leads to what it looked like at `when`, or looks like now.
+
+def report_context(as_of: queries.AsOf, kind: str) -> dict[str, Any]:
+    """Return content, receipt, permanent link and comparison link of the report, or nothing without a report."""
+    report = as_of.report
+    if report is None:
+        return {}
+    context = content_context(report) | receipt_context(report)
+    context["link"] = as_of_url(report.dashboard, report.rendered_at, kind)
+    if as_of.previous:
+        instants = as_of.previous.rendered_at, report.rendered_at
+        context["compare"] = compare_url(report.dashboard, *instants, type=kind)
+    return context
+
+
+def dashboard_cards(
+    dashboards: QuerySet[Dashboard], number: int, instant: datetime | None = None
+) -> list[dict[str, Any]]:
+    """Return up to `number` dashboards with reports, the most recently rendered first, each with its latest report.
+
+    The URLs lead to the dashboard as of `instant`, or to its latest report.
     """
     of_each = Report.objects.filter(dashboard=OuterRef("pk")).order_by("-rendered_at", "-ingested_at").values("pk")[:1]
     found = dashboards.annotate(latest=Subquery(of_each)).exclude(latest=None)
@@ -59,29 +93,31 @@ def cards(dashboards: QuerySet[Dashboard], number: int, when: datetime | None = 
         {
             "report": report,
             "dashboard": report.dashboard,
-            "address": address(report.dashboard, when),
-            "label": label(report.content_type),
+            "url": as_of_url(report.dashboard, instant),
+            "label": format_label(report.content_type),
             "number": numbers[report.dashboard_id],
         }
         for report in latest
     ]
 
 
-def strip(dashboard: Dashboard, when: datetime, kind: str, current: Report | None) -> list[dict[str, Any]]:
-    """Return the film strip around an instant."""
+def film_strip(dashboard: Dashboard, instant: datetime, kind: str, current: Report | None) -> list[dict[str, Any]]:
+    """Return the reports around an instant."""
     return [
         {
             "report": report,
-            "address": address(dashboard, report.rendered_at, kind),
+            "url": as_of_url(dashboard, report.rendered_at, kind),
             "current": report == current,
-            "label": label(report.content_type),
+            "label": format_label(report.content_type),
         }
-        for report in queries.around(dashboard, when, kind)
+        for report in queries.reports_around(dashboard, instant, kind)
     ]
 
 
-def days(calendar: queries.Calendar, dashboard: Dashboard, zone: ZoneInfo, kind: str, current: date | None) -> Any:
-    """Return the days as cells of a grid whose columns are weeks and whose rows are weekdays."""
+def calendar_cells(
+    calendar: queries.Calendar, dashboard: Dashboard, zone: ZoneInfo, kind: str, current: date | None
+) -> Any:
+    """Return the days as grid cells. Columns are weeks, rows are weekdays."""
     offset = calendar.days[0].date.weekday() if calendar.days else 0
     return [
         {
@@ -91,73 +127,73 @@ def days(calendar: queries.Calendar, dashboard: Dashboard, zone: ZoneInfo, kind:
             "month": day.date.day == 1,
             "level": min(day.reports, 3),
             "current": day.date == current,
-            "address": address(dashboard, queries.end_of(day.date, zone), kind) if day.reports else "",
+            "url": as_of_url(dashboard, queries.end_of_day(day.date, zone), kind) if day.reports else "",
         }
         for number, day in enumerate(calendar.days)
     ]
 
 
-def shown(report: Report) -> dict[str, Any]:
-    """Return how a report is shown in place, or why it isn't."""
+def content_context(report: Report) -> dict[str, Any]:
+    """Return how the content of a report is displayed, or why it is unavailable."""
     problem = files.problem(report)
     if problem:
-        return {"refusal": problem}
+        return {"unavailable": problem}
     if report.content_type == "application/pdf":
         if not report.pages and report.preview != Preview.NONE:
             previews.make_preview(report)
-        last = min(report.pages, MOST_PAGES)
+        last = min(report.pages, MAX_PAGES)
         return {"pages": range(1, last + 1), "rest": report.pages - last}
-    if report.content_type in DRAWN:
-        return {"image": True, "damage": _damage(report)}
+    if report.content_type in PREVIEWABLE:
+        return {"image": True, "render_problem": _render_problem(report)}
     if report.content_type == "text/csv":
         try:
-            return {"table": csv_preview.table(report)}
+            return {"table": csv_preview.read_table(report)}
         except files.Unavailable as error:
-            return {"refusal": str(error)}
+            return {"unavailable": str(error)}
     return {}
 
 
-def _damage(report: Report) -> str:
-    """Return why a picture can't be drawn; empty if it can, or if that isn't known. Browsers show nothing instead."""
+def _render_problem(report: Report) -> str:
+    """Return why an image cannot be rendered, or an empty string if it can or the reason is unknown."""
     if report.preview == Preview.WAITING and report.local_path.exists():
         previews.make_preview(report)
     if report.preview != Preview.NONE:
         return ""
     try:
-        previews.page(report, 1)
-    except previews.NoPicture as error:
-        return "" if error.passes else str(error)
+        previews.render_page(report, 1)
+    except previews.RenderError as error:
+        return "" if error.temporary else str(error)
     return ""
 
 
-def receipt(report: Report) -> dict[str, Any]:
-    """Return what is known of a report for somebody who audits."""
+def receipt_context(report: Report) -> dict[str, Any]:
+    """Return receipts, deliveries and file details of a report."""
     return {
         "stored_at": receipts.stored_at(report),
         "evidence": evidence.available(report),
         "deliveries": report.deliveries.select_related("interface").order_by("interface__name"),
         "local": report.local_path.exists(),
-        "label": label(report.content_type),
+        "label": format_label(report.content_type),
         "exact_size": exact_size(report.size),
     }
 
 
-def compared(one: Report, other: Report, number: int, kind: str) -> dict[str, Any]:
-    """Return two reports beside each other, a page of them by number, and what changed or why that can't be told."""
+def comparison_context(one: Report, other: Report, number: int, kind: str) -> dict[str, Any]:
+    """Return two reports side by side with the changes on one page, or why they cannot be compared."""
     sides = [
-        {"name": name, "report": report, "link": address(report.dashboard, report.rendered_at, kind)}
+        {"name": name, "report": report, "link": as_of_url(report.dashboard, report.rendered_at, kind)}
         for name, report in (("from", one), ("to", other))
     ]
     if one.content_type == other.content_type == "text/csv":
         try:
-            left, right = csv_preview.table(one), csv_preview.table(other)
+            left, right = csv_preview.read_table(one), csv_preview.read_table(other)
         except files.Unavailable as error:
-            return {"refusal": str(error)}
-        for side, rows in zip(sides, csv_preview.marked(left, right), strict=True):
+            return {"unavailable": str(error)}
+        for side, rows in zip(sides, csv_preview.mark_changes(left, right), strict=True):
             side["rows"] = rows
         return {"tables": True, "sides": sides}
     try:
-        found = previews.compare(one, other, number)
+        found = previews.compare_pages(one, other, number)
         return {"comparison": found, "percent": round(100 * found.share), "pages": found.pages, "sides": sides}
-    except previews.NoPicture as error:
-        return {"refusal": str(error)}
+    except previews.RenderError as error:
+        return {"unavailable": str(error)}

@@ -1,7 +1,7 @@
-"""The timeline's pages: what a dashboard looked like then, beside what came before and after, and what changed.
+"""The pages of the timeline: a dashboard as of an instant, and the comparison of two instants.
 
-Doors: they check, call one function, and show the answer. Times are shown in the viewer's zone, which the page names;
-addresses hold them in UTC, so a link means the same to everybody.
+The views check their input, call one function and render the result. Pages show times in the time zone of the viewer.
+URLs contain UTC, so that a link means the same for all users.
 """
 
 import logging
@@ -30,159 +30,141 @@ from django.views.decorators.http import require_safe
 
 from anaphora.deliveries import evidence, file_response, files
 from anaphora.reports.models import Dashboard, Preview, Report
-from anaphora.reports.timestamps import read_stamp, stamp
+from anaphora.reports.timestamps import compact_instant, parse_compact_instant
 from anaphora.timeline import previews, queries, tasks, view_context
 
 logger = logging.getLogger(__name__)
 
-CARDS = 24
-"""Dashboards on the first page, those with the latest reports first."""
+MAX_CARDS = 24
+"""Maximum number of dashboards on the start page of the timeline."""
 
-SUGGESTIONS = 20
-"""Dashboards that the type-ahead offers."""
+MAX_SUGGESTIONS = 20
+"""Maximum number of dashboards suggested while the user types."""
 
 
 def viewer(view: Any) -> Any:
-    """Let in who may view reports: others log in first, or are told that they may not."""
+    """Require login and the permission to view reports."""
     return require_safe(login_required(permission_required("reports.view_report", raise_exception=True)(view)))
 
 
 @viewer
 def index(request: HttpRequest) -> HttpResponse:
-    """Choose a dashboard; with `dashboard` and perhaps `date` and `time`, lead to what it looked like then."""
-    wanted = request.GET.get("dashboard", "").strip().replace("\0", "")
+    """List dashboards. With `dashboard`, and optionally `date` and `time`, redirect to the dashboard as of then."""
+    search = request.GET.get("dashboard", "").strip().replace("\0", "")
     problem, when = "", None
-    if wanted:
+    if search:
         try:
-            when = _asked(request)
-        except queries.BadMoment as error:
+            when = _requested_instant(request)
+        except queries.InvalidInstant as error:
             problem = str(error)
-        dashboard = _named(wanted)
+        dashboard = _find_dashboard(search)
         if dashboard and not problem:
-            return redirect(view_context.address(dashboard, when))
+            return redirect(view_context.as_of_url(dashboard, when))
         if not dashboard and not problem:
-            several = _matching(wanted).exists()
-            problem = f"Several dashboards contain {wanted!r}: choose one." if several else ""
-            problem = problem or f"There is no dashboard {wanted!r}."
-    cards = view_context.cards(_matching(wanted if problem else ""), CARDS + 1, when)
+            several = _matching(search).exists()
+            problem = f"Several dashboards match {search!r}. Select one." if several else ""
+            problem = problem or f"No dashboard matches {search!r}."
+    cards = view_context.dashboard_cards(_matching(search if problem else ""), MAX_CARDS + 1, when)
     return _page(
         request,
         "index.html",
         title="Timeline",
-        cards=cards[:CARDS],
-        more=len(cards) > CARDS,
+        cards=cards[:MAX_CARDS],
+        more=len(cards) > MAX_CARDS,
         problem=problem,
-        wanted=wanted,
+        search=search,
         when=timezone.localtime(when, _zone(request)) if when else None,
     )
 
 
 @viewer
 def dashboards(request: HttpRequest) -> HttpResponse:
-    """Return the dashboards whose slug or title contains `q`, for the type-ahead."""
-    found = _matching(request.GET.get("q", ""))[:SUGGESTIONS]
+    """Return the dashboards whose slug or title contains `q` as JSON."""
+    found = _matching(request.GET.get("q", ""))[:MAX_SUGGESTIONS]
     return JsonResponse({"dashboards": [{"slug": row.slug, "title": row.title} for row in found]})
 
 
 @viewer
-def then(request: HttpRequest, slug: str, instant: str = "") -> HttpResponse:
-    """Show what a dashboard looked like at an instant; without one, what it looks like now.
+def as_of_page(request: HttpRequest, slug: str, instant: str = "") -> HttpResponse:
+    """Show the report of a dashboard as of an instant. Without an instant, show the latest report.
 
-    Of a dashboard with several formats, one is shown at a time; before, after and the film strip are of the same.
+    If the dashboard has reports of several formats, the page and its links show one of them.
     """
     dashboard = get_object_or_404(Dashboard, slug=slug)
-    when = _instant(instant) if instant else timezone.now()
+    asked = _parse_instant(instant) if instant else None
+    at = asked or timezone.now()
     kind = request.GET.get("type", "").replace("\0", "")
-    found = queries.as_of(dashboard, when, kind)
-    if not kind and found.report and len(found.formats) > 1:
-        kind = found.report.content_type
-        found = queries.as_of(dashboard, when, kind)
-    report, zone = found.report, _zone(request)
-    shown = report.rendered_at if report else when
-    day = shown.astimezone(zone).date()
-    calendar = queries.calendar(dashboard, _number(request.GET.get("year", ""), day.year), zone)
-    neighbours = [view_context.address(dashboard, each.rendered_at, kind) if each else "" for each in found.beside]
-    context: dict[str, Any] = {}
-    if report:
-        context = view_context.shown(report) | view_context.receipt(report)
-        context["link"] = view_context.address(dashboard, report.rendered_at, kind)
-        if found.previous:
-            instants = found.previous.rendered_at, report.rendered_at
-            context["compare"] = view_context.compare_address(dashboard, *instants, type=kind)
+    as_of = queries.as_of(dashboard, at, kind)
+    if not kind and as_of.report and len(as_of.formats) > 1:
+        kind = as_of.report.content_type
+        as_of = queries.as_of(dashboard, at, kind)
+    current, zone = as_of.report.rendered_at if as_of.report else at, _zone(request)
+    day = current.astimezone(zone).date()
+    calendar = queries.calendar(dashboard, _positive_number(request.GET.get("year", ""), day.year), zone)
     return _page(
         request,
-        "then.html",
+        "as_of.html",
         title=str(dashboard),
         dashboard=dashboard,
-        when=when if instant else None,
-        asked=when,
-        found=found,
+        when=asked,
+        instant=at,
+        as_of=as_of,
         kind=kind,
-        previous=neighbours[0],
-        next=neighbours[1],
-        formats=[
-            {
-                "label": view_context.label(type_),
-                "address": view_context.address(dashboard, when if instant else None, type_),
-                "current": each == report,
-            }
-            for type_, each in found.formats.items()
-        ],
         calendar=calendar,
-        days=view_context.days(calendar, dashboard, zone, kind, day if report else None),
-        years=[view_context.query(type=kind, year=year) if year else "" for year in (calendar.previous, calendar.next)],
-        strip=view_context.strip(dashboard, shown, kind, report),
-        **context,
+        days=view_context.calendar_cells(calendar, dashboard, zone, kind, day if as_of.report else None),
+        strip=view_context.film_strip(dashboard, current, kind, as_of.report),
+        **view_context.navigation_context(dashboard, as_of, calendar, kind, asked),
+        **view_context.report_context(as_of, kind),
     )
 
 
 @viewer
 def compare(request: HttpRequest, slug: str) -> HttpResponse:
-    """Show two instants of a dashboard beside each other, with what changed.
+    """Compare the reports of a dashboard as of two instants.
 
-    What people typed leads to the address that means the same in every time zone.
+    Instants entered in another format redirect to the URL with instants in UTC.
     """
     dashboard = get_object_or_404(Dashboard, slug=slug)
     asked = [request.GET.get(name, "") for name in ("from", "to")]
-    kind, number = request.GET.get("type", "").replace("\0", ""), _number(request.GET.get("page", ""), 1)
+    kind, number = request.GET.get("type", "").replace("\0", ""), _positive_number(request.GET.get("page", ""), 1)
     context: dict[str, Any] = {"dashboard": dashboard, "title": f"{dashboard}: compare", "kind": kind}
     try:
-        one, other = (queries.moment(text, _zone(request)) if text else timezone.now() for text in asked)
-    except queries.BadMoment as error:
+        one, other = (queries.parse_instant(text, _zone(request)) if text else timezone.now() for text in asked)
+    except queries.InvalidInstant as error:
         return _page(request, "compare.html", problem=str(error), **context)
-    if asked != [stamp(one), stamp(other)]:
-        return redirect(view_context.compare_address(dashboard, one, other, type=kind))
+    if asked != [compact_instant(one), compact_instant(other)]:
+        return redirect(view_context.compare_url(dashboard, one, other, type=kind))
     reports = [queries.as_of(dashboard, each, kind).report for each in (one, other)]
     if reports[0] is None or reports[1] is None:
-        problem = "There is no report at or before one of these instants."
+        problem = "There is no report at or before one of the two instants."
         return _page(request, "compare.html", problem=problem, **context)
-    context |= view_context.compared(reports[0], reports[1], number, kind)
+    context |= view_context.comparison_context(reports[0], reports[1], number, kind)
     pages = [page for page in (number - 1, number + 1) if 1 <= page <= context.get("pages", 0)]
-    turns = {page: view_context.compare_address(dashboard, one, other, type=kind, page=str(page)) for page in pages}
+    page_urls = {page: view_context.compare_url(dashboard, one, other, type=kind, page=str(page)) for page in pages}
     return _page(
         request,
         "compare.html",
         one=reports[0],
         other=reports[1],
         number=number,
-        earlier=turns.get(number - 1, ""),
-        later=turns.get(number + 1, ""),
+        earlier=page_urls.get(number - 1, ""),
+        later=page_urls.get(number + 1, ""),
         **context,
     )
 
 
 @login_required
 def home(request: HttpRequest) -> HttpResponse:
-    """Lead administrators to the admin, others to the timeline."""
+    """Redirect staff to the admin and other users to the timeline."""
     return redirect("admin:index" if request.user.is_staff else "timeline")
 
 
-# A report's file and pictures.
+# The file and the images of a report.
 
 
 @viewer
 def file(request: HttpRequest, pk: UUID) -> HttpResponseBase:
-    """Answer with a report's file, from here or from where it is stored."""
+    """Return the file of a report, from the local copy or from a store."""
     report = get_object_or_404(Report.objects.select_related("dashboard"), pk=pk)
     try:
         return file_response.response(report, request)
@@ -192,7 +174,7 @@ def file(request: HttpRequest, pk: UUID) -> HttpResponseBase:
 
 @viewer
 def evidence_file(request: HttpRequest, pk: UUID) -> HttpResponseBase:
-    """Answer with the evidence for a report."""
+    """Return the evidence of a report as a ZIP file."""
     report = get_object_or_404(Report.objects.select_related("dashboard"), pk=pk)
     try:
         return file_response.evidence_response(report)
@@ -202,43 +184,45 @@ def evidence_file(request: HttpRequest, pk: UUID) -> HttpResponseBase:
 
 @viewer
 def preview(request: HttpRequest, pk: UUID) -> HttpResponseBase:
-    """Answer with a report's preview. Where there is none yet, have it made, and say 404 until then."""
+    """Return the preview of a report. If it does not exist yet, request its creation and return 404."""
     report = get_object_or_404(Report, pk=pk)
     try:
         image = report.preview_path.open("rb")
     except OSError:
-        if report.drawable:
-            _have_made(report)
+        if report.previewable:
+            _request_preview(report)
         return HttpResponse(status=404, headers={"Cache-Control": "no-store"})
     return FileResponse(image, content_type="image/webp", headers={"Cache-Control": "private, max-age=86400"})
 
 
 @viewer
 def page(request: HttpRequest, pk: UUID, number: int) -> HttpResponse:
-    """Answer with a picture of one page of a report."""
+    """Return the image of one page of a report."""
     report = get_object_or_404(Report.objects.select_related("dashboard"), pk=pk)
     etag = f'"{report.sha256}-{number}"'
     headers = {"ETag": etag, "Cache-Control": "private, max-age=31536000, immutable"}
-    if kept := get_conditional_response(request, etag=etag):
-        return kept
+    if not_modified := get_conditional_response(request, etag=etag):
+        return not_modified
     try:
-        drawn = previews.page(report, number)
-    except previews.NoPicture as error:
+        rendered = previews.render_page(report, number)
+    except previews.RenderError as error:
         return HttpResponse(str(error), status=404, content_type="text/plain; charset=utf-8")
-    return HttpResponse(drawn.image, content_type="image/webp", headers=headers)
+    return HttpResponse(rendered.image, content_type="image/webp", headers=headers)
 
 
-def _have_made(report: Report) -> None:
-    if cache.add(f"preview-{report.pk}", 1, 60):  # asked once a minute, however many look
+def _request_preview(report: Report) -> None:
+    if cache.add(f"preview-{report.pk}", 1, 60):  # at most one task per minute
         Report.objects.filter(pk=report.pk).update(preview=Preview.WAITING)
         try:
             tasks.make_preview.delay(str(report.pk))
-        except Exception as error:  # each kind of broker has errors of its own, such as a refused password
-            logger.warning("The broker takes no message (%s); the preview waits for the next look", error)
+        except Exception as error:  # each broker transport raises its own exceptions
+            logger.warning(
+                "The broker does not accept messages (%s). The preview is requested again at the next view.", error
+            )
             cache.delete(f"preview-{report.pk}")
 
 
-# What the templates are told.
+# Parsing and template context.
 
 
 def _page(request: HttpRequest, template: str, **context: Any) -> HttpResponse:
@@ -251,18 +235,18 @@ def _page(request: HttpRequest, template: str, **context: Any) -> HttpResponse:
         )
 
 
-def _asked(request: HttpRequest) -> datetime | None:
-    """Return the instant that `date` and perhaps `time` name; None for none. Raises queries.BadMoment."""
+def _requested_instant(request: HttpRequest) -> datetime | None:
+    """Return the instant given by `date` and optionally `time`, or None. Raises queries.InvalidInstant."""
     when = request.GET.get("date", "")
     when += f"T{request.GET['time']}" if when and request.GET.get("time") else ""
-    return queries.moment(when, _zone(request)) if when else None
+    return queries.parse_instant(when, _zone(request)) if when else None
 
 
 def _zone(request: HttpRequest) -> ZoneInfo:
-    """Return the viewer's time zone, which the page's script tells by a cookie; else the installation's."""
+    """Return the time zone of the viewer from the cookie set by the page, or TIME_ZONE."""
     try:
         return ZoneInfo(request.COOKIES.get("zone", "") or settings.TIME_ZONE)
-    except (KeyError, OSError, ValueError):  # unknown, a folder, no name
+    except (KeyError, OSError, ValueError):  # unknown, a folder, or an invalid name
         return ZoneInfo(settings.TIME_ZONE)
 
 
@@ -271,24 +255,24 @@ def _matching(text: str) -> QuerySet[Dashboard]:
     return Dashboard.objects.filter(Q(slug__icontains=text) | Q(title__icontains=text))
 
 
-def _named(text: str) -> Dashboard | None:
-    """Return the dashboard that a person means: its slug, its title, or the only one that contains this."""
+def _find_dashboard(text: str) -> Dashboard | None:
+    """Return the dashboard with this slug or title, or the only dashboard that contains the text."""
     exact = Dashboard.objects.filter(Q(slug=text) | Q(title__iexact=text)).first()
     near = _matching(text)[:2]
     return exact or (near[0] if len(near) == 1 else None)
 
 
-def _instant(text: str) -> datetime:
+def _parse_instant(text: str) -> datetime:
     try:
-        found = read_stamp(text)
+        found = parse_compact_instant(text)
     except ValueError as error:
         raise Http404 from error
-    if not 1 < found.year < 9999:  # so that it is in the calendar in every time zone
+    if not 1 < found.year < 9999:  # would overflow in some time zones
         raise Http404
     return found
 
 
-def _number(text: str, default: int) -> int:
-    """Return the positive number that a query gives, as far as it is one of up to four digits."""
-    plain = text.isascii() and text.isdecimal() and len(text) <= 4 and 1 < int(text) < 9999
-    return int(text) if plain else default
+def _positive_number(text: str, default: int) -> int:
+    """Return the number in a query parameter, or `default` unless it is between 2 and 9998."""
+    valid = text.isascii() and text.isdecimal() and len(text) <= 4 and 1 < int(text) < 9999
+    return int(text) if valid else default

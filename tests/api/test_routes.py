@@ -227,4 +227,4 @@ def test_a_wrong_method_is_a_problem_in_words(client: Client, method: str, path:
     answer = getattr(client, method)(f"/api/v1/{path}")
     assert (answer.status_code, answer["Content-Type"]) == (405, "application/problem+json")
     assert answer["Allow"]
-    assert answer.json()["detail"].startswith(f"{method.upper()} is not possible here, only ")
+    assert answer.json()["detail"].startswith(f"{method.upper()} is not allowed. Allowed methods: ")

@@ -197,7 +197,7 @@ def test_the_local_copy_goes_and_the_report_is_shown_from_the_store(store: Store
     out = io.StringIO()
     call_command("as_of", "sales", "2026-03-02", "--json", stdout=out)
     assert json.loads(out.getvalue())["sha256"] == report.sha256
-    page = admin_client.get(reverse("timeline-then", args=["sales"])).content.decode()
+    page = admin_client.get(reverse("timeline-as-of", args=["sales"])).content.decode()
     assert store.interface.place in page
     answer = admin_client.get(reverse("report-file", args=[report.pk]))
     assert b"".join(answer.streaming_content) == b"a,b\n1,2\n"  # type: ignore[attr-defined]

@@ -335,7 +335,7 @@ class TestReportsAndDeliveries:
         assert f'href="{report_page}"' in admin_client.get(delivery_page).content.decode()
         assert delivered.object_key in text_of(admin_client.get(delivery_page))
         assert "bytes" in text_of(admin_client.get(delivery_page))
-        assert f'href="{view_context.address(delivered.report.dashboard, delivered.report.rendered_at)}"' in (
+        assert f'href="{view_context.as_of_url(delivered.report.dashboard, delivered.report.rendered_at)}"' in (
             admin_client.get(report_page).content.decode()
         )
 
@@ -421,7 +421,7 @@ class TestReportsAndDeliveries:
         page = text_of(admin_client.get(reverse("admin:deliveries_delivery_change", args=[cancelled.pk])))
         assert "An administrator cancelled it" in page
         assert "cancelled" in text_of(admin_client.get(reverse("admin:reports_report_change", args=[report.pk])))
-        then = admin_client.get(view_context.address(report.dashboard, report.rendered_at))
+        then = admin_client.get(view_context.as_of_url(report.dashboard, report.rendered_at))
         assert "An administrator cancelled this delivery" in text_of(then)
         assert "None of these could be cancelled" in text_of(admin_client.post(address, action, follow=True))
 

@@ -206,7 +206,7 @@ def test_several_files_are_uploaded_with_what_their_names_tell(page: Page, tmp_p
     expect(page.locator("#upload-summary")).to_contain_text("3 files")
     page.get_by_label("Dashboard of other.csv").fill("stock")
     page.get_by_role("button", name="Upload").click()
-    expect(page.locator("#upload-summary")).to_contain_text("2 of 3 taken in")
+    expect(page.locator("#upload-summary")).to_contain_text("2 of 3 ingested")
     expect(page.locator(".upload-problem")).to_contain_text("empty")
     assert Axe().run(page).response["violations"] == []
     report = Report.objects.get(filename="weekly-sales 2026-03-02T0600Z.pdf")

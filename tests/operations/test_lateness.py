@@ -121,7 +121,7 @@ class TestOneOfTheTwo:
 class TestTimeline:
     def test_says_that_a_dashboard_is_late(self, admin_client: Client) -> None:
         report = make_report(rendered_at=timezone.now().replace(microsecond=0) - timedelta(hours=3))
-        address = reverse("timeline-then", args=[report.dashboard.slug])
+        address = reverse("timeline-as-of", args=[report.dashboard.slug])
         assert "late-note" not in admin_client.get(address).text
         expect(every_hours=1)
         assert "has not come" in admin_client.get(address).text

@@ -149,7 +149,7 @@ class TestFirstSteps:
         assert engine.deliver_due(interface.pk).complete
         assert "The report is archived." in self.buttons(admin_client)
         answer = admin_client.get(reverse("admin:first_report"))
-        assert answer["Location"] == reverse("timeline-then", args=["sales"])
+        assert answer["Location"] == reverse("timeline-as-of", args=["sales"])
         assert self.buttons(admin_client) == ""
 
     def test_an_installation_that_is_used_has_none(self, admin_client: Client, interface: S3Interface) -> None:

@@ -4,7 +4,14 @@ import zipfile
 
 import pytest
 
-from anaphora.reports.content_types import HEAD, KINDS, UNKNOWN, content_type, ending, risk
+from anaphora.reports.content_types import (
+    HEAD_SIZE,
+    KNOWN_KINDS,
+    UNKNOWN,
+    describe_risk,
+    detect_content_type,
+    extension,
+)
 from tests.support.samples import MAKERS
 
 
@@ -29,16 +36,16 @@ def opendocument(kind: str) -> bytes:
     [(b"\x7fELF\x02", "a.pdf"), (b"MZ\x90\0", "a"), (b"#!/bin/sh\n", "a.txt"), (b"alert(1)", "a.js"), (b"x", "a.Ps1")],
 )
 def test_programs_and_scripts_are_risky(content: bytes, name: str) -> None:
-    assert risk(content, name)
-    assert not risk(b"%PDF-1.7", "a.pdf")
-    assert not risk(b"MZ;Umsatz\n1;2\n", "a.csv")
+    assert describe_risk(content, name)
+    assert not describe_risk(b"%PDF-1.7", "a.pdf")
+    assert not describe_risk(b"MZ;Umsatz\n1;2\n", "a.csv")
 
 
 @pytest.mark.parametrize("kind", MAKERS)
 @pytest.mark.parametrize("name", ["", "report.bin", "report.pdf", "report.csv"])
 def test_real_files_are_known_by_their_content(kind: str, name: str) -> None:
     wanted, make = MAKERS[kind]
-    assert content_type(make(7)[:HEAD], name) == wanted
+    assert detect_content_type(make(7)[:HEAD_SIZE], name) == wanted
 
 
 @pytest.mark.parametrize(
@@ -57,7 +64,7 @@ def test_real_files_are_known_by_their_content(kind: str, name: str) -> None:
         (b"[1, 2]", "", "application/json"),
         (b"7", "a.json", "text/plain"),
         (b"[" * 5000 + b"]" * 5000, "", "application/json"),
-        (json.dumps([{"a": 1}] * 20_000).encode()[:HEAD], "", "application/json"),
+        (json.dumps([{"a": 1}] * 20_000).encode()[:HEAD_SIZE], "", "application/json"),
         (b"PK\x05\x06" + b"\0" * 18, "", "application/zip"),
         (b"\x00\x01", "report.pdf", UNKNOWN),
         (b"\x00\x01", "report.parquet", UNKNOWN),
@@ -80,12 +87,12 @@ def test_real_files_are_known_by_their_content(kind: str, name: str) -> None:
             "application/vnd.openxmlformats-officedocument.presentationml.presentation",
         ),
         (opendocument("spreadsheet"), "a.ods", "application/vnd.oasis.opendocument.spreadsheet"),
-        (("x" * (HEAD - 1) + "ü").encode()[:HEAD], "a.txt", "text/plain"),
-        (("a,b\n" * HEAD).encode()[:HEAD], "", "text/csv"),
+        (("x" * (HEAD_SIZE - 1) + "ü").encode()[:HEAD_SIZE], "a.txt", "text/plain"),
+        (("a,b\n" * HEAD_SIZE).encode()[:HEAD_SIZE], "", "text/csv"),
     ],
 )
 def test_kinds_are_told_apart(content: bytes, name: str, wanted: str) -> None:
-    assert content_type(content, name) == wanted
+    assert detect_content_type(content, name) == wanted
 
 
 @pytest.mark.parametrize(
@@ -99,8 +106,8 @@ def test_kinds_are_told_apart(content: bytes, name: str, wanted: str) -> None:
     ],
 )
 def test_an_ending_fits_the_content(type_: str, name: str, wanted: str) -> None:
-    assert ending(type_, name) == wanted
+    assert extension(type_, name) == wanted
 
 
 def test_every_kind_has_a_sample() -> None:
-    assert {made for made, _ in MAKERS.values()} == set(KINDS)
+    assert {made for made, _ in MAKERS.values()} == set(KNOWN_KINDS)

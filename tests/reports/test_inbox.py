@@ -17,7 +17,7 @@ from django.db import OperationalError, connection
 from anaphora.deliveries.models import Delivery, State
 from anaphora.reports import inbox, inbox_folders, ingest, tasks
 from anaphora.reports.models import Report
-from anaphora.reports.timestamps import moment_in
+from anaphora.reports.timestamps import instant_in_filename
 from delivery_s3.models import S3Interface
 from tests.support.buckets import Bucket
 from tests.support.factories import make_policy
@@ -46,15 +46,15 @@ def lying(box: Path) -> list[str]:
     return sorted(str(path.relative_to(box)) for path in box.rglob("*") if path.is_file())
 
 
-def test_a_file_becomes_a_report_and_is_put_away(box: Path) -> None:
+def test_a_file_becomes_a_report_and_is_keep_or_delete(box: Path) -> None:
     put(box)
-    assert inbox.scan() == inbox.Scan(taken=1)
+    assert inbox.scan() == inbox.ScanResult(ingested=1)
     report = Report.objects.get()
     assert (report.dashboard.slug, report.filename) == ("sales", "2026-03-01T0600Z.pdf")
     assert report.rendered_at == datetime(2026, 3, 1, 6, tzinfo=UTC)
     assert report.local_path.read_bytes() == b"%PDF-1.7 x"
     assert lying(box) == [".taken/sales/2026-03-01T0600Z.pdf"]
-    assert inbox.scan() == inbox.Scan()
+    assert inbox.scan() == inbox.ScanResult()
 
 
 def test_without_a_time_in_its_name_the_file_s_own_counts(box: Path) -> None:
@@ -72,10 +72,10 @@ def test_only_what_is_complete_is_taken(box: Path, monkeypatch: pytest.MonkeyPat
     for _ in range(6):
         with file.open("ab") as target:
             target.write(b"more")
-        assert inbox.scan().taken == 0
+        assert inbox.scan().ingested == 0
         time.sleep(0.3)
     time.sleep(1)
-    assert inbox.scan().taken == 1
+    assert inbox.scan().ingested == 1
     assert Report.objects.get().size == 9 + 6 * 4
     assert len(lying(box)) == 4
 
@@ -93,7 +93,7 @@ def test_a_rejected_file_is_moved_aside_with_its_reason(
 ) -> None:
     monkeypatch.setattr(django_settings, "INGEST_OTHER_TYPES", [])
     put(box, name, content)
-    assert inbox.scan() == inbox.Scan(rejected=1)
+    assert inbox.scan() == inbox.ScanResult(rejected=1)
     assert lying(box) == [f".rejected/{name}", f".rejected/{name}.reason.txt"]
     assert (box / f".rejected/{name}.reason.txt").read_text().startswith(f"{field}: ")
     assert not Report.objects.exists()
@@ -103,18 +103,18 @@ def test_our_own_trouble_rejects_nothing(box: Path, monkeypatch: pytest.MonkeyPa
     put(box)
     put(box, "sales/2026-03-02.pdf")
     monkeypatch.setattr(django_settings, "MIN_FREE_MB", 10**9)
-    assert inbox.scan() == inbox.Scan(unfinished=True)
+    assert inbox.scan() == inbox.ScanResult(unfinished=True)
     assert lying(box) == ["sales/2026-03-01T0600Z.pdf", "sales/2026-03-02.pdf"]
     monkeypatch.setattr(django_settings, "MIN_FREE_MB", 0)
-    assert inbox.scan().taken == 2
+    assert inbox.scan().ingested == 2
 
 
 def test_a_file_that_a_clock_ahead_has_written_is_taken(box: Path) -> None:
     later = time.time() + 400 * 24 * 3600
     file = put(box)
     os.utime(file, (later, later))
-    assert inbox.scan().taken == 0, "whoever still writes it shows that first"
-    assert inbox.scan().taken == 1
+    assert inbox.scan().ingested == 0, "whoever still writes it shows that first"
+    assert inbox.scan().ingested == 1
 
 
 def test_the_time_of_a_file_stays_where_only_its_change_lies_ahead(box: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,8 +124,8 @@ def test_the_time_of_a_file_stays_where_only_its_change_lies_ahead(box: Path, mo
     with monkeypatch.context() as patch:
         before = time.time() - 400 * 24 * 3600  # the clock was set back since
         patch.setattr(time, "time", lambda: before + 300 * 24 * 3600)
-        assert inbox.scan().taken == 0
-    assert inbox.scan().taken == 1
+        assert inbox.scan().ingested == 0
+    assert inbox.scan().ingested == 1
     assert Report.objects.get().rendered_at == written
 
 
@@ -136,14 +136,14 @@ def test_what_a_dead_taker_held_is_one_report(box: Path, monkeypatch: pytest.Mon
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(inbox, "_put_away", die)
+        patch.setattr(inbox, "_keep_or_delete", die)
         with pytest.raises(KeyboardInterrupt):
             inbox.scan()
     assert Report.objects.count() == 1
     assert [name.split("/")[0] for name in lying(box)] == [".taking"]
-    assert inbox.scan() == inbox.Scan()
-    monkeypatch.setattr(inbox, "TAKER_IS_DEAD", timedelta(0))
-    assert inbox.scan().taken == 1
+    assert inbox.scan() == inbox.ScanResult()
+    monkeypatch.setattr(inbox, "CLAIM_TIMEOUT", timedelta(0))
+    assert inbox.scan().ingested == 1
     assert Report.objects.count() == 1
     assert lying(box) == [".taken/sales/2026-03-01T0600Z.pdf"]
 
@@ -163,7 +163,7 @@ def test_links_and_folders_are_left_alone(box: Path) -> None:
     elsewhere = put(box.parent, "elsewhere/report.pdf")
     (box / "stock").symlink_to(elsewhere.parent)
     put(box, "top.pdf")
-    assert inbox.scan() == inbox.Scan()
+    assert inbox.scan() == inbox.ScanResult()
     assert elsewhere.exists()
 
 
@@ -171,7 +171,7 @@ def test_a_file_that_becomes_a_link_at_the_last_moment_is_not_followed(
     box: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     secret = put(box.parent, "elsewhere/secret.csv", b"a,b\n1,2\n")
-    take = inbox._take
+    take = inbox._ingest
 
     def swap_and_take(file: Path) -> None:
         file.unlink()
@@ -179,8 +179,8 @@ def test_a_file_that_becomes_a_link_at_the_last_moment_is_not_followed(
         take(file)
 
     put(box)
-    monkeypatch.setattr(inbox, "_take", swap_and_take)
-    assert inbox.scan() == inbox.Scan(rejected=1)
+    monkeypatch.setattr(inbox, "_ingest", swap_and_take)
+    assert inbox.scan() == inbox.ScanResult(rejected=1)
     assert not Report.objects.exists()
 
 
@@ -204,7 +204,7 @@ def test_a_link_in_the_place_of_an_own_folder_leads_nowhere(
     os.utime(precious, (1, 1))
     (box / name).symlink_to(precious.parent.parent)
     waiting = put(box)
-    assert inbox.scan() == inbox.Scan()
+    assert inbox.scan() == inbox.ScanResult()
     assert precious.exists()
     assert waiting.exists()
     assert "Remove it" in caplog.text
@@ -242,7 +242,7 @@ def test_what_stands_in_an_own_folder_s_place_holds_up_no_other(
     inbox.scan()
     assert {"bbb", "ccc"} <= set(Report.objects.values_list("dashboard__slug", flat=True))
     assert [path.name for path in elsewhere.iterdir()] == ["precious.pdf"]
-    assert "Remove what is in the folder's place" in caplog.text
+    assert "Remove the link or file that blocks" in caplog.text
 
 
 def test_a_link_named_like_a_reason_is_not_written_through(box: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -260,15 +260,15 @@ def test_a_link_named_like_a_reason_is_not_written_through(box: Path, monkeypatc
 def test_a_folder_that_cannot_be_read_holds_up_no_other(box: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     put(box, "forbidden/2026-03-01.pdf")
     put(box)
-    opened = inbox_folders.opened
+    opened = inbox_folders.open_folder
 
     def refuse(folder: Path, **options: Any) -> Any:
         if folder.name == "forbidden":
             raise PermissionError(13, "Permission denied")
         return opened(folder, **options)
 
-    monkeypatch.setattr(inbox_folders, "opened", refuse)  # the tests may run as root, whom no permission stops
-    assert inbox.scan() == inbox.Scan(taken=1)
+    monkeypatch.setattr(inbox_folders, "open_folder", refuse)  # the tests may run as root, whom no permission stops
+    assert inbox.scan() == inbox.ScanResult(ingested=1)
 
 
 def test_a_refused_name_need_not_be_utf_8(box: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -276,7 +276,7 @@ def test_a_refused_name_need_not_be_utf_8(box: Path, monkeypatch: pytest.MonkeyP
     (box / "sales").mkdir()
     (box / "sales" / os.fsdecode(b"M\xe4rz.pdf")).write_bytes(b"\x7fELF\x00\x01")
     put(box)
-    assert inbox.scan() == inbox.Scan(taken=1, rejected=1)
+    assert inbox.scan() == inbox.ScanResult(ingested=1, rejected=1)
 
 
 def test_a_database_that_fails_leaves_the_file_where_it_was(box: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -287,16 +287,16 @@ def test_a_database_that_fails_leaves_the_file_where_it_was(box: Path, monkeypat
 
     with monkeypatch.context() as patch:
         patch.setattr(inbox, "ingest", fail)
-        assert inbox.scan() == inbox.Scan(unfinished=True)
+        assert inbox.scan() == inbox.ScanResult(unfinished=True)
     assert lying(box) == ["sales/2026-03-01T0600Z.pdf"]
-    assert inbox.scan().taken == 1
+    assert inbox.scan().ingested == 1
 
 
 def test_a_pipe_holds_nobody_up(box: Path) -> None:
     (box / "sales").mkdir()
     os.mkfifo(box / "sales" / "pipe.pdf")
     put(box)
-    assert inbox.scan().taken == 1
+    assert inbox.scan().ingested == 1
 
 
 @pytest.mark.django_db(transaction=True)
@@ -319,7 +319,7 @@ def test_several_takers_take_each_file_once(box: Path, monkeypatch: pytest.Monke
 @pytest.mark.django_db(transaction=True)
 def test_takers_that_tidy_up_don_t_disturb_each_other(box: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each scan ends with removing folders that another has just looked into, or made to put something in."""
-    monkeypatch.setattr(inbox, "TAKER_IS_DEAD", timedelta())
+    monkeypatch.setattr(inbox, "CLAIM_TIMEOUT", timedelta())
 
     def take() -> None:
         for number in range(20):
@@ -375,5 +375,5 @@ def test_the_task_takes_in_and_a_worker_delivers(box: Path, interface: S3Interfa
     ],
 )
 def test_a_name_may_tell_the_moment(name: str, moment: str | None) -> None:
-    found = moment_in(name, BERLIN)
+    found = instant_in_filename(name, BERLIN)
     assert (found.isoformat() if found else None) == moment

@@ -17,7 +17,7 @@ from anaphora.reports import inbox
 inbox.scan(seconds=1)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 taken = 0
-while (found := inbox.scan()).taken:
+while (found := inbox.scan()).ingested:
     taken += found.taken
 print(taken, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """

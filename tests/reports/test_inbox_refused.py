@@ -27,19 +27,19 @@ def page() -> str:
 
 
 @pytest.fixture
-def refuse(box: Path) -> Callable[..., inbox_refused.Refused]:  # noqa: F811
+def refuse(box: Path) -> Callable[..., inbox_refused.RefusedFile]:  # noqa: F811
     """Return a function that has the inbox refuse a file, and returns how it is listed."""
 
-    def put_and_scan(name: str = "sales/2026-03-01.pdf", content: bytes = PROGRAM) -> inbox_refused.Refused:
+    def put_and_scan(name: str = "sales/2026-03-01.pdf", content: bytes = PROGRAM) -> inbox_refused.RefusedFile:
         put(box, name, content)
         assert inbox.scan().rejected == 1
-        return inbox_refused.listed(1)[0][0]
+        return inbox_refused.list_refused(1)[0][0]
 
     return put_and_scan
 
 
 def test_the_page_lists_each_file_with_its_reason_and_the_report_list_counts_them(
-    admin_client: Client, refuse: Callable[..., inbox_refused.Refused], page: str
+    admin_client: Client, refuse: Callable[..., inbox_refused.RefusedFile], page: str
 ) -> None:
     reports = reverse("admin:reports_report_changelist")
     assert "Refused inbox files<" in admin_client.get(reports).content.decode()
@@ -48,7 +48,7 @@ def test_the_page_lists_each_file_with_its_reason_and_the_report_list_counts_the
     refuse("stock/empty.csv", b"")  # the same name again
     assert "Refused inbox files (3)" in admin_client.get(reports).content.decode()
     text = admin_client.get(page).content.decode()
-    for expected in ("2026-03-01.pdf", "sales", "empty.csv", "stock", "The file is empty", "which no report is"):
+    for expected in ("2026-03-01.pdf", "sales", "empty.csv", "stock", "The file is empty", "Reports are not programs"):
         assert expected in text
     assert text.count("<tr>") == 4
 
@@ -57,7 +57,7 @@ def test_try_again_puts_a_file_back_so_that_it_is_taken(
     admin_client: Client,
     admin_user: User,
     box: Path,  # noqa: F811
-    refuse: Callable[..., inbox_refused.Refused],
+    refuse: Callable[..., inbox_refused.RefusedFile],
     page: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -67,32 +67,32 @@ def test_try_again_puts_a_file_back_so_that_it_is_taken(
     assert lying(box) == ["sales/2026-03-01.pdf"]
     entry = LogEntry.objects.get()
     assert (entry.user, entry.change_message) == (admin_user, "Put back into the inbox: 2026-03-01.pdf.")
-    monkeypatch.setattr("anaphora.reports.content_types.risk", lambda head, filename: "")
-    assert inbox.scan().taken == 1
+    monkeypatch.setattr("anaphora.reports.content_types.describe_risk", lambda head, filename: "")
+    assert inbox.scan().ingested == 1
     assert Report.objects.get().dashboard.slug == "sales"
 
 
 def test_remove_deletes_a_file_with_its_reason(
     admin_client: Client,
     box: Path,  # noqa: F811
-    refuse: Callable[..., inbox_refused.Refused],
+    refuse: Callable[..., inbox_refused.RefusedFile],
     page: str,
 ) -> None:
     first, second = refuse(), refuse()
     admin_client.post(page, {"file": second.token, "remove": "1"})
-    assert inbox_refused.listed(9) == ([first], 1)
+    assert inbox_refused.list_refused(9) == ([first], 1)
     admin_client.post(page, {"file": first.token, "remove": "1"})
     assert lying(box) == []
-    assert "is no longer there" in admin_client.post(page, {"file": first.token}, follow=True).content.decode()
+    assert "no longer exists" in admin_client.post(page, {"file": first.token}, follow=True).content.decode()
 
 
 def test_a_file_of_the_same_name_in_the_inbox_is_not_overwritten(
     box: Path,  # noqa: F811
-    refuse: Callable[..., inbox_refused.Refused],
+    refuse: Callable[..., inbox_refused.RefusedFile],
 ) -> None:
     refused = refuse()
     other = put(box, "sales/2026-03-01.pdf", b"%PDF-1.7 other")
-    with pytest.raises(inbox_refused.NotPossible, match="another file"):
+    with pytest.raises(inbox_refused.RefusedFileError, match="another file"):
         inbox_refused.put_back(refused.token)
     assert other.read_bytes() == b"%PDF-1.7 other"
     assert inbox_refused.count() == 1
@@ -101,7 +101,7 @@ def test_a_file_of_the_same_name_in_the_inbox_is_not_overwritten(
 def test_names_need_not_be_utf_8(
     admin_client: Client,
     box: Path,  # noqa: F811
-    refuse: Callable[..., inbox_refused.Refused],
+    refuse: Callable[..., inbox_refused.RefusedFile],
     page: str,
 ) -> None:
     name = os.fsdecode(b"M\xe4rz \x1b[2J<b>.pdf")
@@ -112,16 +112,16 @@ def test_names_need_not_be_utf_8(
     assert (box / "sales" / name).read_bytes() == PROGRAM
 
 
-def test_long_names_that_begin_alike_keep_their_reasons(refuse: Callable[..., inbox_refused.Refused]) -> None:
+def test_long_names_that_begin_alike_keep_their_reasons(refuse: Callable[..., inbox_refused.RefusedFile]) -> None:
     long = "sales/" + "a" * 230
     first, second = refuse(f"{long}1.pdf"), refuse(f"{long}2.pdf")
     inbox_refused.remove(second.token)
-    (kept,), _ = inbox_refused.listed(9)
+    (kept,), _ = inbox_refused.list_refused(9)
     assert kept == first
-    assert "which no report is" in kept.reason
+    assert "Reports are not programs" in kept.reason
 
 
-def test_a_refused_file_named_like_a_reason_is_listed_too(refuse: Callable[..., inbox_refused.Refused]) -> None:
+def test_a_refused_file_named_like_a_reason_is_listed_too(refuse: Callable[..., inbox_refused.RefusedFile]) -> None:
     assert refuse("sales/notes.reason.txt", b"").filename == "notes.reason.txt"
     assert inbox_refused.count() == 1
 
@@ -132,9 +132,9 @@ def test_a_refused_file_named_like_a_reason_is_listed_too(refuse: Callable[..., 
 def test_no_token_leads_out_of_the_folder(box: Path, path: bytes) -> None:  # noqa: F811
     put(box, "x")
     for act in (inbox_refused.put_back, inbox_refused.remove):
-        with pytest.raises(inbox_refused.NotPossible):
+        with pytest.raises(inbox_refused.RefusedFileError):
             act(urlsafe_b64encode(path).decode())
-    with pytest.raises(inbox_refused.NotPossible):
+    with pytest.raises(inbox_refused.RefusedFileError):
         inbox_refused.remove("no token ä")
     assert lying(box) == ["x"]
 
@@ -142,7 +142,7 @@ def test_no_token_leads_out_of_the_folder(box: Path, path: bytes) -> None:  # no
 def test_links_are_neither_listed_nor_followed(
     box: Path,  # noqa: F811
     tmp_path: Path,
-    refuse: Callable[..., inbox_refused.Refused],
+    refuse: Callable[..., inbox_refused.RefusedFile],
 ) -> None:
     outside = tmp_path / "outside"
     outside.mkdir()
@@ -153,18 +153,18 @@ def test_links_are_neither_listed_nor_followed(
     reason = box / ".rejected" / "sales" / "2026-03-01.pdf.reason.txt"
     reason.unlink()
     reason.symlink_to(outside / "secret.pdf")
-    (listed,), _ = inbox_refused.listed(9)
-    assert (listed.filename, listed.reason) == (refused.filename, "The reason is no longer there.")
+    (listed,), _ = inbox_refused.list_refused(9)
+    assert (listed.filename, listed.reason) == (refused.filename, "The reason file no longer exists.")
     for path in (b"stock/secret.pdf", b"sales/link.pdf"):
-        with pytest.raises(inbox_refused.NotPossible):
+        with pytest.raises(inbox_refused.RefusedFileError):
             inbox_refused.put_back(urlsafe_b64encode(path).decode())
-    with pytest.raises(inbox_refused.NotPossible):
+    with pytest.raises(inbox_refused.RefusedFileError):
         inbox_refused.remove(urlsafe_b64encode(b"stock/secret.pdf").decode())
     assert (outside / "secret.pdf").read_text() == "secret"
 
 
 def test_only_who_may_add_reports_sees_the_page_and_the_link(
-    refuse: Callable[..., inbox_refused.Refused], page: str, client: Client
+    refuse: Callable[..., inbox_refused.RefusedFile], page: str, client: Client
 ) -> None:
     refused = refuse()
     user = User.objects.create_user("viewer", is_staff=True)
@@ -185,5 +185,5 @@ def test_without_an_inbox_the_page_says_so(
     assert "Refused inbox" not in admin_client.get(reverse("admin:reports_report_changelist")).content.decode()
     monkeypatch.setattr(django_settings, "INBOX_DIR", tmp_path / "gone")
     answer: Any = admin_client.get(page)
-    assert "can't be read: No such file" in answer.content.decode().replace("&#x27;", "'")
+    assert "cannot be read: No such file" in answer.content.decode().replace("&#x27;", "'")
     assert admin_client.get(reverse("admin:reports_report_changelist")).status_code == 200

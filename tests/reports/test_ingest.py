@@ -116,8 +116,8 @@ def test_a_failing_receiver_undoes_the_report() -> None:
         ({"dashboard": ""}, "dashboard", "letters, digits"),
         ({"dashboard": "../etc"}, "dashboard", "letters, digits"),
         ({"dashboard": "x" * 101}, "dashboard", "100"),
-        ({"filename": ""}, "filename", "names no file"),
-        ({"filename": "reports/.."}, "filename", "names no file"),
+        ({"filename": ""}, "filename", "is not a file name"),
+        ({"filename": "reports/.."}, "filename", "is not a file name"),
         ({"filename": "ü" * 128}, "filename", "255 bytes"),
     ],
 )
@@ -145,7 +145,7 @@ def test_a_source_that_breaks_off_leaves_nothing() -> None:
                 raise OSError(errno.EIO, "Input/output error")
             return super().read(4)
 
-    with pytest.raises(IngestError, match="can't be read") as caught:
+    with pytest.raises(IngestError, match="cannot be read") as caught:
         take(source=Broken(b"12345678"))
     assert caught.value.field == "file"
     assert nothing_is_left_behind()
@@ -217,5 +217,5 @@ def test_a_disk_that_is_nearly_full_is_kept_free(monkeypatch: pytest.MonkeyPatch
     with pytest.raises(IngestError, match="MIN_FREE_MB") as caught:
         take()
     assert caught.value.reason is Reason.NO_SPACE
-    assert caught.value.reason.passes
+    assert caught.value.reason.temporary
     assert nothing_is_left_behind()

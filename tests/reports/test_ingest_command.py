@@ -68,9 +68,9 @@ def test_what_can_be_taken_in_is_and_what_cannot_is_named(files: list[Path], tmp
     empty.touch()
     out, err = run(files[0], tmp_path / "missing.pdf", empty, files[1], "--dashboard", "sales")
     assert len(out.splitlines()) == 2
-    assert "missing.pdf: file: The file can't be read: No such file" in err
+    assert "missing.pdf: file: The file cannot be read: No such file" in err
     assert "empty.pdf: file: The file is empty" in err
-    assert "2 of 4 not taken in" in err
+    assert "2 of 4 not ingested" in err
     assert Report.objects.count() == 2
 
 

@@ -61,7 +61,7 @@ def run(folder: Path) -> None:
         reverse("admin:reports_report_changelist"),
         reverse("admin:reports_report_change", args=[report.pk]),
         reverse("timeline"),
-        reverse("timeline-then", args=[dashboard.slug]),
+        reverse("timeline-as-of", args=[dashboard.slug]),
         reverse("report-file", args=[report.pk]),
     ]
     for address in pages:

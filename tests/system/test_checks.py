@@ -18,7 +18,7 @@ def test_a_data_dir_that_cannot_be_written_is_an_error(settings: Any, tmp_path: 
     settings.DATA_DIR.touch()
     (message,) = local_store_can_be_written()
     assert message.id == "reports.E001"
-    assert "can't be written: Not a directory" in message.msg
+    assert "Cannot write to the folder" in message.msg
 
 
 @pytest.mark.django_db

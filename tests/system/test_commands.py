@@ -112,14 +112,14 @@ ASKING = [
 def test_a_database_that_is_away_costs_one_sentence(arguments: list[str], tmp_path: Path) -> None:
     said = failed(AWAY, tmp_path, *arguments)
     assert "Traceback" not in said
-    assert "The database can't be used: " in said
+    assert "The database cannot be used: " in said
     assert "DATABASE_URL" in said
 
 
 @pytest.mark.parametrize("arguments", ASKING, ids=lambda arguments: arguments[0])
 def test_a_database_without_tables_costs_one_sentence(arguments: list[str], tmp_path: Path) -> None:
     said = failed(f"sqlite:///{tmp_path / 'empty.sqlite3'}", tmp_path, *arguments)
-    assert said == "The database lacks tables of this version. Run: python manage.py migrate\n"
+    assert said == "The database is not migrated to this version. Run: python manage.py migrate\n"
 
 
 @pytest.mark.parametrize("arguments", [*ASKING, ["migrate"]], ids=lambda arguments: arguments[0])
@@ -131,7 +131,7 @@ def test_a_corrupt_database_file_costs_one_sentence(arguments: list[str], damage
     whole = file.read_bytes()
     file.write_bytes(b"not a database at all" * 1000 if damage == "no database" else whole[:100] + b"x" * 5000)
     said = failed(f"sqlite:///{file}", tmp_path, *arguments)
-    assert said.startswith("The database file is damaged or no SQLite database: ")
+    assert said.startswith("The database file is damaged or not an SQLite database: ")
     assert "DATABASE_URL" in said
     assert said.count("\n") == 1
 

@@ -172,7 +172,7 @@ def test_an_error_page_shows_no_password_of_the_broker_and_no_credentials_of_a_m
         credentials = ReadOnlyCredentials("AKID", "secret-of-machine", "token-of-machine")
         raise RuntimeError(len(password) + len(credentials))
 
-    monkeypatch.setattr("anaphora.timeline.view_context.cards", fail)
+    monkeypatch.setattr("anaphora.timeline.view_context.dashboard_cards", fail)
     admin_client.raise_request_exception = False
     with caplog.at_level(logging.CRITICAL):
         shown = body(admin_client.get("/timeline/"))

@@ -78,7 +78,7 @@ def way(request: Any, tmp_path: Path, client: Client, admin_client: Client, monk
         file = tmp_path / "inbox" / "sales" / name.rpartition("/")[2]
         file.write_bytes(content)
         os.utime(file, (moment(number).timestamp(),) * 2)
-        assert inbox.scan() == inbox.Scan(taken=1), name
+        assert inbox.scan() == inbox.ScanResult(ingested=1), name
 
     def by_admin(number: int, name: str, content: bytes) -> None:
         form = {

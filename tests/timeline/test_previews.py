@@ -58,38 +58,38 @@ def test_missing_previews_are_made_and_kept_in_a_place_of_their_own() -> None:
         with Image.open(report.preview_path) as image:
             assert (image.format, image.size) == ("WEBP", (480, 360))
     assert not other.preview_path.exists()
-    assert not list(previews.waiting())
+    assert not list(previews.reports_without_preview())
     assert not list(drawn[0].preview_path.parent.glob("*.part"))
 
 
 def test_a_transparent_picture_lies_on_white() -> None:
     report = make_report(png(mode="RGBA"), filename="a.png")
-    page = previews.page(report, 1)
+    page = previews.render_page(report, 1)
     with Image.open(io.BytesIO(page.image)) as image:
         assert image.convert("RGB").getpixel((10, 10)) == (255, 255, 255)
 
 
 def test_pages_are_numbered_from_one() -> None:
     report = make_report(two_pages(), filename="b.pdf")
-    page = previews.page(report, 2)
+    page = previews.render_page(report, 2)
     assert page.pages == 2
     with Image.open(io.BytesIO(page.image)) as image:
         colour: Any = image.convert("RGB").getpixel((10, 10))
         assert colour[2] > 200 > 60 > colour[0]
     for number in (0, 3):
-        with pytest.raises(previews.NoPicture, match="has 2 pages"):
-            previews.page(report, number)
+        with pytest.raises(previews.RenderError, match="has 2 pages"):
+            previews.render_page(report, number)
 
 
 @pytest.mark.parametrize(
     ("content", "name", "reason"),
     [
-        (hostile.png_bomb(), "bomb.png", "larger than is drawn"),
+        (hostile.png_bomb(), "bomb.png", "The image is too large"),
         (hostile.encrypted_pdf(), "secret.pdf", "encrypted"),
-        pytest.param(hostile.growing_pdf(), "growing.pdf", "within the bounds|longer than", marks=pytest.mark.heavy),
-        pytest.param(hostile.slow_pdf(), "slow.pdf", "within the bounds|longer than", marks=pytest.mark.heavy),
-        (b"%PDF-1.7 nothing", "cut.pdf", "can't be read"),
-        (png()[:200], "cut.png", "can't be drawn"),
+        pytest.param(hostile.growing_pdf(), "growing.pdf", "within the limits|longer than", marks=pytest.mark.heavy),
+        pytest.param(hostile.slow_pdf(), "slow.pdf", "within the limits|longer than", marks=pytest.mark.heavy),
+        (b"%PDF-1.7 nothing", "cut.pdf", "cannot be read"),
+        (png()[:200], "cut.png", "cannot be rendered"),
         (hostile.pdf([b"<</Type/Catalog/Pages 2 0 R>>", b"<</Type/Pages/Kids[]/Count 0>>"]), "empty.pdf", "PDF"),
     ],
 )
@@ -97,19 +97,19 @@ def test_a_hostile_file_costs_one_preview(content: bytes, name: str, reason: str
     harmless = make_report(png(), filename="a.png")
     harm = make_report(content, filename=name)
     before = time.monotonic()
-    with pytest.raises(previews.NoPicture, match=reason):
-        previews.page(harm, 1)
-    assert time.monotonic() - before < 2 * previews.TIMEOUT
+    with pytest.raises(previews.RenderError, match=reason):
+        previews.render_page(harm, 1)
+    assert time.monotonic() - before < 2 * previews.TIMEOUT_SECONDS
     assert previews.make_previews(60) is False
     assert fresh(harmless).preview == Preview.MADE
     assert fresh(harm).preview == Preview.NONE
-    assert not list(previews.waiting()), "it is not tried again"
+    assert not list(previews.reports_without_preview()), "it is not tried again"
 
 
 def test_the_time_is_bounded_whatever_a_file_waits_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(previews, "TIMEOUT", 0.01)
-    with pytest.raises(previews.NoPicture, match="longer than"):
-        previews.page(make_report(png(), filename="a.png"), 1)
+    monkeypatch.setattr(previews, "TIMEOUT_SECONDS", 0.01)
+    with pytest.raises(previews.RenderError, match="longer than"):
+        previews.render_page(make_report(png(), filename="a.png"), 1)
 
 
 def test_what_draws_sees_nothing_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -121,7 +121,7 @@ def test_what_draws_sees_nothing_of_ours(monkeypatch: pytest.MonkeyPatch) -> Non
         return run(*args, **kwargs)
 
     monkeypatch.setattr(subprocess, "run", watched)
-    previews.page(make_report(png(), filename="a.png"), 1)
+    previews.render_page(make_report(png(), filename="a.png"), 1)
     assert [kwargs["env"] for kwargs in seen] == [{}]
     source = Path(previews.__file__).with_name("render_worker.py").read_text()
     assert "anaphora." not in source
@@ -129,11 +129,11 @@ def test_what_draws_sees_nothing_of_ours(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_large_files_and_other_kinds_are_not_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(previews.NoPicture, match="PDF, PNG and JPEG"):
-        previews.page(make_report(b"a,b\n1,2\n", filename="c.csv"), 1)
-    monkeypatch.setattr(previews, "LARGEST", 10)
-    with pytest.raises(previews.NoPicture, match="larger than"):
-        previews.page(make_report(png(), filename="a.png"), 1)
+    with pytest.raises(previews.RenderError, match="Only PDF, PNG and JPEG"):
+        previews.render_page(make_report(b"a,b\n1,2\n", filename="c.csv"), 1)
+    monkeypatch.setattr(previews, "MAX_FILE_SIZE", 10)
+    with pytest.raises(previews.RenderError, match="larger than"):
+        previews.render_page(make_report(png(), filename="a.png"), 1)
 
 
 def test_a_report_without_a_local_copy_is_drawn_from_its_store(interface: S3Interface) -> None:
@@ -162,7 +162,7 @@ class TestCompare:
             make_report(content, filename="x.pdf" if content.startswith(b"%PDF") else "x.png")
             for content in (one, other)
         ]
-        return previews.compare(reports[0], reports[1], 1)
+        return previews.compare_pages(reports[0], reports[1], 1)
 
     def test_nothing_changed(self) -> None:
         found = self.compare(png((0, 0, 9, 9)), png((0, 0, 9, 9)) + b"trailing")
@@ -223,7 +223,7 @@ class TestTheProgram:
     def draw(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> Iterator[Callable[..., tuple[int, str]]]:
-        monkeypatch.setattr(render_worker, "_bound", lambda: None)
+        monkeypatch.setattr(render_worker, "_set_limits", lambda: None)
         monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)
 
         def run(what: str, *contents: bytes, arguments: tuple[str, ...] = ()) -> tuple[int, str]:
@@ -242,13 +242,13 @@ class TestTheProgram:
     def test_it_draws(self, draw: Callable[..., tuple[int, str]], tmp_path: Path) -> None:
         target = str(tmp_path / "out.webp")
         for content in (png(), png(mode="RGBA"), two_pages(), png(size=(3000, 40))):
-            status, said = draw("picture", content, arguments=("1", "400", target))
+            status, said = draw("page", content, arguments=("1", "400", target))
             assert status == 0, said
             with Image.open(target) as image:
                 assert image.width == json.loads(said)["width"] == 400
             assert draw("preview", content, arguments=(target,))[0] == 0
             with Image.open(target) as image:
-                assert image.size == render_worker.PREVIEW
+                assert image.size == render_worker.PREVIEW_SIZE
 
     def test_it_compares(self, draw: Callable[..., tuple[int, str]]) -> None:
         pictured = png((400, 300, 479, 379))
@@ -266,7 +266,7 @@ class TestTheProgram:
             (png(), "2"),
             (two_pages(), "3"),
         ):
-            status, said = draw("picture", content, arguments=(page, "400", str(tmp_path / "out.webp")))
+            status, said = draw("page", content, arguments=(page, "400", str(tmp_path / "out.webp")))
             assert status == 2, said
             assert said.strip()
         Image.MAX_IMAGE_PIXELS = 100
@@ -274,7 +274,7 @@ class TestTheProgram:
 
     def test_its_bounds_are_those_that_are_documented(self) -> None:
         limits = "r.getrlimit(r.RLIMIT_AS), r.getrlimit(r.RLIMIT_CPU)"
-        script = f"import render_worker, resource as r; render_worker._bound(); print({limits})"
+        script = f"import render_worker, resource as r; render_worker._set_limits(); print({limits})"
         folder = Path(render_worker.__file__).parent
         done = subprocess.run([sys.executable, "-c", script], cwd=folder, capture_output=True, text=True, check=True)
         assert done.stdout.strip() == f"({2**30}, {2**30}) (10, 10)"
@@ -299,9 +299,9 @@ class TestMany:
 
         def look(report: Report) -> str:
             try:
-                previews.page(report, 1)
-            except previews.NoPicture as error:
-                return "refused" if error.passes else "failed"
+                previews.render_page(report, 1)
+            except previews.RenderError as error:
+                return "refused" if error.temporary else "failed"
             return "drawn"
 
         with ThreadPoolExecutor(8) as pool:
@@ -327,15 +327,15 @@ class TestMany:
 
         def look(report: Report) -> str:
             try:
-                previews.page(report, 1)
-            except previews.NoPicture as error:
+                previews.render_page(report, 1)
+            except previews.RenderError as error:
                 return str(error)
             return "drawn"
 
         with ThreadPoolExecutor(8) as pool:
             looks = [pool.submit(look, report) for report in reports]
             done, _ = wait_for(looks, timeout=2)
-            assert [each.result() for each in done] == ["Too many pictures are being drawn; try again."] * 4
+            assert [each.result() for each in done] == ["Too many images are being rendered. Try again."] * 4
             assert len(fetching) == 4
             go.set()
         monkeypatch.undo()
@@ -343,11 +343,11 @@ class TestMany:
 
     def test_a_page_that_failed_is_not_drawn_again(self, monkeypatch: pytest.MonkeyPatch) -> None:
         report = make_report(png()[:200], filename="cut.png")
-        with pytest.raises(previews.NoPicture) as first:
-            previews.page(report, 1)
-        monkeypatch.setattr(previews, "_draw", None)
-        with pytest.raises(previews.NoPicture) as again:
-            previews.page(report, 1)
+        with pytest.raises(previews.RenderError) as first:
+            previews.render_page(report, 1)
+        monkeypatch.setattr(previews, "_render", None)
+        with pytest.raises(previews.RenderError) as again:
+            previews.render_page(report, 1)
         assert str(again.value) == str(first.value)
 
 
@@ -356,7 +356,7 @@ def test_what_draws_has_neither_network_nor_processes() -> None:
     script = """
 import os, resource, socket, render_worker
 before = os.readlink("/proc/self/ns/net"), os.readlink("/proc/self/ns/user")
-render_worker._bound()
+render_worker._set_limits()
 after = os.readlink("/proc/self/ns/net"), os.readlink("/proc/self/ns/user")
 print(before[0] != after[0], before[1] != after[1], resource.getrlimit(resource.RLIMIT_NPROC))
 """

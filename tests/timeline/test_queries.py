@@ -69,13 +69,13 @@ def test_each_format_has_its_own(reports: list[Report]) -> None:
     ],
 )
 def test_a_date_alone_means_the_end_of_that_day(text: str, instant: str) -> None:
-    assert queries.moment(text, BERLIN).isoformat() == instant
+    assert queries.parse_instant(text, BERLIN).isoformat() == instant
 
 
 @pytest.mark.parametrize("text", ["yesterday", "", "2026-13-01", "9999-12-31", "0001-01-01T00:00+14:00"])
 def test_what_is_no_moment_is_told(text: str) -> None:
-    with pytest.raises(queries.BadMoment):
-        queries.moment(text, BERLIN)
+    with pytest.raises(queries.InvalidInstant):
+        queries.parse_instant(text, BERLIN)
 
 
 class TestCommand:
@@ -103,9 +103,9 @@ class TestCommand:
         ("arguments", "words"),
         [
             (["nothing", "2026-03-01"], "no dashboard"),
-            (["sales", "soon"], "neither a date"),
+            (["sales", "soon"], "is not a date or time"),
             (["sales", "2025-01-01"], "no report of sales"),
-            (["sales", "2026-03-09", "--output", "/nonexistent/x"], "can't be written"),
+            (["sales", "2026-03-09", "--output", "/nonexistent/x"], "Cannot write to"),
         ],
     )
     def test_what_can_t_be_is_told(self, reports: list[Report], arguments: list[str], words: str) -> None:
@@ -148,7 +148,7 @@ class TestApi:
         assert (found["sales"]["reports"], found["sales"]["latest"]) == (3, "2026-03-03T06:00:00Z")
 
     def test_reports_by_pages(self, get: Any, reports: list[Report], monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("anaphora.api.routes.PAGE", 2)
+        monkeypatch.setattr("anaphora.api.routes.PAGE_SIZE", 2)
         first = get("/reports").json()
         rest = get(f"/reports?cursor={first['cursor']}").json()
         assert [len(each["reports"]) for each in (first, rest)] == [2, 2]

@@ -119,7 +119,7 @@ def walk(page: Page) -> None:
     assert "27 February 2026" in shown(page)
 
     page.goto("/timeline/web-shop-operations/20260301T130000Z/")
-    page.click("text=Compare with the one before")
+    page.click("text=Compare with the previous report")
     expect(page.locator(".changes")).to_contain_text("changed")
     page.wait_for_function("[...document.querySelectorAll('.canvas img')].every((each) => each.naturalWidth > 0)")
     marks = page.locator("figure.to .areas i")
@@ -236,9 +236,11 @@ def test_links_and_permissions_are_copied_over_plain_http(page: Page) -> None:
 
 def test_a_picture_that_cannot_be_shown_is_not_an_empty_box(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
     make_report(b"\x89PNG\r\n\x1a\n" + b"no picture" * 100, filename="a.png")
-    monkeypatch.setattr("anaphora.timeline.view_context._damage", lambda report: "")  # the drawing is not done yet
+    monkeypatch.setattr(
+        "anaphora.timeline.view_context._render_problem", lambda report: ""
+    )  # the drawing is not done yet
     page.goto("/timeline/sales/")
-    expect(page.locator(".sheet .instead")).to_contain_text("This picture can't be shown")
+    expect(page.locator(".sheet .instead")).to_contain_text("The image cannot be displayed")
     expect(page.locator(".sheet .picture")).to_have_count(0)
     with page.expect_download() as download:
         page.get_by_role("link", name="Download the file").click()

@@ -85,19 +85,19 @@ class TestFind:
     def test_what_is_not_there_is_said(self, viewer: Client) -> None:
         make_report()
         make_report(dashboard="salt")
-        assert "Several dashboards contain &#x27;sal&#x27;: choose one." in text(
+        assert "Several dashboards match &#x27;sal&#x27;. Select one." in text(
             viewer.get("/timeline/", {"dashboard": "sal"})
         )
         page = text(viewer.get("/timeline/", {"dashboard": "sales", "date": "soon"}))
-        assert "neither a date" in page
+        assert "is not a date or time" in page
         assert viewer.get("/timeline/", {"dashboard": "a\0b"}).status_code == 200
 
     def test_several_matches_keep_the_date(self, viewer: Client) -> None:
         for dashboard in ("sales-north", "sales-south"):
             make_report(dashboard=dashboard)
         page = viewer.get("/timeline/", {"dashboard": "sales", "date": "2026-03-05"}).content.decode()
-        assert "There is no dashboard" not in page
-        assert "Several dashboards contain" in page
+        assert "No dashboard matches" not in page
+        assert "Several dashboards match" in page
         assert "/timeline/sales-north/20260305T" in page
         assert 'value="2026-03-05"' in page
 
@@ -139,7 +139,7 @@ class TestThen:
         make_report()
         page = text(viewer.get("/timeline/sales/20200101T000000Z/"))
         assert "no report at or before" in page
-        assert '<a href="/timeline/sales/20260301T120000Z/">The first one</a>' in page
+        assert '<a href="/timeline/sales/20260301T120000Z/">The first report</a>' in page
 
     @pytest.mark.parametrize(
         "stamp",
@@ -153,10 +153,10 @@ class TestThen:
         whole = make_report(png(), filename="a.png", dashboard="whole")
         cut = make_report(png()[:200], filename="cut.png", dashboard="cut")
         page = text(viewer.get("/timeline/cut/"))
-        assert "The file is damaged and can&#x27;t be drawn" in page
-        assert f'<a href="/reports/{cut.pk}/file/" download="cut.png">Download the file</a> as it came in' in page
-        assert "This picture can't be drawn" in text(viewer.get("/timeline/cut/")), "also once it is known"
-        assert "This picture can't be drawn" not in text(viewer.get(f"/timeline/{whole.dashboard.slug}/"))
+        assert "The file is damaged and cannot be rendered" in page
+        assert f'<a href="/reports/{cut.pk}/file/" download="cut.png">Download the original file</a>' in page
+        assert "The image cannot be rendered" in text(viewer.get("/timeline/cut/")), "also once it is known"
+        assert "The image cannot be rendered" not in text(viewer.get(f"/timeline/{whole.dashboard.slug}/"))
 
     def test_each_kind_in_its_way(self, viewer: Client) -> None:
         make_report(png(), filename="a.png", dashboard="picture")
@@ -170,9 +170,9 @@ class TestThen:
         assert '<th scope="col">ü</th>' in page
         assert "&lt;b&gt;2&lt;/b&gt;" in page
         page = text(viewer.get("/timeline/drawing/"))
-        assert "downloaded, not shown" in page
+        assert "can only be downloaded" in page
         assert f'src="/reports/{svg.pk}/file/"' not in page
-        assert "can&#x27;t be drawn" in text(viewer.get("/timeline/broken/")) or "It can't be drawn" in text(
+        assert "cannot be rendered" in text(viewer.get("/timeline/broken/")) or "It cannot be displayed" in text(
             viewer.get("/timeline/broken/")
         )
 
@@ -212,11 +212,11 @@ class TestThen:
     def test_the_receipt_is_in_words(self, viewer: Client, interface: S3Interface) -> None:
         make_policy(interface)
         report = make_report(png(), filename="a.png")
-        assert "on its way" in text(viewer.get("/timeline/sales/"))
+        assert "waiting or in progress" in text(viewer.get("/timeline/sales/"))
         assert engine.deliver_due(interface.pk).complete
         page = text(viewer.get("/timeline/sales/"))
         row = Delivery.objects.get()
-        for word in (report.sha256, row.object_key, interface.bucket_name, "What you see is the local copy"):
+        for word in (report.sha256, row.object_key, interface.bucket_name, "The page displays the local copy"):
             assert word in page
         assert "The store" in page
         assert "No retention was requested" in page
@@ -240,7 +240,7 @@ class TestBytes:
         content = png((5, 5, 50, 50))
         report = archived(interface, content, filename="a.png")
         page = text(viewer.get("/timeline/sales/"))
-        assert "There is no local copy any more" in page
+        assert "The local copy was removed" in page
         answer = viewer.get(f"/reports/{report.pk}/file/")
         assert raw(answer) == content
         assert answer["ETag"] == f'"{report.sha256}"'
@@ -298,7 +298,7 @@ class TestBytes:
         report = archived(interface, png(), filename="a.png")
         S3Interface.objects.update(bucket_name="there-is-none")
         page = text(viewer.get("/timeline/sales/"))
-        assert "can't be shown" in page or "can&#x27;t be shown" in page
+        assert "The file is unavailable" in page
         assert "Reading needs s3:GetObject" in page
         for name in ("file", "preview", "pages/1"):
             assert viewer.get(f"/reports/{report.pk}/{name}/").status_code == 404
@@ -369,7 +369,7 @@ class TestCompare:
         page = self.get(viewer, **{"from": "20260301T120000Z", "to": "2026-03-02T14:00"})
         assert "1 area changed" in page
         assert page.count("--x:") == 2, "on both sides"
-        assert "Nothing changed" in self.get(viewer, **{"from": "2026-03-02", "to": ""})
+        assert "No visible changes" in self.get(viewer, **{"from": "2026-03-02", "to": ""})
         assert "the same report" in self.get(viewer, **{"from": "2026-03-02", "to": "2026-03-03"})
 
     def test_tables_cell_by_cell(self, viewer: Client) -> None:
@@ -392,9 +392,9 @@ class TestCompare:
     def test_what_cannot_be_compared_says_so(self, viewer: Client, interface: S3Interface) -> None:
         make_report(b"a,b\n1,2\n", filename="a.csv")
         make_report(png(), filename="b.png", rendered_at=NOON + timedelta(days=1))
-        assert "pictures of PDF, PNG and JPEG" in self.get(viewer, **{"from": "2026-03-01", "to": "2026-03-02"})
+        assert "Only PDF, PNG and JPEG files" in self.get(viewer, **{"from": "2026-03-01", "to": "2026-03-02"})
         assert "no report at or before" in self.get(viewer, **{"from": "2020-01-01", "to": "2026-03-02"})
-        assert "neither a date" in self.get(viewer, **{"from": "soon", "to": "2026-03-02"})
+        assert "is not a date or time" in self.get(viewer, **{"from": "soon", "to": "2026-03-02"})
         archived(interface, b"a,b\n1,3\n", filename="a.csv", rendered_at=NOON + timedelta(hours=1))
         S3Interface.objects.update(bucket_name="there-is-none")
         page = self.get(viewer, **{"from": "2026-03-01T13:00", "to": "2026-03-01T15:00"})
@@ -426,7 +426,7 @@ class TestTable:
         ],
     )
     def test_it_is_read(self, content: bytes, head: list[str] | None, rows: int, complete: bool) -> None:  # noqa: FBT001
-        found = csv_preview.table(make_report(content, filename="a.csv"))
+        found = csv_preview.read_table(make_report(content, filename="a.csv"))
         assert (len(found.rows), found.complete) == (rows, complete)
         assert head is None or found.head == head
 
@@ -441,10 +441,10 @@ class TestTable:
         ],
     )
     def test_what_separates_fields_is_made_out(self, content: bytes, last: list[str]) -> None:
-        assert csv_preview.table(make_report(content, filename="a.csv")).rows[-1] == last
+        assert csv_preview.read_table(make_report(content, filename="a.csv")).rows[-1] == last
 
     def test_what_would_keep_a_guess_busy_for_seconds_is_read_at_once(self) -> None:
-        assert csv_preview.table(make_report(b"a,b\n" + b'\n"' * 5000, filename="a.csv")).head[:2] == ["a", "b"]
+        assert csv_preview.read_table(make_report(b"a,b\n" + b'\n"' * 5000, filename="a.csv")).head[:2] == ["a", "b"]
 
 
 # Who sees what.

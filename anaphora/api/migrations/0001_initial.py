@@ -15,11 +15,11 @@ class Migration(migrations.Migration):
             name='ApiToken',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('name', models.CharField(help_text="Who uses it, such as the renderer's name.", max_length=100)),
+                ('name', models.CharField(help_text='Who uses the token, for example the name of the renderer.', max_length=100)),
                 ('digest', models.CharField(editable=False, max_length=64, unique=True)),
                 ('beginning', models.CharField(editable=False, max_length=16)),
                 ('scopes', models.JSONField(default=list)),
-                ('expires_at', models.DateTimeField(blank=True, help_text='Empty: never.', null=True)),
+                ('expires_at', models.DateTimeField(blank=True, help_text='Leave empty for a token that never expires.', null=True)),
                 ('created_at', models.DateTimeField(auto_now_add=True)),
                 ('last_used_at', models.DateTimeField(blank=True, editable=False, null=True)),
                 ('revoked_at', models.DateTimeField(blank=True, editable=False, null=True)),

@@ -22,8 +22,8 @@ class Migration(migrations.Migration):
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('slug', models.CharField(help_text='Letters, digits, hyphens and underscores. Part of every object key.', max_length=100, unique=True, validators=[django.core.validators.RegexValidator(re.compile('^[-a-zA-Z0-9_]+\\Z'), 'Enter a valid “slug” consisting of letters, numbers, underscores or hyphens.', 'invalid')])),
-                ('title', models.CharField(blank=True, help_text='What people call it. Empty: the slug.', max_length=200)),
-                ('keep_local_days', models.PositiveIntegerField(blank=True, help_text='Days, counted from the delivery; then what is safely archived is removed here. Empty: for ever.', null=True, verbose_name='keep local copies')),
+                ('title', models.CharField(blank=True, help_text='Name shown on pages. If empty, the slug is shown.', max_length=200)),
+                ('keep_local_days', models.PositiveIntegerField(blank=True, help_text='Days after delivery, after which housekeeping removes safely archived local copies. Leave empty to keep local copies forever.', null=True, verbose_name='keep local copies')),
             ],
             options={
                 'ordering': ['slug'],
@@ -34,15 +34,15 @@ class Migration(migrations.Migration):
             fields=[
                 ('id', models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),
                 ('rendered_at', models.DateTimeField()),
-                ('filename', models.CharField(help_text='As it came in, without its folder.', max_length=255, verbose_name='file name')),
+                ('filename', models.CharField(help_text='The original file name, without folder.', max_length=255, verbose_name='file name')),
                 ('content_type', models.CharField(max_length=127)),
                 ('size', models.PositiveBigIntegerField(help_text='Bytes.')),
                 ('sha256', models.CharField(help_text='Hexadecimal.', max_length=64, verbose_name='SHA-256')),
                 ('md5', models.CharField(help_text='Hexadecimal.', max_length=32, verbose_name='MD5')),
                 ('file', models.FileField(blank=True, max_length=255, storage=anaphora.reports.models.local_store, upload_to='', verbose_name='local copy')),
                 ('ingested_at', models.DateTimeField(default=django.utils.timezone.now)),
-                ('pages', models.PositiveIntegerField(default=0, editable=False, help_text='As drawn; 0: not drawn yet.')),
-                ('preview', models.CharField(choices=[('waiting', 'to be made'), ('made', 'made'), ('none', 'none can be made')], default='waiting', editable=False, max_length=10)),
+                ('pages', models.PositiveIntegerField(default=0, editable=False, help_text='Number of pages; 0 if not known yet.')),
+                ('preview', models.CharField(choices=[('waiting', 'not created yet'), ('made', 'created'), ('none', 'not possible')], default='waiting', editable=False, max_length=10)),
                 ('dashboard', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='reports', to='reports.dashboard')),
             ],
             options={

@@ -1,4 +1,4 @@
-"""`manage.py create_api_token`: make a token for the API."""
+"""`manage.py create_api_token` creates an API token."""
 
 from datetime import timedelta
 from typing import Any
@@ -12,20 +12,18 @@ from anaphora.api.models import Scope
 
 
 class Command(commands.Command):
-    """The token is the last word of the output, and can't be had again."""
+    """Prints the token as the last word of the output. It cannot be retrieved again."""
 
-    help = "Makes a token for the API and prints it, once."
+    help = "Creates an API token and prints it once."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Declare the arguments."""
         parser.add_argument("name", metavar="NAME", help="who will use it")
-        parser.add_argument("--scope", action="append", choices=Scope.values, required=True, help="may be given twice")
-        parser.add_argument("--days", type=int, help="for how many days it is good; without it for ever")
+        parser.add_argument("--scope", action="append", choices=Scope.values, required=True, help="can be repeated")
+        parser.add_argument("--days", type=int, help="days until the token expires (default: never)")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Make and print it."""
         if options["days"] is not None and not 0 < options["days"] <= 36_500:
-            raise CommandError("Name 1 to 36,500 days, or leave --days out for a token that never expires.")
+            raise CommandError("--days must be from 1 to 36,500. Omit it for a token that never expires.")
         expires_at = timezone.now() + timedelta(days=options["days"]) if options["days"] else None
         scopes = [Scope(scope) for scope in dict.fromkeys(options["scope"])]
         token, plain = tokens.create(options["name"], scopes, expires_at)

@@ -9,7 +9,7 @@ from django.template.defaultfilters import filesizeformat
 from django.utils import timezone
 
 from anaphora import commands
-from anaphora.admin_site import counted
+from anaphora.admin_site import count_noun
 from anaphora.deliveries import housekeeping
 
 
@@ -36,4 +36,4 @@ class Command(commands.Command):
             f"{done.reports} local {copies}, {size}, {verb}; {done.unsafe} kept, not safely archived so long."
         )
         if done.orphans:
-            self.stdout.write(f"{counted(done.orphans, 'file', 'files')} of no report {verb}.")
+            self.stdout.write(f"{count_noun(done.orphans, 'file', 'files')} of no report {verb}.")

@@ -1,4 +1,4 @@
-"""`manage.py ingest`: take rendered files in from the disk or from standard input."""
+"""`manage.py ingest` ingests rendered files from disk or from standard input."""
 
 import argparse
 import json
@@ -14,28 +14,28 @@ from anaphora.reports.ingest import Ingested, IngestError, ingest
 
 
 class Command(commands.Command):
-    """Takes every file that it can; those that it can't are named, and make the exit status 1."""
+    """Ingests every valid file. Prints an error for each other file and exits with status 1."""
 
-    help = "Takes rendered files in as reports of a dashboard, which is created if need be."
+    help = "Ingests rendered files as reports of a dashboard. Creates the dashboard if it does not exist."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Declare the arguments."""
-        parser.add_argument("files", nargs="+", metavar="FILE", help="a rendered file; - reads standard input")
-        parser.add_argument("--dashboard", required=True, metavar="SLUG", help="the dashboard that the files depict")
+        parser.add_argument("files", nargs="+", metavar="FILE", help="path of a rendered file, or - for standard input")
+        parser.add_argument("--dashboard", required=True, metavar="SLUG", help="slug of the dashboard")
         parser.add_argument(
             "--rendered-at",
-            type=_instant,
+            type=_parse_instant,
             metavar="ISO8601",
-            help="when it was rendered, with a time zone; without it the file's modification time counts, "
-            "and for standard input the present",
+            help="when the report was rendered, with time zone (default: the modification time of the file, "
+            "or the current time for standard input)",
         )
-        parser.add_argument("--filename", help="the name of what comes from standard input")
+        parser.add_argument("--filename", help="file name of the report from standard input")
         parser.add_argument("--json", action="store_true", help="print one JSON object per line")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Take the files in, one after the other, and print a line for each."""
         if "-" in options["files"] and not options["filename"]:
-            raise CommandError("What comes from standard input needs a name: add --filename report.pdf")
+            raise CommandError(
+                "Standard input requires a file name. Add --filename, for example --filename report.pdf."
+            )
         failed = 0
         for name in options["files"]:
             try:
@@ -46,7 +46,7 @@ class Command(commands.Command):
             else:
                 self._print_report(result, as_json=options["json"])
         if failed:
-            raise CommandError(f"{failed} of {len(options['files'])} not taken in.")
+            raise CommandError(f"{failed} of {len(options['files'])} not ingested.")
 
     def _ingest(self, name: str, options: dict[str, Any]) -> Ingested:
         if name == "-":
@@ -56,14 +56,14 @@ class Command(commands.Command):
                 modified = datetime.fromtimestamp(Path(name).stat().st_mtime, UTC)
                 return self._ingest_from(source, name, modified, options)
         except OSError as error:
-            raise IngestError("file", f"The file can't be read: {error.strerror}.") from error
+            raise IngestError("file", f"The file cannot be read: {error.strerror}.") from error
 
-    def _ingest_from(self, source: BinaryIO, name: str, moment: datetime, options: dict[str, Any]) -> Ingested:
+    def _ingest_from(self, source: BinaryIO, name: str, default: datetime, options: dict[str, Any]) -> Ingested:
         return ingest(
             source=source,
             filename=name,
             dashboard=options["dashboard"],
-            rendered_at=options["rendered_at"] or moment,
+            rendered_at=options["rendered_at"] or default,
         )
 
     def _print_report(self, result: Ingested, *, as_json: bool) -> None:
@@ -77,8 +77,8 @@ class Command(commands.Command):
             "size": report.size,
             "sha256": report.sha256,
         }
-        word = "new" if result.created else "known"
-        line = f"{word:5}  {report.pk}  {report}  {report.filename}"
+        status = "new" if result.created else "known"
+        line = f"{status:5}  {report.pk}  {report}  {report.filename}"
         self.stdout.write(json.dumps(facts) if as_json else commands.one_line(line))
 
     def _print_error(self, name: str, error: IngestError, *, as_json: bool) -> None:
@@ -88,7 +88,7 @@ class Command(commands.Command):
             self.stderr.write(commands.one_line(f"{name}: {error.field}: {error}"))
 
 
-def _instant(text: str) -> datetime:
+def _parse_instant(text: str) -> datetime:
     try:
         return datetime.fromisoformat(text)
     except ValueError as error:

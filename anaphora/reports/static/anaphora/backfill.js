@@ -1,8 +1,8 @@
-// Shows how far a backfill is every three seconds, as long as deliveries wait. The page itself is not loaded again: that
-// would take the focus and the place from whoever reads it.
+// Updates the progress of a backfill every three seconds until no delivery is pending. The page is not reloaded, so that
+// focus and scroll position are kept.
 "use strict";
 
-const BETWEEN = 3000; // milliseconds
+const INTERVAL = 3000; // milliseconds
 
 async function showProgress() {
   const shown = document.getElementById("content-main");
@@ -13,9 +13,9 @@ async function showProgress() {
     if (current && !shown.contains(document.activeElement)) shown.replaceWith(current);
     if (current && !("waiting" in current.dataset)) return;
   } catch {
-    // The server is away for a moment: the next look finds it.
+    // The server is not reachable. The next request tries again.
   }
-  setTimeout(showProgress, BETWEEN);
+  setTimeout(showProgress, INTERVAL);
 }
 
-setTimeout(showProgress, BETWEEN);
+setTimeout(showProgress, INTERVAL);

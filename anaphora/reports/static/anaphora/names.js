@@ -1,4 +1,4 @@
-// Names for what Django's admin builds by script, or groups, without one: screen readers say them.
+// Adds accessible names to elements that Django's admin creates without one.
 "use strict";
 
 window.addEventListener("load", () => {
@@ -13,7 +13,7 @@ window.addEventListener("load", () => {
 
   document.querySelectorAll(".help-tooltip[aria-label]").forEach((icon) => icon.setAttribute("role", "img"));
 
-  // Select2 builds its fields when jQuery is ready; what is asked of jQuery now comes after that.
+  // Select2 creates its fields when jQuery is ready. This callback runs after that.
   window.django?.jQuery?.(() => {
     document.querySelectorAll("select.admin-autocomplete").forEach((select) => {
       const search = select.nextElementSibling?.querySelector(".select2-search__field");

@@ -1,17 +1,17 @@
-/* What the timeline's pages can't do without a script. All of them work without it, but for these comforts. */
+/* Enhancements of the timeline pages. The pages also work without this script. */
 "use strict";
 
 const $ = (selector) => document.querySelector(selector);
 
-/* The viewer's time zone: told once, by a cookie; a page drawn for another one is drawn again. */
+/* Stores the viewer's time zone in a cookie. Reloads the page if it was rendered for another time zone. */
 const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
-const drawnFor = $("meta[name=zone]").content;
-if (zone && zone !== drawnFor && !document.cookie.includes(`zone=${zone};`) && !document.cookie.endsWith(`zone=${zone}`)) {
+const pageZone = $("meta[name=zone]").content;
+if (zone && zone !== pageZone && !document.cookie.includes(`zone=${zone};`) && !document.cookie.endsWith(`zone=${zone}`)) {
   document.cookie = `zone=${zone}; path=/; max-age=31536000; samesite=lax`;
   location.reload();
 }
 
-/* Left and right arrow: the report before, the report after. */
+/* Left and right arrow keys open the previous and the next report. */
 document.addEventListener("keydown", (event) => {
   if (event.altKey || event.ctrlKey || event.metaKey || event.shiftKey) return;
   if (event.target.closest("input, select, textarea, .days, .table")) return;
@@ -19,7 +19,7 @@ document.addEventListener("keydown", (event) => {
   if (to && $(to)) $(to).click();
 });
 
-/* Arrow keys in the calendar: a day, or a week, on. */
+/* Arrow keys in the calendar move by a day or by a week. */
 const days = $(".days");
 if (days) {
   const cells = [...days.querySelectorAll(".day")];
@@ -31,7 +31,7 @@ if (days) {
     event.preventDefault();
     let at = cells.indexOf(document.activeElement);
     if (at < 0) at = current ? cells.indexOf(current) : step > 0 ? -1 : cells.length;
-    /* Days without a report can't be opened, so the next one that can. */
+    /* Skips days without a report, because they have no link. */
     for (at += step; at >= 0 && at < cells.length; at += Math.sign(step)) {
       if (cells[at].href) {
         cells[at].focus();
@@ -41,46 +41,46 @@ if (days) {
   });
 }
 
-/* Dashboards whose name contains what is typed. */
+/* Suggests dashboards that contain the entered text. */
 const field = $("input[list=dashboards]");
 if (field) {
-  let asked = 0;
-  const offer = async () => {
-    const number = ++asked;
+  let requests = 0;
+  const suggest = async () => {
+    const number = ++requests;
     const answer = await fetch(`${field.dataset.source}?q=${encodeURIComponent(field.value)}`);
-    if (!answer.ok || number !== asked) return;
+    if (!answer.ok || number !== requests) return;
     const found = (await answer.json()).dashboards;
     $("#dashboards").replaceChildren(...found.map((each) => new Option(each.title, each.slug)));
   };
-  field.addEventListener("input", offer);
-  field.addEventListener("focus", offer, { once: true });
-  if (document.activeElement === field) offer(); /* Somebody was quicker than this script. */
+  field.addEventListener("input", suggest);
+  field.addEventListener("focus", suggest, { once: true });
+  if (document.activeElement === field) suggest(); /* The user focused the field before this script ran. */
 }
 
-/* A preview that is only being made leaves its place empty, and is asked for again, a few times. */
+/* Hides previews that do not exist yet and requests them again a few times. */
 for (const image of document.querySelectorAll(".thumb img")) {
   let left = 4;
-  const again = () => {
+  const retry = () => {
     image.style.visibility = "hidden";
     if (left--) setTimeout(() => { image.src = `${image.src.split("?")[0]}?${left}`; }, 3000);
   };
-  image.addEventListener("error", again);
+  image.addEventListener("error", retry);
   image.addEventListener("load", () => { image.style.visibility = ""; });
-  if (image.complete && !image.naturalWidth && image.src) again();
+  if (image.complete && !image.naturalWidth && image.src) retry();
 }
 
-/* A picture that can't be shown would be an empty box. One word for all pages of a report; the server may have said it. */
+/* Replaces images that cannot be displayed by one message per report, unless the server already rendered a message. */
 for (const image of document.querySelectorAll(".sheet .picture")) {
   const explain = () => {
-    const words = $("#no-picture");
-    if (words && !$(".sheet .instead")) image.before(words.content.cloneNode(true));
+    const message = $("#no-picture");
+    if (message && !$(".sheet .instead")) image.before(message.content.cloneNode(true));
     image.remove();
   };
   image.addEventListener("error", explain);
   if (image.complete && !image.naturalWidth && image.src) explain();
 }
 
-/* The permanent link goes to the clipboard. Over plain http there is no navigator.clipboard. */
+/* Copies the permanent link. navigator.clipboard is not available over plain HTTP. */
 async function copyText(text) {
   if (navigator.clipboard) {
     await navigator.clipboard.writeText(text);
@@ -103,7 +103,7 @@ if (permanent) {
   });
 }
 
-/* The strip shows the current report. */
+/* Scrolls the film strip to the current report. */
 const strip = $(".strip [aria-current]");
 if (strip) strip.parentElement.parentElement.scrollLeft = strip.offsetLeft - strip.parentElement.parentElement.clientWidth / 2;
 

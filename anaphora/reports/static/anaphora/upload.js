@@ -1,4 +1,4 @@
-// Upload: files dropped or chosen become rows; each is sent by a request of its own, one after the other, with progress.
+// Upload page: each dropped or selected file becomes a row. The files are sent in separate requests, one after the other.
 "use strict";
 
 document.addEventListener("DOMContentLoaded", () => {
@@ -31,11 +31,11 @@ document.addEventListener("DOMContentLoaded", () => {
   async function add(files) {
     const chosen = [...files];
     if (!chosen.length) return;
-    const asked = chosen.map((file) => ({ name: file.name, modified: file.lastModified / 1000 }));
+    const query = chosen.map((file) => ({ name: file.name, modified: file.lastModified / 1000 }));
     const answer = await fetch(form.dataset.guess, {
       method: "POST",
       headers: { "X-CSRFToken": token, "Content-Type": "application/json" },
-      body: JSON.stringify(asked),
+      body: JSON.stringify(query),
     });
     const guesses = answer.ok ? (await answer.json()).guesses : [];
     chosen.forEach((file, index) => {
@@ -45,10 +45,10 @@ document.addEventListener("DOMContentLoaded", () => {
       const dashboard = field("text", `Dashboard of ${file.name}`, guess.dashboard);
       dashboard.setAttribute("list", "dashboards");
       cell(row, dashboard);
-      const moment = field("datetime-local", `Time of ${file.name}`, guess.rendered_at);
-      moment.step = 1;
-      cell(row, moment);
-      rows.push({ file, dashboard, moment, state: cell(row, "ready"), done: false });
+      const instant = field("datetime-local", `Time of ${file.name}`, guess.rendered_at);
+      instant.step = 1;
+      cell(row, instant);
+      rows.push({ file, dashboard, instant, state: cell(row, "ready"), done: false });
     });
     list.hidden = false;
     summary.textContent = `${rows.length} ${rows.length === 1 ? "file" : "files"}. Check dashboards and times, then upload.`;
@@ -64,7 +64,7 @@ document.addEventListener("DOMContentLoaded", () => {
       const data = new FormData();
       data.append("csrfmiddlewaretoken", token);
       data.append("dashboard", row.dashboard.value);
-      data.append("rendered_at", row.moment.value);
+      data.append("rendered_at", row.instant.value);
       data.append("file", row.file);
       const request = new XMLHttpRequest();
       request.responseType = "json";
@@ -76,17 +76,17 @@ document.addEventListener("DOMContentLoaded", () => {
         if (request.status === 200) {
           const link = document.createElement("a");
           link.href = answer.url;
-          link.textContent = answer.created ? "taken in" : "was there already";
+          link.textContent = answer.created ? "ingested" : "already ingested";
           row.state.replaceChildren(link);
           row.done = true;
           notice = answer.notice;
-          row.dashboard.disabled = row.moment.disabled = true;
+          row.dashboard.disabled = row.instant.disabled = true;
         } else {
           const note = document.createElement("span");
           note.className = "upload-problem";
-          note.textContent = answer.problem || `not taken in (status ${request.status || "none"}); try again`;
+          note.textContent = answer.problem || `Not ingested (status ${request.status || "none"}). Try again.`;
           row.state.replaceChildren(note);
-          const fault = { dashboard: row.dashboard, rendered_at: row.moment }[answer.field];
+          const fault = { dashboard: row.dashboard, rendered_at: row.instant }[answer.field];
           if (fault) fault.focus();
         }
         resolve();
@@ -102,17 +102,17 @@ document.addEventListener("DOMContentLoaded", () => {
     button.disabled = true;
     for (const row of rows.filter((each) => !each.done)) {
       await send(row);
-      summary.textContent = `${rows.filter((each) => each.done).length} of ${rows.length} taken in. ${notice}`;
+      summary.textContent = `${rows.filter((each) => each.done).length} of ${rows.length} ingested. ${notice}`;
     }
     button.disabled = false;
   });
 
-  const take = () => {
+  const addSelected = () => {
     add(input.files);
     input.value = "";
   };
-  input.addEventListener("change", take);
-  if (input.files.length) take(); /* They were chosen before this script ran. */
+  input.addEventListener("change", addSelected);
+  if (input.files.length) addSelected(); /* The user selected files before this script ran. */
   for (const name of ["dragover", "dragleave", "drop"]) {
     drop.addEventListener(name, (event) => {
       event.preventDefault();

@@ -1,4 +1,4 @@
-"""`manage.py as_of`: what a dashboard looked like then."""
+"""`manage.py as_of` shows the report of a dashboard as of an instant."""
 
 import json
 import shutil
@@ -16,30 +16,28 @@ from anaphora.timeline import queries
 
 
 class Command(commands.Command):
-    """Prints the report that was current, and writes its file where asked, from here or from where it is stored."""
+    """Prints the report that was current. Optionally writes its file, from the local copy or from a store."""
 
     help = "Shows the latest report of a dashboard at or before an instant."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Declare the arguments."""
         parser.add_argument("dashboard", metavar="SLUG")
         parser.add_argument(
-            "when", metavar="WHEN", help="ISO 8601; without a zone in TIME_ZONE, without a time the end of that day"
+            "when", metavar="WHEN", help="ISO 8601; the default zone is TIME_ZONE, a date means the end of the day"
         )
         parser.add_argument("--json", action="store_true", help="print one JSON object")
-        parser.add_argument("--output", metavar="FILE", help="write the file there")
+        parser.add_argument("--output", metavar="FILE", help="write the report file to FILE")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Look it up."""
         dashboard = Dashboard.objects.filter(slug=options["dashboard"]).first()
         if dashboard is None:
             raise CommandError(f"There is no dashboard {options['dashboard']!r}.")
         try:
-            found = queries.as_of(dashboard, queries.moment(options["when"], ZoneInfo(settings.TIME_ZONE)))
-        except queries.BadMoment as error:
+            found = queries.as_of(dashboard, queries.parse_instant(options["when"], ZoneInfo(settings.TIME_ZONE)))
+        except queries.InvalidInstant as error:
             raise CommandError(str(error)) from error
         if found.report is None:
-            raise CommandError(f"There is no report of {dashboard.slug} at or before {found.when.isoformat()}.")
+            raise CommandError(f"There is no report of {dashboard.slug} at or before {found.instant.isoformat()}.")
         if options["output"]:
             _write(found.report, Path(options["output"]))
         self._print(found.report, found.next, as_json=options["json"])
@@ -69,4 +67,4 @@ def _write(report: Report, target: Path) -> None:
     except files.Unavailable as error:
         raise CommandError(str(error)) from error
     except OSError as error:
-        raise CommandError(f"{target} can't be written: {error.strerror}.") from error
+        raise CommandError(f"Cannot write to {target}: {error.strerror}.") from error
