@@ -242,7 +242,7 @@ class S3InterfaceAdmin(InterfaceAdmin[S3Interface]):
         count = queue.retry(failed)
         self.log_change(request, interface, f"Retried {count} failed deliveries.")
         tasks.request_delivery(interface.pk)
-        return HttpResponse(f"Due again: {count_noun(count, 'delivery', 'deliveries')}.")
+        return HttpResponse(f"Retried: {count_noun(count, 'delivery', 'deliveries')}.")
 
     def _interface_to_test(self, request: HttpRequest, pk: int | None) -> S3Interface | None:
         """Return the interface, or None for a new one. Raises PermissionDenied unless the user may test it by POST."""

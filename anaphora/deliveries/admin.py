@@ -1,7 +1,4 @@
-"""The administrator's pages of policies and deliveries. Those of interfaces and reports are in modules of their own.
-
-They check and show; the work is done elsewhere.
-"""
+"""The admin pages of archive policies and deliveries. Those of interfaces and reports are in modules of their own."""
 
 import logging
 from datetime import datetime
@@ -33,13 +30,13 @@ logger = logging.getLogger(__name__)
 admin.site.register(Report, ReportAdmin)
 __all__ = ["interface_admin"]  # importing it registers its pages
 
-# Beat's pages show what a policy can use; these kinds of schedule it can't.
+# The pages of django-celery-beat offer only the kinds of schedule that a policy can use.
 admin.site.unregister([ClockedSchedule, IntervalSchedule, SolarSchedule])
 
 
 @admin.register(ArchivePolicy)
 class ArchivePolicyAdmin(admin.ModelAdmin[ArchivePolicy]):
-    """Which dashboards go where."""
+    """Archive policies, with the next run of their schedule and the backfill."""
 
     list_display = ["name", "interface", "chosen", "when", "next_run", "enabled"]
     list_filter = ["enabled", "interface"]
@@ -50,29 +47,24 @@ class ArchivePolicyAdmin(admin.ModelAdmin[ArchivePolicy]):
     readonly_fields = ["next_run"]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[ArchivePolicy]:
-        """Bring the dashboards along."""
         return super().get_queryset(request).prefetch_related("dashboards")
 
     def formfield_for_foreignkey(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
-        """Say what no schedule means."""
         if db_field.name == "schedule":
             kwargs["empty_label"] = "as soon as rendered"
         return super().formfield_for_foreignkey(db_field, request, **kwargs)
 
     @admin.display(description="dashboards")
     def chosen(self, policy: ArchivePolicy) -> str:
-        """Name the dashboards."""
         return ", ".join(str(dashboard) for dashboard in policy.dashboards.all()) or "all"
 
     @admin.display(description="when")
     def when(self, policy: ArchivePolicy) -> str:
-        """Name the schedule in words."""
         schedule = policy.schedule
         return str(schedule.human_readable) if schedule else "as soon as rendered"
 
     @admin.display(description="next run")
     def next_run(self, policy: ArchivePolicy) -> str:
-        """Show when the schedule is due next, in its own time zone and in UTC."""
         if policy.schedule is None:
             return "-"
         due = schedules.next_run(policy.schedule, timezone.now()) if policy.enabled else None
@@ -82,12 +74,11 @@ class ArchivePolicyAdmin(admin.ModelAdmin[ArchivePolicy]):
         return f"{there:%d %b %Y %H:%M} {policy.schedule.timezone} ({due:%H:%M} UTC)"
 
     def get_urls(self) -> list[URLPattern]:
-        """Add the address of the backfill."""
         view = self.admin_site.admin_view(self.backfill_view)
         return [path("<int:pk>/backfill/", view, name="deliveries_archivepolicy_backfill"), *super().get_urls()]
 
     def backfill_view(self, request: HttpRequest, pk: int) -> HttpResponse:
-        """Say what is missing; on POST have it made; show how far it is."""
+        """Show how many deliveries are missing and the progress; on POST, start the backfill."""
         policy = self.get_object(request, str(pk))
         if policy is None or not self.has_change_permission(request, policy):
             raise PermissionDenied
@@ -99,8 +90,8 @@ class ArchivePolicyAdmin(admin.ModelAdmin[ArchivePolicy]):
                 logger.exception("The backfill of %s was not started", policy)
                 messages.error(
                     request,
-                    "Nothing was started: the message broker (CELERY_BROKER_URL) doesn't answer. Start it and try "
-                    "again, or run manage.py backfill, which needs none.",
+                    "The backfill was not started: the message broker (CELERY_BROKER_URL) does not answer. Start the "
+                    "broker and try again, or run manage.py backfill, which needs no broker.",
                 )
             return HttpResponseRedirect(request.path)
         coverage = policies.coverage(policy)
@@ -123,7 +114,7 @@ WAITING = {
 """What an unfinished delivery is doing."""
 
 LISTED = 20
-"""Deliveries that the page that asks before it cancels them lists; of more, it says how many."""
+"""How many deliveries the confirmation page lists; it counts the rest."""
 
 
 def _problem_of(interface: Interface) -> tuple[Diagnosis | None, str]:
@@ -138,7 +129,7 @@ def _problem_of(interface: Interface) -> tuple[Diagnosis | None, str]:
 
 @admin.register(Delivery)
 class DeliveryAdmin(ReadOnlyAdmin[Delivery]):
-    """The queue and the receipts, to read. A failed delivery can be retried."""
+    """The queue and the receipts, read-only. Failed deliveries can be retried, undelivered ones cancelled."""
 
     list_display = ["rendered_at", "dashboard", "interface", "marked_state", "integrity", "delivered_at", "problem"]
     list_filter = ["state", "interface", "integrity", "report__dashboard"]
@@ -171,7 +162,6 @@ class DeliveryAdmin(ReadOnlyAdmin[Delivery]):
     ]
 
     def get_fieldsets(self, request: HttpRequest, obj: Delivery | None = None) -> Any:
-        """Leave out what is in the way of a delivery that is done."""
         fieldsets = super().get_fieldsets(request, obj)
         if obj is None or obj.state != State.DELIVERED:
             return fieldsets
@@ -181,51 +171,43 @@ class DeliveryAdmin(ReadOnlyAdmin[Delivery]):
         ]
 
     def has_operate_permission(self, request: HttpRequest) -> bool:
-        """Whoever could change deliveries, were there anything to change, may retry and cancel them."""
+        """The change permission of deliveries, which are read-only, allows to retry and to cancel."""
         return request.user.has_perm("deliveries.change_delivery")
 
     @admin.display(description="rendered at", ordering="report__rendered_at")
     def rendered_at(self, delivery: Delivery) -> datetime:
-        """Show which report of its dashboard it is."""
         return delivery.report.rendered_at
 
     @admin.display(description="dashboard", ordering="report__dashboard__slug")
     def dashboard(self, delivery: Delivery) -> SafeString:
-        """Name the dashboard and lead to the report."""
         address = reverse("admin:reports_report_change", args=[delivery.report_id])
         return format_html('<a href="{}">{}</a>', address, delivery.report.dashboard)
 
     @admin.display(description="report", ordering="report__rendered_at")
     def report_link(self, delivery: Delivery) -> SafeString:
-        """Lead to the report."""
         address = reverse("admin:reports_report_change", args=[delivery.report_id])
         return format_html('<a href="{}">{}</a>', address, delivery.report)
 
     @admin.display(description="interface")
     def interface_link(self, delivery: Delivery) -> SafeString:
-        """Lead to the interface."""
         address = reverse("admin:deliveries_interface_change", args=[delivery.interface_id])
         return format_html('<a href="{}">{}</a>', address, delivery.interface)
 
     @admin.display(description="state", ordering="state")
     def marked_state(self, delivery: Delivery) -> str:
-        """Show the state as a mark."""
         return badge(delivery.state, delivery.state)
 
     @admin.display(description="size")
     def exact_size(self, delivery: Delivery) -> str:
-        """Show the size to the byte."""
         return "-" if delivery.size is None else exact_size(delivery.size)
 
     @admin.display(description="problem", ordering="diagnosis")
     def problem(self, delivery: Delivery) -> str:
-        """Name the diagnosis."""
         diagnosis = diagnosis_of(delivery)
         return diagnosis.title if diagnosis else ""
 
     @admin.display(description="problem")
     def explanation(self, delivery: Delivery) -> str:
-        """Explain the diagnosis and what to do."""
         diagnosis, detail = diagnosis_of(delivery), delivery.detail
         if diagnosis is None and delivery.state == State.PENDING:
             diagnosis, detail = _problem_of(delivery.interface)
@@ -243,7 +225,6 @@ class DeliveryAdmin(ReadOnlyAdmin[Delivery]):
 
     @admin.action(description="Retry failed deliveries", permissions=["operate"])
     def retry(self, request: HttpRequest, queryset: QuerySet[Delivery]) -> None:
-        """Make the chosen ones that failed due again."""
         failed = list(queryset.filter(state=State.FAILED))
         count = queue.retry(failed)
         for delivery in failed:
@@ -252,15 +233,17 @@ class DeliveryAdmin(ReadOnlyAdmin[Delivery]):
             tasks.request_delivery(interface_id)
         self.message_user(
             request,
-            f"Due again: {count_noun(count, 'delivery', 'deliveries')}." if count else "None of these had failed.",
+            f"Retried: {count_noun(count, 'delivery', 'deliveries')}."
+            if count
+            else "None of the selected deliveries has failed.",
         )
 
     @admin.action(description="Cancel undelivered deliveries", permissions=["operate"])
     def cancel(self, request: HttpRequest, queryset: QuerySet[Delivery]) -> HttpResponse | None:
-        """Ask first, then cancel the chosen ones that are neither delivered nor being sent, and log each."""
+        """Ask for confirmation, then cancel the selected deliveries that are pending or failed, and log each."""
         chosen = list(queryset.filter(state__in=queue.CANCELLABLE))
         if not chosen:
-            self.message_user(request, "None of these could be cancelled.")
+            self.message_user(request, "None of the selected deliveries can be cancelled.")
             return None
         if "confirmed" not in request.POST:
             context = self.admin_site.each_context(request) | {

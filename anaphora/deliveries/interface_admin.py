@@ -1,4 +1,4 @@
-"""The administrator's pages of interfaces: the base class of every kind's page, and the list of all kinds together."""
+"""The admin pages of interfaces: the base class for the page of each kind, and the list of all kinds."""
 
 from typing import Any, TypeVar
 
@@ -19,10 +19,9 @@ T = TypeVar("T", bound=Interface)
 
 
 class InterfaceList(ChangeList):
-    """A list of interfaces, which counts the deliveries of all its rows at once."""
+    """A list of interfaces that counts the deliveries of all rows by few queries."""
 
     def get_results(self, request: HttpRequest) -> None:
-        """Attach to each interface its counts."""
         super().get_results(request)
         keys = [interface.pk for interface in self.result_list]
         counts, oldest = queue.count_by_state(keys), queue.oldest_pending(keys)
@@ -30,36 +29,32 @@ class InterfaceList(ChangeList):
             interface.counts, interface.oldest = counts[interface.pk], oldest.get(interface.pk)
 
     def url_for_result(self, result: Any) -> str:
-        """Lead to the page of the interface's own kind."""
         address: str = result.admin_url
         return address
 
 
 class InterfaceAdmin(ProtectedAdmin[T]):
-    """What the pages of every kind of interface share: the list with each one's condition, and what a save starts."""
+    """What the pages of all kinds share: the list with the condition of each interface, and what a save starts."""
 
     list_display = ["name", "where", "last_test", "condition", "counts", "enabled"]
     list_filter = ["enabled", "test_passed"]
     search_fields = ["name"]
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
-        """Use the list that counts deliveries."""
         return InterfaceList
 
     def save_model(self, request: HttpRequest, obj: T, form: Any, change: bool) -> None:  # noqa: FBT001
-        """Save, and let what waited for better settings go."""
+        """Save, end the pause of the interface, and wake a worker."""
         super().save_model(request, obj, form, change)
         queue.resume(obj.pk)
         tasks.request_delivery(obj.pk)
 
     @admin.display(description="destination")
     def where(self, interface: T) -> str:
-        """Show where it leads."""
         return interface.place
 
     @admin.display(description="last test", ordering="tested_at")
     def last_test(self, interface: T) -> SafeString:
-        """Show what the last test found, and when."""
         if interface.tested_at is None:
             return badge("never", "never tested")
         when = format_html("<br><small>{} ago</small>", timesince(interface.tested_at, depth=1))
@@ -70,7 +65,6 @@ class InterfaceAdmin(ProtectedAdmin[T]):
 
     @admin.display(description="condition")
     def condition(self, interface: T) -> SafeString:
-        """Show whether deliveries flow."""
         if not interface.enabled:
             return badge("never", "disabled")
         diagnosis = diagnosis_of(interface)
@@ -80,7 +74,6 @@ class InterfaceAdmin(ProtectedAdmin[T]):
 
     @admin.display(description="delivered in 24 h · pending · failed")
     def counts(self, interface: Any) -> SafeString:
-        """Count the deliveries and lead to them."""
         address = reverse("admin:deliveries_delivery_changelist")
         links = [
             format_html(
@@ -101,38 +94,36 @@ class InterfaceAdmin(ProtectedAdmin[T]):
 
 @admin.register(Interface)
 class AllInterfacesAdmin(InterfaceAdmin[Interface]):
-    """The list of the interfaces of all kinds. Each is shown and changed on the page of its kind."""
+    """The list of interfaces of all kinds. Each is viewed and changed on the page of its kind."""
 
     actions = None
 
     def get_queryset(self, request: HttpRequest) -> Any:
-        """Return each interface as what it is a kind of, of the kinds that the user may view."""
+        """Return the interfaces that the user may view, each as an instance of its kind."""
         hidden = [model for model in kinds() if not _may(request.user, "view", model)]
         rows = Interface.objects.select_subclasses()
         return rows.exclude(pk__in=[pk for model in hidden for pk in model.objects.values_list("pk", flat=True)])
 
     def has_module_permission(self, request: HttpRequest) -> bool:
-        """Nobody: the index lists the kinds."""
+        """Hidden in the index, which lists the kinds."""
         return False
 
     def has_view_permission(self, request: HttpRequest, obj: Interface | None = None) -> bool:
-        """Whoever may view one of the kinds."""
         return any(_may(request.user, "view", model) for model in kinds())
 
     def has_change_permission(self, request: HttpRequest, obj: Interface | None = None) -> bool:
-        """Whoever may change one of the kinds; its own page checks again."""
+        """Allowed for users who may change one of the kinds; the page of the kind checks again."""
         return any(_may(request.user, "change", model) for model in kinds())
 
     def has_add_permission(self, request: HttpRequest) -> bool:
-        """Whoever may add one of the kinds."""
         return bool(_addable(request))
 
     def has_delete_permission(self, request: HttpRequest, obj: Interface | None = None) -> bool:
-        """Nobody here: only on the page of its kind."""
+        """Only on the page of the kind."""
         return False
 
     def add_view(self, request: HttpRequest, form_url: str = "", extra_context: Any = None) -> HttpResponse:
-        """Lead to the page that adds the one kind there is, or let the user choose."""
+        """Redirect to the add page of the only kind, or let the user choose a kind."""
         addable = _addable(request)
         query = f"?{request.GET.urlencode()}" if request.GET else ""
         choices = [(str(model._meta.verbose_name), _add_url(model) + query) for model in addable]
@@ -144,7 +135,7 @@ class AllInterfacesAdmin(InterfaceAdmin[Interface]):
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
     ) -> HttpResponse:
-        """Lead to the page of its kind."""
+        """Redirect to the page of the kind."""
         interface = self.get_object(request, object_id)
         address = interface.admin_url if interface else ""
         if not address:

@@ -1,4 +1,4 @@
-"""The administrator's pages of reports: what came in, and where it went."""
+"""The admin pages of reports: their files, and their deliveries."""
 
 from typing import Any
 from uuid import UUID
@@ -35,7 +35,7 @@ class TypeFilter(admin.SimpleListFilter):
 
 
 class ReportAdmin(ReadOnlyAdmin[Report]):
-    """What came in, to read: a report is never changed."""
+    """Reports, read-only: a report is never changed."""
 
     list_display = ["rendered_at", "dashboard", "short_filename", "human_size", "archived"]
     list_filter = [("rendered_at", admin.DateFieldListFilter), "dashboard", TypeFilter]
@@ -52,7 +52,6 @@ class ReportAdmin(ReadOnlyAdmin[Report]):
     ]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Report]:
-        """Bring the deliveries along."""
         return super().get_queryset(request).prefetch_related(with_interfaces())
 
     def get_urls(self) -> list[URLPattern]:
@@ -96,51 +95,42 @@ class ReportAdmin(ReadOnlyAdmin[Report]):
 
     @admin.display(description="file")
     def open_link(self, report: Report) -> SafeString:
-        """Lead to the file."""
         return format_html(
             '<a href="{}">Open {}</a>', reverse("admin:reports_report_content", args=[report.pk]), report.filename
         )
 
     @admin.display(description="timeline")
     def timeline_link(self, report: Report) -> SafeString:
-        """Lead to the dashboard as it was then."""
         address = reverse("timeline-as-of", args=[report.dashboard.slug, compact_instant(report.rendered_at)])
         return format_html('<a href="{}">What {} looked like then</a>', address, report.dashboard)
 
     @admin.display(description="dashboard")
     def dashboard_link(self, report: Report) -> SafeString:
-        """Lead to the dashboard."""
         address = reverse("admin:reports_dashboard_change", args=[report.dashboard_id])
         return format_html('<a href="{}">{}</a>', address, report.dashboard)
 
     @admin.display(description="file name", ordering="filename")
     def short_filename(self, report: Report) -> SafeString:
-        """Show as much of the name as fits on one line, and all of it on pointing at it."""
         return format_html('<span class="one-line" title="{0}">{0}</span>', report.filename)
 
     @admin.display(description="size", ordering="size")
     def human_size(self, report: Report) -> str:
-        """Show the size as people read it."""
         return filesizeformat(report.size)
 
     @admin.display(description="size")
     def exact_size(self, report: Report) -> str:
-        """Show the size to the byte."""
         return exact_size(report.size)
 
     @admin.display(description="local copy")
     def local_copy(self, report: Report) -> str:
-        """Show where the local copy lies."""
         return str(report.local_path) if report.local_path.exists() else "none"
 
     @admin.display(description="archived")
     def archived(self, report: Any) -> SafeString:
-        """Show one mark for each delivery, which leads there."""
         return _marks(list(report.deliveries.all()))
 
     @admin.display(description="archived")
     def archived_in(self, report: Report) -> SafeString:
-        """Show each delivery with its key or its problem."""
         deliveries = list(report.deliveries.all())
         rows = format_html_join(
             "",

@@ -204,7 +204,7 @@ class TestBackfill:
             raise OperationalError("no route to the broker")
 
         monkeypatch.setattr(tasks.backfill, "delay", refuse)
-        assert "Nothing was started" in admin_client.post(address, follow=True).content.decode()
+        assert "The backfill was not started" in admin_client.post(address, follow=True).content.decode()
         monkeypatch.setattr(tasks.backfill, "delay", tasks.backfill)
         page = admin_client.post(address, follow=True).content.decode()
         assert "1 on their way" in page

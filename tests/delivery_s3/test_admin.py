@@ -268,7 +268,7 @@ class TestAroundTheTest:
         assert "1 delivery to this interface failed" in page
         assert 'data-act="retry"' in page
         answer = admin_client.post(reverse(f"{INTERFACES}_retry", args=[interface.pk]), form)
-        assert text_of(answer) == "Due again: 1 delivery."
+        assert text_of(answer) == "Retried: 1 delivery."
         assert Delivery.objects.get().state == State.PENDING
 
     def test_the_permissions_follow_the_form(self, admin_client: Client, bucket: Bucket) -> None:
@@ -393,7 +393,7 @@ class TestReportsAndDeliveries:
         assert "Upload the file again with the same date" in page
         action = {"action": "retry", "_selected_action": [failed.pk]}
         text = text_of(client.post(reverse("admin:deliveries_delivery_changelist"), action, follow=True))
-        assert "Due again: 1 delivery." in text
+        assert "Retried: 1 delivery." in text
         failed.refresh_from_db()
         assert (failed.state, failed.diagnosis) == (State.PENDING, "")
         assert LogEntry.objects.get().get_change_message() == "Retried."
@@ -423,7 +423,9 @@ class TestReportsAndDeliveries:
         assert "cancelled" in text_of(admin_client.get(reverse("admin:reports_report_change", args=[report.pk])))
         then = admin_client.get(view_context.as_of_url(report.dashboard, report.rendered_at))
         assert "An administrator cancelled this delivery" in text_of(then)
-        assert "None of these could be cancelled" in text_of(admin_client.post(address, action, follow=True))
+        assert "None of the selected deliveries can be cancelled" in text_of(
+            admin_client.post(address, action, follow=True)
+        )
 
     def test_cancelling_everything_in_the_list_needs_no_selection_of_each(
         self, admin_client: Client, interface: S3Interface

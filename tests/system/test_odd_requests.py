@@ -89,7 +89,7 @@ class TestBroker:
         monkeypatch.setattr(tasks.backfill, "delay", refuse)
         monkeypatch.setattr(timeline_tasks.make_preview, "delay", refuse)
         backfill = admin_client.post(f"/admin/deliveries/archivepolicy/{policy.pk}/backfill/", follow=True)
-        assert "Nothing was started" in backfill.content.decode()
+        assert "The backfill was not started" in backfill.content.decode()
         assert admin_client.get(f"/reports/{report.pk}/preview/").status_code == 404
 
     @pytest.mark.django_db(transaction=True)

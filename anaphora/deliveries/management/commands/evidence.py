@@ -19,7 +19,6 @@ class Command(commands.Command):
     help = "Writes the evidence for one report: a ZIP file with which others prove it without us."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Declare the arguments."""
         parser.add_argument("report", metavar="REPORT", help="its id, or the key of its object")
         parser.add_argument("--output", metavar="FILE.zip", required=True, help="write it there")
 

@@ -21,7 +21,6 @@ class Command(commands.Command):
     help = "Brings dashboards, reports and receipts back from the manifests and objects of an interface's bucket."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Declare the arguments."""
         parser.add_argument("interface", metavar="INTERFACE", help="its name")
         parser.add_argument("--json", action="store_true", help="print one JSON object per unclear key, and a summary")
 

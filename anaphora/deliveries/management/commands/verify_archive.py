@@ -19,7 +19,6 @@ class Command(commands.Command):
     help = "Compares receipts and manifests with what the store holds now. Exits 1 on any difference."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Declare the arguments."""
         parser.add_argument("--interface", metavar="NAME", help="only this interface; without it all")
         parser.add_argument("--full", action="store_true", help="read every object from end to end")
         parser.add_argument("--json", action="store_true", help="print one JSON object per difference, and a summary")

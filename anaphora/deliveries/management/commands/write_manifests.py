@@ -18,7 +18,6 @@ class Command(commands.Command):
     help = "Writes and signs the manifests that are due. Exits 1 if one could not be written."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Declare the arguments."""
         parser.add_argument(
             "--until", metavar="DATE", help="the last UTC day, such as 2026-03-01; default: the last one that is over"
         )
