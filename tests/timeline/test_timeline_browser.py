@@ -143,7 +143,7 @@ def test_what_it_looked_like_on_the_first_of_march(browser: Browser, page: Page,
     opened.on("pageerror", lambda error: errors.append(str(error)))
     walk(opened)
     look_up(opened)
-    expect(opened.locator(".receipt")).to_contain_text("What you see is the local copy")
+    expect(opened.locator(".receipt")).to_contain_text("The page displays the local copy")
     opened.click(".permanent")
     expect(opened.locator(".permanent")).to_have_text("Copied")
     link = opened.evaluate("navigator.clipboard.readText()")
@@ -153,7 +153,7 @@ def test_what_it_looked_like_on_the_first_of_march(browser: Browser, page: Page,
     walk(opened)
     opened.goto(link)
     assert "1 March 2026" in shown(opened)
-    expect(opened.locator(".receipt")).to_contain_text("no local copy any more")
+    expect(opened.locator(".receipt")).to_contain_text("The local copy was removed")
     context.close()
     assert errors == []
 
@@ -243,5 +243,5 @@ def test_a_picture_that_cannot_be_shown_is_not_an_empty_box(page: Page, monkeypa
     expect(page.locator(".sheet .instead")).to_contain_text("The image cannot be displayed")
     expect(page.locator(".sheet .picture")).to_have_count(0)
     with page.expect_download() as download:
-        page.get_by_role("link", name="Download the file").click()
+        page.get_by_role("link", name="Download the original file").click()
     assert download.value.suggested_filename == "a.png"
