@@ -129,7 +129,7 @@ def test_a_browser_shows_the_site(browser: Browser, address: str, scheme: Any, w
     page: Page = context.new_page()
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
-    for name in ("index", "s3-object-storage", "operation", "permissions", "troubleshooting"):
+    for name in ("index", "s3-object-storage", "operation", "operations", "proof", "permissions", "troubleshooting"):
         page.goto(f"{address}/{name}.html")
         assert page.evaluate("document.documentElement.scrollWidth") <= width, name
         colours = page.evaluate("document.body.getAttribute('data-md-color-scheme')")
@@ -205,7 +205,7 @@ def test_the_permissions_are_described() -> None:
     ours = {each for each in there if each.split(".")[0] in OUR_APPS}
     for_nothing = {
         "reports": ["report"],
-        "deliveries": ["delivery", "interface", "heartbeat"],
+        "deliveries": ["delivery", "interface", "heartbeat", "irregularity", "manifest", "signingkey"],
         "operations": [
             "alert",
             "dailytotal",
