@@ -167,6 +167,7 @@ def test_what_is_there_already_gets_its_receipt_and_another_content_stays(store:
     assert store.keys() == [key]
 
 
+@pytest.mark.heavy
 def test_a_killed_process_loses_and_doubles_nothing(store: Store) -> None:
     make_policy(store.interface)
     for number in range(120):

@@ -136,6 +136,7 @@ AHEAD_AND_BACK = [
 KILLED_EVERYWHERE = [("deliver", 3), *[("write", number) for number in range(60)], ("deliver", 1)]
 
 
+@pytest.mark.heavy
 @example(history=AHEAD_AND_BACK)
 @example(history=KILLED_EVERYWHERE)
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -123,7 +123,7 @@ def test_a_database_without_tables_costs_one_sentence(arguments: list[str], tmp_
 
 
 @pytest.mark.parametrize("arguments", [*ASKING, ["migrate"]], ids=lambda arguments: arguments[0])
-@pytest.mark.parametrize("damage", ["no database", "cut"])
+@pytest.mark.parametrize("damage", ["no database", pytest.param("cut", marks=pytest.mark.heavy)])
 def test_a_corrupt_database_file_costs_one_sentence(arguments: list[str], damage: str, tmp_path: Path) -> None:
     file = tmp_path / "corrupt.sqlite3"
     with closing(sqlite3.connect(file)) as database:

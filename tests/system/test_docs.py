@@ -82,6 +82,7 @@ def first_column(text: str) -> list[str]:
     return re.findall(r"^\| \*\*(.+?)\*\* \|", text, re.MULTILINE)
 
 
+@pytest.mark.heavy
 class TestSite:
     def test_every_diagnosis_has_the_address_that_pages_link_to(self, site: Path, settings: Any) -> None:
         settings.DOCS_URL = "/docs/"
@@ -121,6 +122,7 @@ def address(site: Path) -> Iterator[str]:
 browser = browsing.browser
 
 
+@pytest.mark.heavy
 @pytest.mark.browser
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 375])
