@@ -18,7 +18,7 @@ inbox.scan(seconds=1)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 taken = 0
 while (found := inbox.scan()).ingested:
-    taken += found.taken
+    taken += found.ingested
 print(taken, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
 
