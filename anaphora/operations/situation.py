@@ -1,6 +1,6 @@
-"""What there is to know at this moment, in a fixed number of queries, and what of it needs a hand.
+"""The state of the installation, read by a fixed number of queries, and the problems that need attention.
 
-The overview shows the problems and alerts tell them: both by this one table.
+The overview shows these problems, and alerts report them.
 """
 
 from collections import Counter

@@ -1,4 +1,4 @@
-"""Each object is a file, and a hidden file beside it holds its metadata."""
+"""A sample kind of destination, a folder. Each object is a file, and a hidden file beside it has its metadata."""
 
 import hashlib
 import json
