@@ -13,7 +13,7 @@ from django.utils.timesince import timesince
 
 from anaphora.admin_site import ProtectedAdmin, badge
 from anaphora.deliveries import queue, tasks
-from anaphora.deliveries.models import Interface, State, diagnosis_of, kinds
+from anaphora.deliveries.models import Interface, State, diagnosis_of, kinds, may
 
 T = TypeVar("T", bound=Interface)
 
@@ -100,7 +100,7 @@ class AllInterfacesAdmin(InterfaceAdmin[Interface]):
 
     def get_queryset(self, request: HttpRequest) -> Any:
         """Return the interfaces that the user may view, each as an instance of its kind."""
-        hidden = [model for model in kinds() if not _may(request.user, "view", model)]
+        hidden = [model for model in kinds() if not may(request.user, "view", model)]
         rows = Interface.objects.select_subclasses()
         return rows.exclude(pk__in=[pk for model in hidden for pk in model.objects.values_list("pk", flat=True)])
 
@@ -109,11 +109,11 @@ class AllInterfacesAdmin(InterfaceAdmin[Interface]):
         return False
 
     def has_view_permission(self, request: HttpRequest, obj: Interface | None = None) -> bool:
-        return any(_may(request.user, "view", model) for model in kinds())
+        return any(may(request.user, "view", model) for model in kinds())
 
     def has_change_permission(self, request: HttpRequest, obj: Interface | None = None) -> bool:
         """Allowed for users who may change one of the kinds; the page of the kind checks again."""
-        return any(_may(request.user, "change", model) for model in kinds())
+        return any(may(request.user, "change", model) for model in kinds())
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return bool(_addable(request))
@@ -148,9 +148,4 @@ def _add_url(model: type[Interface]) -> str:
 
 
 def _addable(request: HttpRequest) -> list[type[Interface]]:
-    return [model for model in kinds() if _may(request.user, "add", model)]
-
-
-def _may(user: Any, action: str, model: type[Interface]) -> bool:
-    allowed: bool = user.has_perm(f"{model._meta.app_label}.{action}_{model._meta.model_name}")
-    return allowed
+    return [model for model in kinds() if may(request.user, "add", model)]

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any, ClassVar
 
 from django.apps import apps
+from django.contrib.auth import get_permission_codename
 from django.db import models
 from django.db.models.signals import pre_delete
 from django.dispatch import receiver
@@ -136,6 +137,12 @@ class Interface(models.Model):
 def kinds() -> list[type[Interface]]:
     """Return the models of the installed kinds of destination."""
     return [model for model in apps.get_models() if issubclass(model, Interface) and model is not Interface]
+
+
+def may(user: Any, action: str, kind: type[Interface]) -> bool:
+    """Return whether a user has Django's permission `action` (view, add, change, delete) for a kind of interface."""
+    allowed: bool = user.has_perm(f"{kind._meta.app_label}.{get_permission_codename(action, kind._meta)}")
+    return allowed
 
 
 class ArchivePolicy(models.Model):

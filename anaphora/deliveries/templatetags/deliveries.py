@@ -7,7 +7,7 @@ from django.contrib.auth.models import AnonymousUser, User
 from django.utils.safestring import SafeString
 
 from anaphora.deliveries import documentation, heartbeat
-from anaphora.deliveries.models import kinds
+from anaphora.deliveries.models import kinds, may
 
 register = template.Library()
 
@@ -15,8 +15,7 @@ register = template.Library()
 @register.filter
 def may_view_interfaces(user: User | AnonymousUser) -> bool:
     """Return whether a user may view, or change, interfaces of any kind."""
-    names = [(model._meta.app_label, model._meta.model_name) for model in kinds()]
-    return any(user.has_perm(f"{app}.{action}_{name}") for app, name in names for action in ("view", "change"))
+    return any(may(user, action, kind) for kind in kinds() for action in ("view", "change"))
 
 
 @register.simple_tag
