@@ -44,21 +44,6 @@ document.addEventListener("DOMContentLoaded", () => {
     }
   }
 
-  // navigator.clipboard does not exist on pages served over http.
-  function copyText(text) {
-    if (navigator.clipboard) {
-      navigator.clipboard.writeText(text);
-      return;
-    }
-    const area = document.createElement("textarea");
-    area.value = text;
-    area.style.position = "fixed";
-    document.body.append(area);
-    area.select();
-    document.execCommand("copy");
-    area.remove();
-  }
-
   document.addEventListener("click", (event) => {
     const fix = event.target.closest("button.fix");
     if (fix) {

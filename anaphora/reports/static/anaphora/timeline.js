@@ -80,20 +80,7 @@ for (const image of document.querySelectorAll(".sheet .picture")) {
   if (image.complete && !image.naturalWidth && image.src) explain();
 }
 
-/* Copies the permanent link. navigator.clipboard is not available over plain HTTP. */
-async function copyText(text) {
-  if (navigator.clipboard) {
-    await navigator.clipboard.writeText(text);
-    return;
-  }
-  const area = document.createElement("textarea");
-  area.value = text;
-  area.style.position = "fixed";
-  document.body.append(area);
-  area.select();
-  document.execCommand("copy");
-  area.remove();
-}
+/* Copies the permanent link. */
 const permanent = $(".permanent");
 if (permanent) {
   permanent.addEventListener("click", async (event) => {
