@@ -2,12 +2,17 @@
 
 import logging
 import smtplib
+import socket
 from datetime import timedelta
+from ipaddress import ip_address
+from typing import Any
 
+from django.conf import settings
 from django.core.mail import EmailMessage
 from django.core.validators import validate_email
 from django.utils import timezone
 
+from anaphora.forbidden_addresses import why_forbidden
 from anaphora.foreign_text import clean_line
 from anaphora.operations.models import AlertChannel, ChannelKind
 from anaphora.secret import UnreadableSecret
@@ -63,12 +68,29 @@ def _mail(channel: AlertChannel, subject: str, body: str) -> None:
 
 
 def _apprise(channel: AlertChannel, subject: str, body: str) -> None:
-    from apprise import Apprise, NotifyFormat  # loads a hundred modules, which nothing else needs
+    from apprise import Apprise, AppriseAsset, NotifyFormat  # loads a hundred modules, which nothing else needs
 
     if isinstance(channel.url, UnreadableSecret):
         raise ChannelError("No key of FERNET_KEYS decrypts the service URL. Enter it again.")
-    service = Apprise()
+    # A redirect could lead to an address that was not checked.
+    service = Apprise(asset=AppriseAsset(http_redirects=False))
     if not service.add(channel.url.reveal()):
         raise ChannelError("Apprise does not know this kind of service URL.")
+    for each in service:
+        _refuse_forbidden(each)
     if not service.notify(title=subject, body=body, body_format=NotifyFormat.TEXT):
         raise ChannelError("The service did not take the message. Check the service URL and that the service answers.")
+
+
+def _refuse_forbidden(service: Any) -> None:
+    """Raise ChannelError if the host of an Apprise service is an address that must not be connected to.
+
+    Many services have no host of their own, or keep a token in its place: what does not resolve is theirs to refuse.
+    """
+    try:
+        found = socket.getaddrinfo(str(service.host or "").strip("[]"), None, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):
+        return
+    for address in {str(each[4][0]).partition("%")[0] for each in found}:
+        if reason := why_forbidden(ip_address(address), allow_private=settings.ALLOW_PRIVATE_ENDPOINTS):
+            raise ChannelError(f"The host of the service URL must not be connected to: it is {reason}.")

@@ -4,6 +4,7 @@ from typing import Any
 import pytest
 
 from anaphora.deliveries.errors import DeliveryError
+from anaphora.forbidden_addresses import why_forbidden
 from delivery_s3 import endpoint_guard
 from delivery_s3.connection import Connection
 from delivery_s3.storage import S3Destination
@@ -27,18 +28,18 @@ PUBLIC = ["1.1.1.1", "52.216.0.1", "2606:4700::1111", "::ffff:1.1.1.1", "64:ff9b
 @pytest.mark.parametrize("address", ALWAYS_FORBIDDEN)
 def test_some_addresses_are_refused_always(address: str) -> None:
     for allow_private in (True, False):
-        assert endpoint_guard.why_forbidden(ip_address(address), allow_private=allow_private)
+        assert why_forbidden(ip_address(address), allow_private=allow_private)
 
 
 @pytest.mark.parametrize("address", PRIVATE)
 def test_private_addresses_are_a_matter_of_the_setting(address: str) -> None:
-    assert endpoint_guard.why_forbidden(ip_address(address), allow_private=True) == ""
-    assert "forbids" in endpoint_guard.why_forbidden(ip_address(address), allow_private=False)
+    assert why_forbidden(ip_address(address), allow_private=True) == ""
+    assert "forbids" in why_forbidden(ip_address(address), allow_private=False)
 
 
 @pytest.mark.parametrize("address", PUBLIC)
 def test_public_addresses_are_allowed(address: str) -> None:
-    assert endpoint_guard.why_forbidden(ip_address(address), allow_private=False) == ""
+    assert why_forbidden(ip_address(address), allow_private=False) == ""
 
 
 @pytest.mark.parametrize("host", ["2852039166", "0xA9FEA9FE", "0251.0376.0251.0376", "169.254.43518", "[fe80::1]", "0"])
