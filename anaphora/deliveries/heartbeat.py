@@ -1,4 +1,4 @@
-"""Heartbeats: each worker and beat records regularly that it runs, so that pages can report when none does."""
+"""Heartbeats: web processes, workers and beat record regularly that they run, so pages can report when none does."""
 
 import logging
 import socket
@@ -16,6 +16,8 @@ from anaphora.deliveries.models import Heartbeat, Role
 
 logger = logging.getLogger(__name__)
 
+NEEDED = (Role.WORKER, Role.BEAT)
+"""Without a process of these roles nothing is delivered on time. That no web server runs, nobody needs to be told."""
 EVERY = timedelta(seconds=20)
 """How often a process records that it runs."""
 SILENT = timedelta(seconds=90)
@@ -61,7 +63,7 @@ def missing() -> list[Missing]:
     # The newest of each; there are as many rows as machines.
     rows = Heartbeat.objects.filter(seen_at__lte=now + _SKEW).order_by("seen_at").values_list("role", "seen_at")
     last: dict[str, datetime] = dict(rows)
-    return [Missing(role, last.get(role)) for role in Role if role not in last or last[role] < now - SILENT]
+    return [Missing(role, last.get(role)) for role in NEEDED if role not in last or last[role] < now - SILENT]
 
 
 def notice() -> str:
@@ -75,31 +77,39 @@ def forget(now: datetime) -> None:
 
 
 class _Beating(threading.Thread):
-    """Records heartbeats of the worker until it is told to end.
+    """Records heartbeats of this process until it is told to end. It keeps no connection open.
 
-    It runs in the worker's main process, so that a long upload does not delay it. It keeps no connection open.
+    A worker's runs in its main process, so that a long upload does not delay it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, role: Role) -> None:
         super().__init__(name="heartbeat", daemon=True)
+        self.role = role
         self.ended = threading.Event()
 
     def run(self) -> None:
         while True:
-            note(Role.WORKER)
+            note(self.role)
             connection.close()
             if self.ended.wait(EVERY.total_seconds()):
                 return
 
 
 _beating: list[_Beating] = []
+_starting = threading.Lock()
+
+
+def keep_noting(role: Role) -> None:
+    """Record from now on that this process runs; a second call in the same process does nothing."""
+    with _starting:
+        if not any(each.is_alive() for each in _beating):  # a fork leaves the threads behind
+            _beating[:] = [_Beating(role)]
+            _beating[0].start()
 
 
 @worker_ready.connect
 def _start(**kwargs: Any) -> None:
-    thread = _Beating()
-    _beating.append(thread)
-    thread.start()
+    keep_noting(Role.WORKER)
 
 
 @worker_shutting_down.connect

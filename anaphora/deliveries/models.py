@@ -290,8 +290,9 @@ class Delivery(models.Model):
 
 
 class Role(models.TextChoices):
-    """What a process does that must run for anything to be delivered."""
+    """What a process of the installation does."""
 
+    WEB = "web", "web server"
     WORKER = "worker", "worker"
     BEAT = "beat", "beat"
 

@@ -37,7 +37,7 @@ def ready() -> list[Check]:
     kept: list[Check] | None = cache.get("health")
     if kept is None:
         kept = [Check("database", _database()), Check("broker", _broker()), Check("data folder", _data_folder())]
-        kept += [Check(role.value, _process(role)) for role in Role]
+        kept += [Check(role.value, _process(role)) for role in heartbeat.NEEDED]
         cache.set("health", kept, KEPT_SECONDS)
     return kept
 

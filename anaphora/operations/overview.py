@@ -142,8 +142,9 @@ def _process_rows(found: Situation) -> list[ProcessRow]:
     recent = found.now - heartbeat.SILENT
     for role, host in Heartbeat.objects.filter(seen_at__gte=recent).order_by("host").values_list("role", "host"):
         hosts.setdefault(role, []).append(host)
-    rows = [ProcessRow("web server", runs=True, text="It has answered this page.")]
-    for role in Role:
+    web = f"On {', '.join(hosts[Role.WEB])}" if Role.WEB in hosts else "It has answered this page."
+    rows = [ProcessRow(Role.WEB.label, runs=True, text=web)]
+    for role in heartbeat.NEEDED:
         if role in missing:
             rows.append(ProcessRow(role.label, runs=False, text=f"{missing[role]}."))
         else:

@@ -6,13 +6,13 @@ from typing import Any
 import pytest
 import schemathesis
 from django.core.cache import cache
+from django.core.wsgi import get_wsgi_application
 from hypothesis import HealthCheck, settings
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi import checks
 
 from anaphora.api import routes, tokens
 from anaphora.api.models import Scope
-from anaphora.wsgi import application
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -25,9 +25,12 @@ CHECKS: list[Any] = [
 ]
 
 
+_application = get_wsgi_application()  # the product's also starts a heartbeat
+
+
 def closing(environ: Any, start_response: Any) -> list[bytes]:
     """Answer as the product does, and close the answer, and so the request's temporary file: schemathesis doesn't."""
-    answer = application(environ, start_response)
+    answer: Any = _application(environ, start_response)
     with contextlib.closing(answer):
         return [b"".join(answer)]
 

@@ -1,9 +1,12 @@
 """What people are told when no worker or no beat runs."""
 
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 from django.contrib.auth.models import Permission, User
@@ -16,6 +19,8 @@ from anaphora.deliveries import heartbeat
 from anaphora.deliveries.models import Delivery, Heartbeat, Role, State
 from delivery_s3.models import S3Interface
 from tests.support.factories import make_policy, make_report
+from tests.support.processes import ROOT, wait_for, worker_environment
+from tests.support.servers import free_port
 
 pytestmark = pytest.mark.django_db
 
@@ -56,6 +61,11 @@ class TestMissing:
         Heartbeat.objects.update(seen_at=timezone.now() + timedelta(days=400))
         assert [missing.since for missing in heartbeat.missing()] == [None, None]
 
+    def test_that_no_web_server_runs_is_not_reported(self) -> None:
+        heartbeat.note(Role.WORKER)
+        heartbeat.note(Role.BEAT)
+        assert heartbeat.missing() == []
+
     def test_machines_that_are_gone_are_forgotten(self) -> None:
         all_run()
         Heartbeat.objects.create(role=Role.WORKER, host="gone", seen_at=timezone.now() - timedelta(days=31))
@@ -72,6 +82,27 @@ def test_workers_and_beat_are_seen(start_celery: Callable[..., Path]) -> None:
     while heartbeat.missing():
         assert time.monotonic() < end, [str(each) for each in heartbeat.missing()]
         time.sleep(0.1)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_web_server_is_seen_from_its_first_request_on() -> None:
+    url = f"127.0.0.1:{free_port()}"
+    command = [sys.executable, "-m", "gunicorn", "anaphora.wsgi", "--preload", "--bind", url]
+    process = subprocess.Popen(command, cwd=ROOT, env=worker_environment(), stderr=subprocess.DEVNULL)
+    try:
+        wait_for(lambda: _answers(f"http://{url}/healthz/live"), 60)
+        wait_for(Heartbeat.objects.filter(role=Role.WEB).exists, 20)
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urlopen(url, timeout=5) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False
 
 
 class TestPages:

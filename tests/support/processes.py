@@ -4,7 +4,9 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 
 from django.db import connection as database
@@ -55,3 +57,11 @@ def new_worker() -> list[str]:
     RabbitMQ keeps the queue of a name to itself until it has noticed that the worker before, which was killed, is gone.
     """
     return ["worker", "--concurrency", "2", "--hostname", f"{uuid.uuid4().hex}@%h"]
+
+
+def wait_for(condition: Callable[[], bool], seconds: float) -> None:
+    """Wait until a condition holds; fail if that takes longer than so many seconds."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.5)

@@ -19,7 +19,7 @@ class Command(commands.Command):
     help = "Exits 0 if a process of the role runs on this machine, 1 otherwise."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("role", choices=["web", *(role.value for role in Role)])
+        parser.add_argument("role", choices=Role.values)
         parser.add_argument("--url", default="http://127.0.0.1:8000", help="of the web server; default: %(default)s")
         parser.add_argument("--wait", type=int, default=0, metavar="SECONDS", help="for the process to start")
 
@@ -33,7 +33,7 @@ class Command(commands.Command):
         self.stdout.write(f"The {options['role']} runs.")
 
     def _runs(self, role: str, url: str) -> bool:
-        if role == "web":
+        if role == Role.WEB:
             opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
             try:
                 with opener.open(f"{url}/healthz/live", timeout=5) as answer:
