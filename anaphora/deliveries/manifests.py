@@ -15,7 +15,7 @@ from typing import Any
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import Count, Exists, Min, OuterRef, Q, Sum
+from django.db.models import Count, Exists, Min, OuterRef, Q, Subquery, Sum
 
 from anaphora.deliveries import manifest_files, signing, verifier
 from anaphora.deliveries.errors import DeliveryError
@@ -67,6 +67,18 @@ def interfaces_in_use() -> Any:
     return Interface.objects.filter(
         used[0] | used[1] | used[2] | used[3], enabled=True, write_manifests=True
     ).select_subclasses()
+
+
+def overdue(now: datetime) -> dict[int, date | None]:
+    """Return the interfaces with a manifest that is more than a day overdue, and the day of the last one in the store.
+
+    None where the first one was never written. One query.
+    """
+    of_interface = Manifest.objects.filter(interface=OuterRef("pk"))
+    written = of_interface.filter(written_at__isnull=False).order_by("-sequence").values("day")[:1]
+    rows = Interface.objects.filter(Exists(of_interface), enabled=True, write_manifests=True)
+    days = rows.annotate(last=Subquery(written)).values_list("pk", "last")
+    return {pk: day for pk, day in days if day is None or day < last_day(now) - timedelta(days=1)}
 
 
 def write(interface: Interface, *, until: date, now: datetime) -> Iterator[Manifest]:

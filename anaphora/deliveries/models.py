@@ -148,7 +148,8 @@ def may(user: Any, action: str, kind: type[Interface]) -> bool:
 class ArchivePolicy(models.Model):
     """Which dashboards' reports go to which interface, and when.
 
-    `ran_at` is the scheduled instant up to which its schedule has been kept.
+    `ran_at` is the scheduled instant up to which its schedule has been kept. A schedule that is new, or a policy that
+    is enabled again, has no run to make up for.
     """
 
     name = models.CharField(max_length=100, unique=True)
@@ -170,6 +171,14 @@ class ArchivePolicy(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        """Save; the schedule is kept from now on if it did not run until now."""
+        if self.pk and self.enabled and self.schedule_id:
+            ran = ArchivePolicy.objects.filter(pk=self.pk, enabled=True, schedule=self.schedule_id)
+            if not ran.exists():
+                self.ran_at = timezone.now()
+        super().save(*args, **kwargs)
 
 
 class State(models.TextChoices):

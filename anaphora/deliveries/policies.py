@@ -10,12 +10,17 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
+from django.db import transaction
 from django.db.models import Count, Exists, OuterRef, Q, QuerySet, Sum
 from django.utils import timezone
 
-from anaphora.deliveries import schedules
-from anaphora.deliveries.models import ArchivePolicy, Delivery, Priority, State
-from anaphora.reports.models import Report
+from anaphora.deliveries import irregularities, schedules
+from anaphora.deliveries.models import ArchivePolicy, Delivery, Interface, Priority, State
+from anaphora.reports.models import Dashboard, Report
+from anaphora.reports.timestamps import iso_instant
+
+MISSED = timedelta(minutes=15)
+"""A scheduled run that has not happened this long after its time was missed."""
 
 BATCH = 1000
 """Deliveries created by one statement."""
@@ -38,6 +43,11 @@ def create_for_new(report: Report) -> set[int]:
         [Delivery(report=report, interface_id=interface) for interface in wanted], ignore_conflicts=True
     )
     return wanted
+
+
+def interfaces_wanting(dashboard: Dashboard) -> list[Interface]:
+    """Return the interfaces that want the reports of a dashboard, at once or on schedule."""
+    return list(Interface.objects.filter(pk__in=_interfaces_by_dashboard({dashboard.pk}, Q())[dashboard.pk]))
 
 
 def _interfaces_by_dashboard(dashboards: Collection[int], condition: Q) -> dict[int, set[int]]:
@@ -171,6 +181,22 @@ def run_scheduled(now: datetime) -> list[int]:
         for _ in create_missing(policy, Priority.FRESH):
             pass
         # Not before: should this process die in between, the next one goes on.
-        ArchivePolicy.objects.filter(pk=policy.pk, ran_at__lt=due).update(ran_at=due)
+        _note_run(policy, due, now)
         interfaces.append(policy.interface_id)
     return interfaces
+
+
+def _note_run(policy: ArchivePolicy, due: datetime, now: datetime) -> None:
+    """Note that the run of `due` was made; if earlier ones or itself were missed, the next manifest says so."""
+    assert policy.schedule is not None
+    first = schedules.next_run(policy.schedule, policy.ran_at)
+    with transaction.atomic():
+        noted = ArchivePolicy.objects.filter(pk=policy.pk, ran_at__lt=due).update(ran_at=due)
+        if noted and first and first + MISSED < now:
+            irregularities.record_irregularity(
+                irregularities.RUN_MISSED,
+                policy.interface,
+                policy=policy.name,
+                due=iso_instant(first),
+                made_up_at=iso_instant(now),
+            )

@@ -7,4 +7,5 @@ outcomes_written = Signal()
 `failures`: a Counter of the diagnoses' codes."""
 
 archive_verified = Signal()
-"""Sent after the receipts of an interface were compared. `interface_id`; `checked` and `different`: numbers of them."""
+"""Sent after an interface was verified. `interface_id`; `checked`: how many receipts and manifests; `different`: the
+number of differences."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from django.conf import settings
+from django.db import transaction
 from django.db.models import Q
 from django.utils import timezone
 
@@ -40,19 +41,23 @@ def record(problems: Iterable[Problem], now: datetime) -> None:
     """Open an alert for each problem that has none, and end those whose problem is over."""
     current = {each.key: each for each in problems}
     opened = {alert.key: alert for alert in Alert.objects.filter(ended_at__isnull=True)}
-    Alert.objects.bulk_create(
-        [
-            Alert(key=key, title=each.title[:300], text=each.text, path=each.path, began_at=now)
-            for key, each in current.items()
-            if key not in opened
-        ],
-        ignore_conflicts=True,
-    )
+    for key, each in current.items():
+        if key not in opened:
+            _open(each, now)
     over = [alert.pk for key, alert in opened.items() if key not in current]
     Alert.objects.filter(pk__in=over, ended_at__isnull=True).update(ended_at=now)
     for key, alert in opened.items():
         if (problem := current.get(key)) and (alert.title, alert.text) != (problem.title[:300], problem.text):
             Alert.objects.filter(pk=alert.pk).update(title=problem.title[:300], text=problem.text)
+
+
+def _open(problem: Problem, now: datetime) -> None:
+    facts = {"title": problem.title[:300], "text": problem.text, "path": problem.path, "began_at": now}
+    with transaction.atomic():
+        # Another process may have opened it a moment ago.
+        _, created = Alert.objects.get_or_create(key=problem.key, ended_at=None, defaults=facts)
+        if created and problem.when_it_begins:
+            problem.when_it_begins()
 
 
 @dataclass

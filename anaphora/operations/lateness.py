@@ -8,9 +8,10 @@ from zoneinfo import ZoneInfo
 from django.db.models import OuterRef, QuerySet, Subquery
 from django.utils import timezone
 
-from anaphora.deliveries import schedules
+from anaphora.deliveries import irregularities, policies, schedules
 from anaphora.operations.models import Expectation
 from anaphora.reports.models import Dashboard, Report
+from anaphora.reports.timestamps import iso_instant
 
 EARLY = timedelta(minutes=5)
 """A report rendered so long before its time counts as the one that was expected: clocks differ."""
@@ -37,6 +38,17 @@ def of(dashboard: Dashboard, now: datetime) -> State | None:
     """Return the state of one dashboard; None where nothing is expected of it."""
     row = _rows().filter(dashboard=dashboard).first()
     return _state(row, row.latest, now) if row else None
+
+
+def record(state: State) -> None:
+    """Record that a dashboard is late, for the manifests of the interfaces that want its reports."""
+    for interface in policies.interfaces_wanting(state.dashboard):
+        irregularities.record_irregularity(
+            irregularities.DASHBOARD_LATE,
+            interface,
+            dashboard=state.dashboard.slug,
+            due=iso_instant(state.due) if state.due else "",
+        )
 
 
 def _rows() -> QuerySet[Any]:

@@ -90,7 +90,7 @@ class FailureTotal(models.Model):
 
 
 class Verification(models.Model):
-    """What the last verification of an interface's receipts found."""
+    """What the last verification of an interface's receipts and manifests found."""
 
     interface = models.OneToOneField(Interface, on_delete=models.CASCADE, related_name="+")
     verified_at = models.DateTimeField()

@@ -5,22 +5,21 @@ The overview shows these problems, and alerts report them.
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
+from functools import partial
 
 from django.conf import settings
 from django.urls import reverse
 from django.utils import timezone
 
 from anaphora.admin_site import count_noun
-from anaphora.deliveries import heartbeat, queue, schedules
+from anaphora.deliveries import heartbeat, manifests, policies, queue, schedules
+from anaphora.deliveries.destinations import ProtectionGrade
 from anaphora.deliveries.heartbeat import Missing
 from anaphora.deliveries.models import ArchivePolicy, Interface, State, diagnosis_of
 from anaphora.operations import health, lateness
 from anaphora.operations.models import Verification
-
-MISSED = timedelta(minutes=15)
-"""A scheduled run that hasn't happened so long after its time was missed."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +34,8 @@ class Problem:
     permission: str
     diagnosis: str = ""
     """The title of the diagnosis that explains it in the documentation; empty if there is none."""
+    when_it_begins: Callable[[], None] | None = field(default=None, compare=False)
+    """What is to be recorded once, when it is noticed."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,8 @@ class Situation:
     policies: list[ArchivePolicy]
     dashboards: list[lateness.State]
     verifications: dict[int, Verification]
+    manifests_overdue: dict[int, date | None]
+    """The day of the last manifest of each interface whose next one is overdue; None where none was written."""
     free_bytes: int
 
     @property
@@ -58,7 +61,7 @@ class Situation:
 
 
 def gather(now: datetime) -> Situation:
-    """Read the situation: eight queries, whatever the number of rows."""
+    """Read the situation: nine queries, whatever the number of rows."""
     interfaces = list(Interface.objects.select_subclasses().order_by("name"))
     keys = [each.pk for each in interfaces]
     return Situation(
@@ -70,6 +73,7 @@ def gather(now: datetime) -> Situation:
         policies=list(ArchivePolicy.objects.filter(enabled=True, schedule__isnull=False).select_related("schedule")),
         dashboards=lateness.states(now),
         verifications={each.interface_id: each for each in Verification.objects.all()},
+        manifests_overdue=manifests.overdue(now),
         free_bytes=health.free_bytes(),
     )
 
@@ -152,7 +156,7 @@ def _policies(found: Situation) -> Iterator[Problem]:
     for each in found.policies:
         assert each.schedule is not None
         due = schedules.next_run(each.schedule, each.ran_at)
-        if due and due + MISSED < found.now:
+        if due and due + policies.MISSED < found.now:
             yield Problem(
                 f"policy:{each.pk}",
                 f"Policy {each} missed its scheduled run",
@@ -174,6 +178,7 @@ def _dashboards(found: Situation) -> Iterator[Problem]:
             reverse("admin:reports_dashboard_change", args=[each.dashboard.pk]),
             "Open dashboard",
             "reports.view_dashboard",
+            when_it_begins=partial(lateness.record, each),
         )
 
 
@@ -196,17 +201,45 @@ def _verifications(found: Situation) -> Iterator[Problem]:
         if last and last.different:
             yield Problem(
                 f"verification:{each.pk}",
-                f"{count_noun(last.different, 'object', 'objects')} of {each} differ from their receipts",
-                f"Found by verify_archive at {_when(last.verified_at)}. Run it again for the list of objects.",
+                f"The verification of {each} found {count_noun(last.different, 'difference', 'differences')}",
+                f"Found by verify_archive at {_when(last.verified_at)}. Run it again for the list.",
                 each.admin_url,
                 "Open interface",
                 _view(each),
             )
 
 
+def _proof(found: Situation) -> Iterator[Problem]:
+    for each in found.interfaces:
+        if each.pk in found.manifests_overdue:
+            last = found.manifests_overdue[each.pk]
+            yield Problem(
+                f"manifests:{each.pk}",
+                f"Daily manifests of {each} are overdue",
+                f"{f'The last one is of {last:%d %b %Y}' if last else 'None was written yet'}. Run "
+                "manage.py write_manifests: it says what prevents it.",
+                each.admin_url,
+                "Open interface",
+                _view(each),
+            )
+        if each.enabled and each.retention and each.protection.get("grade") in _UNLOCKED:
+            yield Problem(
+                f"protection:{each.pk}",
+                f"Objects of {each} are not locked as configured",
+                f"The immutability check found: {each.protection['text']} {each.protection['advice']}",
+                each.admin_url,
+                "Open interface",
+                _view(each),
+            )
+
+
+_UNLOCKED = {ProtectionGrade.VERSIONED, ProtectionGrade.UNPROTECTED}
+
+
 _SOURCES: tuple[Callable[[Situation], Iterator[Problem]], ...] = (
     _processes,
     _verifications,
+    _proof,
     _interfaces,
     _failed,
     _waiting,

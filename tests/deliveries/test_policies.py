@@ -15,8 +15,10 @@ from kombu.exceptions import OperationalError
 
 from anaphora.deliveries import policies, queue, schedules, tasks
 from anaphora.deliveries.engine import deliver_due
+from anaphora.deliveries.manifest_models import Irregularity
 from anaphora.deliveries.models import ArchivePolicy, Delivery, Priority, State
 from anaphora.reports.models import Dashboard
+from anaphora.reports.timestamps import iso_instant
 from delivery_s3.models import S3Interface
 from tests.support.factories import make_policy, make_report
 
@@ -87,6 +89,35 @@ def test_a_missed_run_is_made_up_for_once(interface: S3Interface) -> None:
     policy.refresh_from_db()
     assert policy.ran_at == now.replace(hour=6, minute=0, second=0, microsecond=0)
     assert Delivery.objects.count() == 1
+    missed = Irregularity.objects.get()
+    assert (missed.kind, missed.interface_id, missed.facts["policy"]) == (
+        "scheduled run missed",
+        interface.pk,
+        policy.name,
+    )
+    first = (now - timedelta(days=29)).replace(hour=6, minute=0, second=0, microsecond=0)
+    assert missed.facts["due"] == iso_instant(first)
+
+
+def test_a_run_on_time_is_no_missed_run(interface: S3Interface) -> None:
+    make_policy(interface, schedule=crontab("0", "6", "UTC"))
+    six = timezone.now().replace(hour=6, minute=0, second=0, microsecond=0)
+    ArchivePolicy.objects.update(ran_at=six - timedelta(days=1))
+    assert policies.run_scheduled(six + timedelta(minutes=10)) == [interface.pk]
+    assert not Irregularity.objects.exists()
+
+
+@pytest.mark.parametrize("was", [{"enabled": False}, {"schedule": None}])
+def test_a_policy_that_did_not_run_missed_nothing(interface: S3Interface, was: dict[str, Any]) -> None:
+    policy = make_policy(interface, schedule=crontab("0", "6", "UTC"))
+    ArchivePolicy.objects.update(ran_at=timezone.now() - timedelta(days=30), **was)
+    policy.save()
+    assert policies.run_scheduled(timezone.now()) == []
+    assert not Irregularity.objects.exists()
+    policy.name = "another name"
+    ran_at = policy.ran_at
+    policy.save()
+    assert policy.ran_at == ran_at
 
 
 def test_a_scheduled_policy_waits_for_its_time_and_the_sweep_keeps_it(

@@ -22,12 +22,14 @@ from django.utils import timezone
 from django_celery_beat.models import CrontabSchedule
 
 from anaphora.deliveries import engine, heartbeat, signals
+from anaphora.deliveries.manifest_models import Irregularity, Manifest
 from anaphora.deliveries.models import ArchivePolicy, Delivery, Heartbeat, Role, State
-from anaphora.operations import alerts, situation, tasks, watcher
+from anaphora.operations import alerts, channels, situation, tasks, watcher
 from anaphora.operations.models import Alert, AlertChannel, Expectation, Installation, Verification
 from anaphora.reports.models import Report
 from delivery_s3.models import S3Interface
 from tests.support.factories import make_policy, make_report
+from tests.support.processes import wait_for
 from tests.support.servers import free_port
 
 pytestmark = pytest.mark.django_db
@@ -166,10 +168,37 @@ class TestWhatNeedsAHand:
 
     def test_a_verification_that_found_differences_until_one_finds_none(self, interface: S3Interface) -> None:
         signals.archive_verified.send_robust(None, interface_id=interface.pk, checked=10, different=2)
-        assert titles() == [f"2 objects of {interface} differ from their receipts"]
+        assert titles() == [f"The verification of {interface} found 2 differences"]
         call_command("verify_archive", "--json")
         assert Verification.objects.get().different == 0
         assert titles() == []
+
+    def test_manifests_that_are_overdue(self, interface: S3Interface) -> None:
+        today = timezone.now().date()
+        manifest = Manifest.objects.create(interface=interface, sequence=1, day=today - timedelta(days=2), key="a")
+        Manifest.objects.update(written_at=timezone.now())
+        assert titles() == []
+        Manifest.objects.update(day=manifest.day - timedelta(days=2))
+        assert titles() == [f"Daily manifests of {interface} are overdue"]
+        S3Interface.objects.update(write_manifests=False)
+        assert titles() == []
+
+    def test_a_lock_that_the_store_ignores(self, interface: S3Interface) -> None:
+        S3Interface.objects.update(protection={"grade": "versioned", "text": "It was replaced.", "advice": "Lock it."})
+        assert titles() == [], "no lock is asked for"
+        S3Interface.objects.update(object_lock_mode="COMPLIANCE", retention_days=30)
+        assert titles() == [f"Objects of {interface} are not locked as configured"]
+
+    def test_a_dashboard_that_is_late_is_in_the_next_manifest_once(self, interface: S3Interface) -> None:
+        make_policy(interface)
+        S3Interface.objects.create(name="another", bucket_name="b")
+        Expectation.objects.create(
+            dashboard=make_report().dashboard, every_hours=1, since=timezone.now() - timedelta(days=1)
+        )
+        check()
+        check()
+        row = Irregularity.objects.get(kind="dashboard late")
+        assert (row.interface.name, row.facts["dashboard"]) == (interface.name, "sales")
 
     def test_costs_the_same_number_of_queries_for_many_rows(
         self, interface: S3Interface, django_assert_num_queries: Any
@@ -179,7 +208,7 @@ class TestWhatNeedsAHand:
             broken(S3Interface.objects.create(name=f"another {number}", bucket_name="b"))
             dashboard = make_report(dashboard=f"d{number}").dashboard
             Expectation.objects.create(dashboard=dashboard, every_hours=1)
-        with django_assert_num_queries(8):
+        with django_assert_num_queries(9):
             situation.problems(situation.gather(timezone.now()))
 
 
@@ -256,6 +285,40 @@ class TestTelling:
         assert "over since" in mailbox.messages[0], "it began and ended meanwhile; neither is lost"
         mail.refresh_from_db()
         assert mail.error == ""
+
+    @pytest.mark.parametrize("host", ["169.254.169.254", "[fd00:ec2::254]", "0.0.0.0"])
+    def test_a_service_at_a_metadata_address_is_refused(self, host: str) -> None:
+        channel = AlertChannel.objects.create(name="hook", kind="apprise", url=f"json://{host}/secret-part")
+        assert not channels.send_test(channel)
+        assert "must not be connected to" in channel.error
+        assert "secret-part" not in channel.error
+
+    def test_private_addresses_are_refused_where_the_installation_forbids_them(
+        self, hook: tuple[str, list[dict[str, Any]]], settings: Any
+    ) -> None:
+        channel = AlertChannel.objects.create(name="hook", kind="apprise", url=hook[0])
+        assert channels.send_test(channel)
+        settings.ALLOW_PRIVATE_ENDPOINTS = False
+        assert not channels.send_test(channel)
+        assert "loopback" in channel.error
+        assert len(hook[1]) == 1
+
+    def test_a_redirect_is_not_followed(self, hook: tuple[str, list[dict[str, Any]]]) -> None:
+        class Redirect(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                self.send_response(307)
+                self.send_header("Location", hook[0].replace("json://", "http://"))
+                self.end_headers()
+
+            def log_message(self, *arguments: Any) -> None:
+                pass
+
+        with ThreadingHTTPServer(("127.0.0.1", 0), Redirect) as server:
+            Thread(target=server.serve_forever, daemon=True).start()
+            url = f"json://127.0.0.1:{server.server_port}"
+            assert not channels.send_test(AlertChannel.objects.create(name="hook", kind="apprise", url=url))
+            server.shutdown()
+        assert hook[1] == []
 
     def test_a_channel_that_fails_holds_up_no_other(
         self, interface: S3Interface, mail: AlertChannel, mailbox: Mailbox
@@ -396,13 +459,6 @@ class TestWhoLooks:
         time.sleep(45)
         (subject,) = mailbox.subjects
         assert "No worker has been seen since" in subject
-
-
-def wait_for(condition: Callable[[], bool], seconds: float) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.5)
 
 
 class TestScheduledTests:

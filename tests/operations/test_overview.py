@@ -194,5 +194,5 @@ def test_it_costs_the_same_number_of_queries_for_many_rows(
         Expectation.objects.create(dashboard=dashboard, every_hours=1)
     Installation.get()
     first_steps.finish()
-    with django_assert_num_queries(21):
+    with django_assert_num_queries(22):
         admin_client.get(reverse(INDEX))

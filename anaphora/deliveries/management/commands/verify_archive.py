@@ -35,7 +35,11 @@ class Command(commands.Command):
         for interface in interfaces:
             found = self._verify(interface, full=options["full"], as_json=options["json"])
             proof = self._verify_manifests(interface, as_json=options["json"])
-            if differences := found.total() - found[Verdict.SAME] + proof["findings"]:
+            differences = found.total() - found[Verdict.SAME] + proof["findings"]
+            signals.archive_verified.send_robust(
+                None, interface_id=interface.pk, checked=found.total() + proof["verified"], different=differences
+            )
+            if differences:
                 irregularities.record_irregularity(irregularities.DIFFERENCE_FOUND, interface, findings=differences)
             counts, manifests = counts + found, manifests + proof
         summary: dict[str, Any] = {verdict.value: counts[verdict] for verdict in Verdict}
@@ -61,12 +65,6 @@ class Command(commands.Command):
                     self.stderr.progress(f"{interface.name}: {counts.total()} of {total}")
         except DeliveryError as error:
             raise CommandError(f"{interface.name}: {error.diagnosis.title}. {error.diagnosis.remedy}") from error
-        signals.archive_verified.send_robust(
-            None,
-            interface_id=interface.pk,
-            checked=counts.total(),
-            different=counts.total() - counts[Verdict.SAME],
-        )
         return counts
 
     def _verify_manifests(self, interface: Interface, *, as_json: bool) -> Counter[str]:
