@@ -442,10 +442,12 @@ class TestWhoLooks:
         start_celery: Callable[..., Path],
         celery_processes: list[subprocess.Popen[bytes]],
         mailbox: Mailbox,
+        hook: tuple[str, list[dict[str, Any]]],
         settings: Any,
         admin_client: Client,
     ) -> None:
         AlertChannel.objects.create(name="mail", kind="mail", recipients="ops@example.com")
+        AlertChannel.objects.create(name="hook", kind="apprise", url=hook[0])
         server = {"EMAIL_URL": f"smtp://127.0.0.1:{settings.EMAIL_PORT}"}
         Heartbeat.objects.all().delete()
         start_celery("worker", **server)
@@ -455,10 +457,12 @@ class TestWhoLooks:
         os.killpg(celery_processes[0].pid, signal.SIGKILL)
         wait_for(lambda: "No worker has been seen since" in admin_client.get(reverse("admin:index")).text, 120)
         assert time.monotonic() - stopped < 120
-        wait_for(lambda: bool(mailbox.messages), 90)
+        wait_for(lambda: bool(mailbox.messages and hook[1]), 90)
         time.sleep(45)
         (subject,) = mailbox.subjects
         assert "No worker has been seen since" in subject
+        (posted,) = hook[1]
+        assert posted["title"] == subject
 
 
 class TestScheduledTests:
