@@ -147,14 +147,17 @@ def _peer(endpoint: Sink, command: str) -> Callable[[int], float]:
     def run(reports: int) -> float:
         endpoint.requests()
         started = time.monotonic()
-        subprocess.run(
+        done = subprocess.run(
             [PEERS / program, *arguments],
             env=environment,
-            check=True,
+            check=False,
             stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
         )
         seconds = time.monotonic() - started
+        if done.returncode:
+            raise SystemExit(f"{program} ended with status {done.returncode}: {done.stderr[-500:]}")
         stored = endpoint.requests()["put"]
         if stored != reports:
             raise SystemExit(f"{program} stored {stored} of {reports}")

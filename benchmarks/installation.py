@@ -31,6 +31,7 @@ def installation(folder: Path) -> Iterator[None]:
         "CELERY_BROKER_URL": BROKER,
         "DATA_DIR": str(folder / "data"),
         "ANAPHORA_TEST_QUEUE": name,
+        "ANAPHORA_TEST_OWNER": "main",  # so that the settings of the tests keep these
         "ENV_FILE": os.devnull,
         "LOG_LEVEL": "ERROR",
     }

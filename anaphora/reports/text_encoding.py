@@ -69,6 +69,11 @@ _MIN_FIT = 0.9
 """Minimum share of plausible words for a code page to be chosen without charset-normalizer."""
 
 
+def starts_with_byte_order_mark(data: bytes) -> bool:
+    """Return whether `data` says in its first bytes that it is Unicode text."""
+    return data.startswith(tuple(_BYTE_ORDER_MARKS))
+
+
 def decode(data: bytes) -> str:
     """Return `data` as text. `data` can be truncated inside a character. Invalid bytes become U+FFFD.
 
