@@ -11,7 +11,13 @@ import boto3
 from botocore.config import Config
 from botocore.credentials import AssumeRoleCredentialFetcher, DeferredRefreshableCredentials
 from botocore.exceptions import NoCredentialsError
+from botocore.loaders import create_loader
 from botocore.session import Session as BotocoreSession
+
+_LOADER = create_loader()
+"""Reads botocore's descriptions of services. It keeps what it has read, so all sessions share it: reading takes most of
+the time in which a client is created.
+"""
 
 SESSION_NAME = "anaphora"
 """The role session name, shown in CloudTrail of the account that owns the role."""
@@ -99,6 +105,7 @@ def _isolated_session() -> BotocoreSession:
             for name, (_, _, default, conversion) in BotocoreSession.SESSION_VARIABLES.items()
         }
     )
+    session.register_component("data_loader", _LOADER)
     session.set_config_variable("config_file", os.devnull)
     session.set_config_variable("credentials_file", os.devnull)
     return session
