@@ -6,9 +6,8 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, suppress
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import pytest
 from django.conf import settings as django_settings
@@ -75,13 +74,8 @@ def moto() -> Iterator[S3Server]:
 
 
 @pytest.fixture
-def make_bucket() -> Iterator[Callable[..., Bucket]]:
-    with ExitStack() as stack:
-
-        def make(server: S3Server, **settings: Any) -> Bucket:
-            return stack.enter_context(closing(Bucket(server, **settings)))
-
-        yield make
+def make_bucket() -> Callable[..., Bucket]:
+    return Bucket
 
 
 @pytest.fixture

@@ -60,7 +60,6 @@ def archive(
         write(second, FIRST + timedelta(days=4))
         key = archives.public_key(folder)
         copied = archives.copy(bucket, folder / "copy")
-        bucket.close()
         transaction.set_rollback(True)
     return copied, key
 

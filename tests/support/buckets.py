@@ -3,6 +3,7 @@
 import os
 import uuid
 from contextlib import closing
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import boto3
@@ -14,8 +15,9 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 
+@cache
 def raw_client(server: S3Server) -> "S3Client":
-    """A plain boto3 client to look at a bucket from outside."""
+    """A plain boto3 client to look at a bucket from outside. Making one takes longer than most tests."""
     session = boto3.Session(
         aws_access_key_id=server.access_key_id,
         aws_secret_access_key=server.secret_access_key,
@@ -53,6 +55,3 @@ class Bucket:
         with closing(self.client.get_object(Bucket=self.name, Key=key)["Body"]) as body:
             content: bytes = body.read()
             return content
-
-    def close(self) -> None:
-        self.client.close()
