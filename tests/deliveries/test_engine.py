@@ -76,10 +76,10 @@ class TestDeliver:
         self, interface: S3Interface, bucket: Bucket
     ) -> None:
         make_policy(interface)
-        contents = [b"%PDF" + os.urandom(1000 * (n + 1)) for n in range(120)]
+        contents = [b"%PDF" + os.urandom(1000 * (n + 1)) for n in range(60)]
         reports = [make_report(content, rendered_at=NOON + timedelta(hours=n)) for n, content in enumerate(contents)]
         drained = deliver_due(interface.pk)
-        assert (drained.delivered, drained.complete) == (120, True)
+        assert (drained.delivered, drained.complete) == (60, True)
         for report, content in zip(reports, contents, strict=True):
             delivery = Delivery.objects.get(report=report)
             assert bucket.read(delivery.object_key) == content
@@ -89,7 +89,7 @@ class TestDeliver:
             assert delivery.integrity in {"sha256", "etag"}
             assert delivery.delivered_at is not None
             assert (delivery.lease, delivery.leased_until, delivery.attempts) == (None, None, 0)
-        assert len(bucket.keys()) == 120
+        assert len(bucket.keys()) == 60
 
     def test_the_prefix_comes_first(self, bucket: Bucket, interface: S3Interface) -> None:
         S3Interface.objects.update(key_prefix="reports/finance/")
