@@ -14,6 +14,7 @@ from django.utils.safestring import SafeString
 from anaphora.admin_site import badge, count_noun
 from anaphora.api import tokens
 from anaphora.api.models import ApiToken, Scope
+from anaphora.reports.models import READ
 
 
 class ApiTokenForm(forms.ModelForm[ApiToken]):
@@ -35,8 +36,8 @@ class ApiTokenForm(forms.ModelForm[ApiToken]):
         return expires_at
 
 
-PERMISSIONS = {Scope.INGEST: "reports.add_report", Scope.READ: "reports.view_report"}
-"""The permission that a user needs to create a token with a scope."""
+PERMISSIONS = {Scope.INGEST: ["reports.add_report"], Scope.READ: ["reports.view_report", READ]}
+"""The permissions that a user needs to create a token with a scope: a token allows no more than its creator may do."""
 
 
 @admin.register(ApiToken)
@@ -62,7 +63,7 @@ class ApiTokenAdmin(admin.ModelAdmin[ApiToken]):
         """Offer the scopes for which the user has the permission."""
         form = super().get_form(request, obj, change, **kwargs)
         if "scopes" in form.base_fields:
-            allowed = [scope for scope, permission in PERMISSIONS.items() if request.user.has_perm(permission)]
+            allowed = [scope for scope, names in PERMISSIONS.items() if request.user.has_perms(names)]
             field = cast("forms.MultipleChoiceField", form.base_fields["scopes"])
             field.choices = [(scope.value, scope.label) for scope in allowed]
         return form

@@ -17,7 +17,7 @@ from anaphora.admin_site import CappedPaginator, ReadOnlyAdmin, badge, exact_siz
 from anaphora.deliveries import file_response, files, heartbeat
 from anaphora.deliveries.models import Delivery, with_interfaces
 from anaphora.reports import content_types, inbox_refused, refused_page, upload
-from anaphora.reports.models import Report
+from anaphora.reports.models import READ, Report
 from anaphora.reports.timestamps import compact_instant
 
 
@@ -54,6 +54,16 @@ class ReportAdmin(ReadOnlyAdmin[Report]):
     def get_queryset(self, request: HttpRequest) -> QuerySet[Report]:
         return super().get_queryset(request).prefetch_related(with_interfaces())
 
+    def get_fieldsets(self, request: HttpRequest, obj: Report | None = None) -> Any:
+        """Leave out the link to the file for users who may not read contents."""
+        fieldsets = super().get_fieldsets(request, obj)
+        if request.user.has_perm(READ):
+            return fieldsets
+        return [
+            (title, {**options, "fields": [name for name in options["fields"] if name != "open_link"]})
+            for title, options in fieldsets
+        ]
+
     def get_urls(self) -> list[URLPattern]:
         """Add the addresses of a report's file and of the upload."""
         view = self.admin_site.admin_view(self.content_view)
@@ -85,7 +95,7 @@ class ReportAdmin(ReadOnlyAdmin[Report]):
     def content_view(self, request: HttpRequest, pk: UUID) -> HttpResponseBase:
         """Answer with the file: the local copy, else from where it is stored."""
         report = self.get_object(request, str(pk))
-        if report is None or not self.has_view_permission(request, report):
+        if report is None or not self.has_view_permission(request, report) or not request.user.has_perm(READ):
             raise PermissionDenied
         try:
             return file_response.response(report, request)

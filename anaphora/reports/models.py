@@ -44,6 +44,11 @@ class Dashboard(models.Model):
         return self.title or self.slug
 
 
+READ = "reports.read_report"
+"""The permission to read what reports contain: files, pages, previews, comparisons and evidence. `view_report` allows
+to see which reports there are."""
+
+
 class Preview(models.TextChoices):
     """Whether a report has a preview."""
 
@@ -74,6 +79,7 @@ class Report(models.Model):
 
     class Meta:
         ordering = ["-rendered_at", "dashboard"]
+        permissions = [("read_report", "Can read the content of reports")]
         constraints = [
             models.UniqueConstraint(fields=["dashboard", "rendered_at", "sha256"], name="report_is_unique"),
         ]

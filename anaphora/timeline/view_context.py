@@ -64,14 +64,17 @@ def navigation_context(
     return {"previous": previous, "next": following, "years": years, "formats": formats}
 
 
-def report_context(as_of: queries.AsOf, kind: str) -> dict[str, Any]:
-    """Return content, receipt, permanent link and comparison link of the report, or nothing without a report."""
+def report_context(as_of: queries.AsOf, kind: str, *, may_read: bool) -> dict[str, Any]:
+    """Return content, receipt, permanent link and comparison link of the report, or nothing without a report.
+
+    Unless the user may read contents, the content is not read.
+    """
     report = as_of.report
     if report is None:
         return {}
-    context = content_context(report) | receipt_context(report)
+    context = (content_context(report) if may_read else {"unreadable": True}) | receipt_context(report)
     context["link"] = as_of_url(report.dashboard, report.rendered_at, kind)
-    if as_of.previous:
+    if as_of.previous and may_read:
         instants = as_of.previous.rendered_at, report.rendered_at
         context["compare"] = compare_url(report.dashboard, *instants, type=kind)
     return context

@@ -29,7 +29,7 @@ from django.utils.cache import get_conditional_response
 from django.views.decorators.http import require_safe
 
 from anaphora.deliveries import evidence, file_response, files
-from anaphora.reports.models import Dashboard, Preview, Report
+from anaphora.reports.models import READ, Dashboard, Preview, Report
 from anaphora.reports.timestamps import compact_instant, parse_compact_instant
 from anaphora.timeline import previews, queries, tasks, view_context
 
@@ -45,6 +45,11 @@ MAX_SUGGESTIONS = 20
 def viewer(view: Any) -> Any:
     """Require login and the permission to view reports."""
     return require_safe(login_required(permission_required("reports.view_report", raise_exception=True)(view)))
+
+
+def reader(view: Any) -> Any:
+    """Require login and the permissions to view reports and to read their contents."""
+    return viewer(permission_required(READ, raise_exception=True)(view))
 
 
 @viewer
@@ -114,7 +119,7 @@ def as_of_page(request: HttpRequest, slug: str, instant: str = "") -> HttpRespon
         days=view_context.calendar_cells(calendar, dashboard, zone, kind, day if as_of.report else None),
         strip=view_context.film_strip(dashboard, current, kind, as_of.report),
         **view_context.navigation_context(dashboard, as_of, calendar, kind, asked),
-        **view_context.report_context(as_of, kind),
+        **view_context.report_context(as_of, kind, may_read=request.user.has_perm(READ)),
     )
 
 
@@ -122,7 +127,8 @@ def as_of_page(request: HttpRequest, slug: str, instant: str = "") -> HttpRespon
 def compare(request: HttpRequest, slug: str) -> HttpResponse:
     """Compare the reports of a dashboard as of two instants.
 
-    Instants entered in another format redirect to the URL with instants in UTC.
+    Instants entered in another format redirect to the URL with instants in UTC. Without the permission to read
+    contents, the page says so.
     """
     dashboard = get_object_or_404(Dashboard, slug=slug)
     asked = [request.GET.get(name, "") for name in ("from", "to")]
@@ -138,6 +144,8 @@ def compare(request: HttpRequest, slug: str) -> HttpResponse:
     if reports[0] is None or reports[1] is None:
         problem = "There is no report at or before one of the two instants."
         return _page(request, "compare.html", problem=problem, **context)
+    if not request.user.has_perm(READ):
+        return _page(request, "compare.html", one=reports[0], other=reports[1], unreadable=True, **context)
     context |= view_context.comparison_context(reports[0], reports[1], number, kind)
     pages = [page for page in (number - 1, number + 1) if 1 <= page <= context.get("pages", 0)]
     page_urls = {page: view_context.compare_url(dashboard, one, other, type=kind, page=str(page)) for page in pages}
@@ -162,7 +170,7 @@ def home(request: HttpRequest) -> HttpResponse:
 # The file and the images of a report.
 
 
-@viewer
+@reader
 def file(request: HttpRequest, pk: UUID) -> HttpResponseBase:
     """Return the file of a report, from the local copy or from a store."""
     report = get_object_or_404(Report.objects.select_related("dashboard"), pk=pk)
@@ -172,7 +180,7 @@ def file(request: HttpRequest, pk: UUID) -> HttpResponseBase:
         return HttpResponse(str(error), status=404, content_type="text/plain; charset=utf-8")
 
 
-@viewer
+@reader
 def evidence_file(request: HttpRequest, pk: UUID) -> HttpResponseBase:
     """Return the evidence of a report as a ZIP file."""
     report = get_object_or_404(Report.objects.select_related("dashboard"), pk=pk)
@@ -182,7 +190,7 @@ def evidence_file(request: HttpRequest, pk: UUID) -> HttpResponseBase:
         return HttpResponse(str(problem), status=404, content_type="text/plain; charset=utf-8")
 
 
-@viewer
+@reader
 def preview(request: HttpRequest, pk: UUID) -> HttpResponseBase:
     """Return the preview of a report. If it does not exist yet, request its creation and return 404."""
     report = get_object_or_404(Report, pk=pk)
@@ -195,7 +203,7 @@ def preview(request: HttpRequest, pk: UUID) -> HttpResponseBase:
     return FileResponse(image, content_type="image/webp", headers={"Cache-Control": "private, max-age=86400"})
 
 
-@viewer
+@reader
 def page(request: HttpRequest, pk: UUID, number: int) -> HttpResponse:
     """Return the image of one page of a report."""
     report = get_object_or_404(Report.objects.select_related("dashboard"), pk=pk)

@@ -168,7 +168,7 @@ Get = Callable[[Report], tuple[int, bytes]]
 def get(request: pytest.FixtureRequest, client: Client) -> Get:
     if request.param == "page":
         user = User.objects.create_user("viewer")
-        user.user_permissions.add(Permission.objects.get(codename="view_report"))
+        user.user_permissions.set(Permission.objects.filter(codename__in=["view_report", "read_report"]))
         client.force_login(user)
     token = tokens.create("reader", [Scope.READ])[1]
 

@@ -75,7 +75,7 @@ def everything(bucket: Bucket, page: Page) -> None:
     Group.objects.create(name="Auditors")
     PeriodicTask.objects.create(name="every morning", task="deliveries.sweep", crontab=schedule)
     viewer = User.objects.create_user("viewer", password=PASSWORD)
-    viewer.user_permissions.add(Permission.objects.get(codename="view_report"))
+    viewer.user_permissions.set(Permission.objects.filter(codename__in=["view_report", "read_report"]))
     for row in (sales, frankfurt):
         kind = ContentType.objects.get_for_model(row)
         LogEntry.objects.create(

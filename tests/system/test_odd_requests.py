@@ -207,7 +207,9 @@ class TestApi:
 
     def test_nobody_gives_a_scope_that_they_do_not_have(self, client: Client) -> None:
         user = User.objects.create_user("tokens", is_staff=True)
-        user.user_permissions.set(Permission.objects.filter(codename__in=["add_apitoken", "view_report"]))
+        user.user_permissions.set(
+            Permission.objects.filter(codename__in=["add_apitoken", "view_report", "read_report"])
+        )
         client.force_login(user)
         page = client.get(reverse("admin:api_apitoken_add")).content.decode()
         assert "read reports" in page

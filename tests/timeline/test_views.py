@@ -38,7 +38,7 @@ NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 def viewer(client: Client) -> Client:
     """Somebody who may view reports and nothing else, and is no administrator."""
     user = User.objects.create_user("auditor", password="password of the test")
-    user.user_permissions.add(Permission.objects.get(codename="view_report"))
+    user.user_permissions.set(Permission.objects.filter(codename__in=["view_report", "read_report"]))
     client.force_login(user)
     client.cookies["zone"] = "Europe/Berlin"
     return client
@@ -560,3 +560,44 @@ def test_pages_ask_the_database_as_often_for_many_reports_as_for_few(
         make_report(b"a,b\n%d,2\n" % number, filename="a.csv", rendered_at=NOON + timedelta(hours=number))
     with django_assert_max_num_queries(25):
         viewer.get("/timeline/sales/")
+
+
+class TestWithoutContents:
+    """`view_report` shows which reports there are; what they contain needs `read_report`."""
+
+    @pytest.fixture
+    def lister(self, client: Client) -> Client:
+        user = User.objects.create_user("lister", is_staff=True)
+        user.user_permissions.add(Permission.objects.get(codename="view_report"))
+        client.force_login(user)
+        return client
+
+    def test_the_timeline_says_in_words_what_is_missing(self, lister: Client) -> None:
+        earlier = make_report(b"region,revenue\nnorth,secret-figure\n", filename="a.csv", rendered_at=NOON)
+        report = make_report(png(), filename="a.png", rendered_at=NOON + timedelta(days=1))
+        for path in ("/timeline/", "/timeline/sales/", f"/timeline/sales/{earlier.rendered_at:%Y%m%dT%H%M%SZ}/"):
+            page = text(lister.get(path))
+            assert "secret-figure" not in page
+            assert "<img" not in page
+            assert "/file/" not in page
+        assert "You may not read this report" in page
+        assert earlier.sha256 in page
+        compared = text(lister.get("/timeline/sales/compare/?from=20260301T120000Z&to=20260302T120000Z"))
+        assert "You may not read these reports" in compared
+        assert "secret-figure" not in compared
+        assert "/file/" not in compared
+        details = text(lister.get(f"/admin/reports/report/{report.pk}/change/"))
+        assert report.sha256 in details
+        assert "/content/" not in details
+
+    @pytest.mark.parametrize(
+        "path",
+        ["/reports/{}/file/", "/reports/{}/evidence/", "/reports/{}/preview/", "/reports/{}/pages/1/",
+         "/admin/reports/report/{}/content/"],
+    )  # fmt: skip
+    def test_no_address_gives_contents(self, lister: Client, path: str) -> None:
+        report = make_report(png(), filename="a.png")
+        previews.make_preview(report)
+        assert lister.get(path.format(report.pk)).status_code == 403
+        User.objects.get().user_permissions.set(Permission.objects.filter(codename="read_report"))
+        assert lister.get(path.format(report.pk)).status_code == 403, "reading needs viewing"

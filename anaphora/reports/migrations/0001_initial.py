@@ -47,6 +47,7 @@ class Migration(migrations.Migration):
             ],
             options={
                 'ordering': ['-rendered_at', 'dashboard'],
+                'permissions': [('read_report', 'Can read the content of reports')],
                 'indexes': [models.Index(fields=['-rendered_at'], name='report_by_time'), models.Index(fields=['dashboard', 'content_type', '-rendered_at'], name='report_by_format'), models.Index(condition=models.Q(('content_type__in', ['application/pdf', 'image/jpeg', 'image/png']), ('preview', 'waiting')), fields=['ingested_at'], name='report_to_preview')],
                 'constraints': [models.UniqueConstraint(fields=('dashboard', 'rendered_at', 'sha256'), name='report_is_unique')],
             },
