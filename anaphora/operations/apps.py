@@ -3,6 +3,7 @@
 from typing import Any
 
 from django.apps import AppConfig
+from django.db.models.signals import post_migrate
 
 
 class OperationsConfig(AppConfig):
@@ -12,12 +13,13 @@ class OperationsConfig(AppConfig):
     verbose_name = "Operation"
 
     def ready(self) -> None:
-        """Connect to what deliveries tell."""
+        """Connect to what deliveries tell, and to what makes the ready groups."""
         from anaphora.deliveries import signals
-        from anaphora.operations import watcher
+        from anaphora.operations import roles, watcher
 
         signals.outcomes_written.connect(_count, dispatch_uid="operations")
         signals.archive_verified.connect(_keep_verification, dispatch_uid="operations")
+        post_migrate.connect(roles.give_permissions, dispatch_uid="operations.roles")
         watcher.connect()
 
 

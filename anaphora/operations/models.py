@@ -3,6 +3,7 @@
 from datetime import datetime, timedelta
 from typing import ClassVar
 
+from django.contrib.auth.models import Group
 from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
@@ -38,6 +39,23 @@ class Installation(models.Model):
         # What a clock that was ahead has noted holds nothing up.
         free |= models.Q(**{f"{field}__gt": timezone.now() + timedelta(seconds=60)})
         return bool(cls.objects.filter(free, pk=1).update(**{field: timezone.now()}))
+
+
+class ReadyGroup(models.Model):
+    """A ready group of `roles`, and the permissions that it has been given once.
+
+    `group` is empty where an administrator deleted the group, or had one of that name before.
+    """
+
+    role = models.CharField(max_length=150, unique=True)
+    group = models.OneToOneField(Group, on_delete=models.SET_NULL, null=True, related_name="+")
+    given = models.JSONField(default=list)
+
+    class Meta:
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return self.role
 
 
 # Totals.
