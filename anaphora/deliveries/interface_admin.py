@@ -4,6 +4,7 @@ from typing import Any, TypeVar
 
 from django.contrib import admin
 from django.contrib.admin.views.main import ChangeList
+from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import render
 from django.urls import reverse
@@ -125,6 +126,8 @@ class AllInterfacesAdmin(InterfaceAdmin[Interface]):
     def add_view(self, request: HttpRequest, form_url: str = "", extra_context: Any = None) -> HttpResponse:
         """Redirect to the add page of the only kind, or let the user choose a kind."""
         addable = _addable(request)
+        if not addable:
+            raise PermissionDenied
         query = f"?{request.GET.urlencode()}" if request.GET else ""
         choices = [(str(model._meta.verbose_name), _add_url(model) + query) for model in addable]
         if len(choices) == 1:
