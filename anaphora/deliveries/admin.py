@@ -18,8 +18,9 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django_celery_beat.models import ClockedSchedule, IntervalSchedule, SolarSchedule
 
-from anaphora.admin_site import CappedPaginator, ReadOnlyAdmin, badge, count_noun, exact_size
+from anaphora.admin_site import CappedPaginator, badge, count_noun, exact_size
 from anaphora.deliveries import documentation, errors, heartbeat, interface_admin, policies, queue, schedules, tasks
+from anaphora.deliveries.delivery_page import DeliveryPageAdmin
 from anaphora.deliveries.errors import Diagnosis
 from anaphora.deliveries.models import ArchivePolicy, Delivery, Interface, Role, State, diagnosis_of
 from anaphora.deliveries.report_admin import ReportAdmin
@@ -128,7 +129,7 @@ def _problem_of(interface: Interface) -> tuple[Diagnosis | None, str]:
 
 
 @admin.register(Delivery)
-class DeliveryAdmin(ReadOnlyAdmin[Delivery]):
+class DeliveryAdmin(DeliveryPageAdmin):
     """The queue and the receipts, read-only. Failed deliveries can be retried, undelivered ones cancelled."""
 
     list_display = ["rendered_at", "dashboard", "interface", "marked_state", "integrity", "delivered_at", "problem"]
@@ -169,10 +170,6 @@ class DeliveryAdmin(ReadOnlyAdmin[Delivery]):
             (title, {**options, "fields": [name for name in options["fields"] if name != "explanation"]})
             for title, options in fieldsets
         ]
-
-    def has_operate_permission(self, request: HttpRequest) -> bool:
-        """The change permission of deliveries, which are read-only, allows to retry and to cancel."""
-        return request.user.has_perm("deliveries.change_delivery")
 
     @admin.display(description="rendered at", ordering="report__rendered_at")
     def rendered_at(self, delivery: Delivery) -> datetime:
@@ -256,6 +253,7 @@ class DeliveryAdmin(ReadOnlyAdmin[Delivery]):
                 "checkbox": ACTION_CHECKBOX_NAME,
                 "selected": request.POST.getlist(ACTION_CHECKBOX_NAME),
                 "across": request.POST.get("select_across", "0"),
+                "back": request.get_full_path(),
             }
             return render(request, "admin/deliveries/delivery/cancel.html", context)
         with transaction.atomic():

@@ -11,7 +11,7 @@ from django.conf import settings
 
 from anaphora.deliveries import errors
 from anaphora.deliveries.destinations import Destination
-from anaphora.deliveries.errors import DeliveryError
+from anaphora.deliveries.errors import DeliveryError, Diagnosis
 from anaphora.deliveries.models import Delivery, Interface, State
 
 _CHUNK = 500
@@ -33,6 +33,8 @@ class Finding:
     delivery: Delivery
     verdict: Verdict
     detail: str = ""
+    diagnosis: Diagnosis | None = None
+    """Why an object is unreadable."""
 
 
 def count_receipts(interface: Interface) -> int:
@@ -53,6 +55,15 @@ def verify(interface: Interface, *, full: bool = False) -> Iterator[Finding]:
             yield from pool.map(lambda row: _compare(destination, row, full=full), chunk)
 
 
+def verify_one(row: Delivery, *, full: bool) -> Finding:
+    """Compare one receipt as `verify` does. An interface that cannot be used makes the object unreadable."""
+    try:
+        destination = row.interface.destination()
+    except DeliveryError as error:
+        return Finding(row, Verdict.UNREADABLE, str(error), error.diagnosis)
+    return _compare(destination, row, full=full)
+
+
 def _compare(destination: Destination, row: Delivery, *, full: bool) -> Finding:
     try:
         stored = destination.head(row.object_key, row.version_id)
@@ -71,7 +82,7 @@ def _compare(destination: Destination, row: Delivery, *, full: bool) -> Finding:
     except DeliveryError as error:
         if error.diagnosis is errors.OBJECT_CHANGED:
             return Finding(row, Verdict.CHANGED, error.detail)
-        return Finding(row, Verdict.UNREADABLE, str(error))
+        return Finding(row, Verdict.UNREADABLE, str(error), error.diagnosis)
     return Finding(row, Verdict.CHANGED if differences else Verdict.SAME, "; ".join(differences))
 
 

@@ -34,7 +34,7 @@ PHONE: ViewportSize = {"width": 390, "height": 844}
 OURS = {"reports", "deliveries", "api", "delivery_s3"}
 SEEN_ELSEWHERE = ("_history", "_delete", "_interface_add", "_interface_change")
 """How the names of pages end that are Django's for each model, or lead to another: the heavy test opens them."""
-NOT_PAGES = ("_content", "_guess", "_test", "_remove", "_grants", "_retry", "_new")
+NOT_PAGES = ("_content", "_guess", "_test", "_remove", "_grants", "_retry", "_verify", "_new")
 """How the names of those addresses of the admin end that answer with a file or a piece of a page."""
 
 PASSWORD = "password of the test"
