@@ -3,27 +3,37 @@
 import logging
 from datetime import datetime
 from typing import Any
-from zoneinfo import ZoneInfo
 
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.core.exceptions import PermissionDenied
 from django.db import transaction
 from django.db.models import QuerySet
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
 from django.shortcuts import render
 from django.urls import URLPattern, path, reverse
 from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
-from django_celery_beat.models import ClockedSchedule, IntervalSchedule, SolarSchedule
+from django_celery_beat.models import ClockedSchedule, CrontabSchedule, IntervalSchedule, SolarSchedule
 
 from anaphora.admin_site import CappedPaginator, badge, count_noun, exact_size
-from anaphora.deliveries import documentation, errors, heartbeat, interface_admin, policies, queue, schedules, tasks
+from anaphora.deliveries import (
+    documentation,
+    errors,
+    heartbeat,
+    interface_admin,
+    policies,
+    queue,
+    schedule_field,
+    schedules,
+    tasks,
+)
 from anaphora.deliveries.delivery_page import DeliveryPageAdmin
 from anaphora.deliveries.errors import Diagnosis
 from anaphora.deliveries.models import ArchivePolicy, Delivery, Interface, Role, State, diagnosis_of
 from anaphora.deliveries.report_admin import ReportAdmin
+from anaphora.deliveries.schedule_field import ScheduleField, ScheduleForm
 from anaphora.reports.models import Report
 
 logger = logging.getLogger(__name__)
@@ -31,8 +41,18 @@ logger = logging.getLogger(__name__)
 admin.site.register(Report, ReportAdmin)
 __all__ = ["interface_admin"]  # importing it registers its pages
 
-# The pages of django-celery-beat offer only the kinds of schedule that a policy can use.
-admin.site.unregister([ClockedSchedule, IntervalSchedule, SolarSchedule])
+# Forms offer schedules in words, so nobody makes those of django-celery-beat by hand.
+admin.site.unregister([ClockedSchedule, CrontabSchedule, IntervalSchedule, SolarSchedule])
+
+
+class PolicyForm(ScheduleForm[ArchivePolicy]):
+    """The form of a policy."""
+
+    schedule = ScheduleField(empty="As soon as rendered", label="Archive")
+
+    class Meta:
+        model = ArchivePolicy
+        fields = ["name", "interface", "dashboards", "schedule", "enabled"]
 
 
 @admin.register(ArchivePolicy)
@@ -44,16 +64,19 @@ class ArchivePolicyAdmin(admin.ModelAdmin[ArchivePolicy]):
     list_select_related = ["interface", "schedule"]
     search_fields = ["name"]
     autocomplete_fields = ["dashboards"]
-    fields = ["name", "interface", "dashboards", "schedule", "next_run", "enabled"]
-    readonly_fields = ["next_run"]
+    form = PolicyForm
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[ArchivePolicy]:
         return super().get_queryset(request).prefetch_related("dashboards")
 
-    def formfield_for_foreignkey(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
-        if db_field.name == "schedule":
-            kwargs["empty_label"] = "as soon as rendered"
-        return super().formfield_for_foreignkey(db_field, request, **kwargs)
+    def get_fields(self, request: HttpRequest, obj: ArchivePolicy | None = None) -> Any:
+        """Show the schedule in words to those who may not change it."""
+        if obj is None or self.has_change_permission(request, obj):
+            return ["name", "interface", "dashboards", "schedule", "enabled"]
+        return ["name", "interface", "dashboards", "when", "next_run", "enabled"]
+
+    def get_readonly_fields(self, request: HttpRequest, obj: ArchivePolicy | None = None) -> Any:
+        return ["when", "next_run"]
 
     @admin.display(description="dashboards")
     def chosen(self, policy: ArchivePolicy) -> str:
@@ -61,22 +84,26 @@ class ArchivePolicyAdmin(admin.ModelAdmin[ArchivePolicy]):
 
     @admin.display(description="when")
     def when(self, policy: ArchivePolicy) -> str:
-        schedule = policy.schedule
-        return str(schedule.human_readable) if schedule else "as soon as rendered"
+        return schedules.describe(policy.schedule) if policy.schedule else "as soon as rendered"
 
     @admin.display(description="next run")
     def next_run(self, policy: ArchivePolicy) -> str:
         if policy.schedule is None:
             return "-"
         due = schedules.next_run(policy.schedule, timezone.now()) if policy.enabled else None
-        if due is None:
-            return "never"
-        there = due.astimezone(ZoneInfo(str(policy.schedule.timezone)))
-        return f"{there:%d %b %Y %H:%M} {policy.schedule.timezone} ({due:%H:%M} UTC)"
+        return schedules.in_words(due, policy.schedule) if due else "never"
 
     def get_urls(self) -> list[URLPattern]:
-        view = self.admin_site.admin_view(self.backfill_view)
-        return [path("<int:pk>/backfill/", view, name="deliveries_archivepolicy_backfill"), *super().get_urls()]
+        backfill, next_runs = (self.admin_site.admin_view(view) for view in (self.backfill_view, self.next_runs_view))
+        return [
+            path("<int:pk>/backfill/", backfill, name="deliveries_archivepolicy_backfill"),
+            path("next-runs/", next_runs, name="deliveries_archivepolicy_next_runs"),
+            *super().get_urls(),
+        ]
+
+    def next_runs_view(self, request: HttpRequest) -> HttpResponse:
+        """Return the next runs of the schedule in the query as JSON. It computes; it reads nothing of the database."""
+        return JsonResponse(schedule_field.preview(request.GET.dict()))
 
     def backfill_view(self, request: HttpRequest, pk: int) -> HttpResponse:
         """Show how many deliveries are missing and the progress; on POST, start the backfill."""

@@ -13,6 +13,7 @@ from django_celery_beat.admin import PeriodicTaskAdmin
 from django_celery_beat.models import PeriodicTask
 
 from anaphora.admin_site import ReadOnlyAdmin, badge
+from anaphora.deliveries.schedule_field import ScheduleField, ScheduleForm
 from anaphora.operations import channels
 from anaphora.operations.models import Alert, AlertChannel, ChannelKind, Expectation
 from anaphora.reports.admin import DashboardAdmin
@@ -118,13 +119,34 @@ class AlertAdmin(ReadOnlyAdmin[Alert]):
     fieldsets = [(None, {"fields": ["title", "text", "began_at", "ended_at"]})]
 
 
+class ExpectationForm(ScheduleForm[Expectation]):
+    """What is expected of a dashboard."""
+
+    schedule = ScheduleField(empty="No fixed times: at least every so many hours", label="Expected")
+
+    class Meta:
+        model = Expectation
+        fields = ["schedule", "every_hours", "grace_minutes"]
+
+
 class ExpectationInline(admin.StackedInline[Expectation, Dashboard]):
     """What is expected of a dashboard, on the dashboard's page."""
 
     model = Expectation
+    form = ExpectationForm
     verbose_name = verbose_name_plural = "expected reports"
-    fields = ["schedule", "every_hours", "grace_minutes"]
+    readonly_fields = ["expected"]
     extra = 0
+
+    def get_fields(self, request: HttpRequest, obj: Dashboard | None = None) -> Any:
+        """Show in words what is expected to those who may not change it."""
+        may_edit = self.has_change_permission(request, obj) or self.has_add_permission(request, obj)
+        return ["schedule", "every_hours", "grace_minutes"] if may_edit else ["expected", "grace_minutes"]
+
+    @admin.display(description="expected")
+    def expected(self, expectation: Expectation) -> str:
+        """Say what is expected."""
+        return str(expectation)
 
 
 class WatchedDashboardAdmin(DashboardAdmin):

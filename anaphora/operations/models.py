@@ -10,6 +10,7 @@ from django.db import models
 from django.utils import timezone
 from django_celery_beat.models import CrontabSchedule
 
+from anaphora.deliveries import schedules
 from anaphora.deliveries.models import Interface
 from anaphora.reports.models import Dashboard
 from anaphora.secret_fields import SecretField
@@ -157,7 +158,7 @@ class Expectation(models.Model):
 
     def __str__(self) -> str:
         if self.schedule:
-            return str(self.schedule.human_readable)
+            return schedules.describe(self.schedule)
         return f"at least every {self.every_hours} hours"
 
     def clean(self) -> None:
