@@ -38,6 +38,8 @@ PAGES = {
     "settings": "/admin/settings/",
     "dashboards": "/admin/reports/dashboard/",
     "reports": "/admin/reports/report/",
+    "failed reports": "/admin/reports/report/?archived=failed",
+    "waiting reports": "/admin/reports/report/?archived=waiting",
     "deliveries": "/admin/deliveries/delivery/",
     "failed deliveries": "/admin/deliveries/delivery/?state__exact=failed",
     "interfaces": "/admin/deliveries/interface/",

@@ -211,7 +211,8 @@ class Delivery(models.Model):
     may write the outcome only while the row still bears it.
     """
 
-    report = models.ForeignKey(Report, on_delete=models.PROTECT, related_name="deliveries")
+    # The unique constraint has an index that begins with the report.
+    report = models.ForeignKey(Report, on_delete=models.PROTECT, related_name="deliveries", db_index=False)
     interface = models.ForeignKey(Interface, on_delete=models.PROTECT, related_name="deliveries")
     state = models.CharField(max_length=10, choices=State.choices, default=State.PENDING)
     priority = models.PositiveSmallIntegerField(choices=Priority.choices, default=Priority.FRESH)
@@ -281,6 +282,7 @@ class Delivery(models.Model):
             models.Index(
                 fields=["manifest", "id"], condition=models.Q(manifest__isnull=False), name="delivery_by_manifest"
             ),
+            models.Index(fields=["report"], condition=models.Q(state=State.DELIVERED), name="delivery_archived"),
         ]
 
     def __str__(self) -> str:

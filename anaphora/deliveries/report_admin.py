@@ -6,7 +6,7 @@ from uuid import UUID
 from django.conf import settings
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
-from django.db.models import QuerySet
+from django.db.models import Exists, OuterRef, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, HttpResponseRedirect
 from django.template.defaultfilters import filesizeformat
 from django.urls import URLPattern, path, reverse
@@ -15,7 +15,7 @@ from django.utils.safestring import SafeString
 
 from anaphora.admin_site import CappedPaginator, ReadOnlyAdmin, badge, exact_size
 from anaphora.deliveries import file_response, files, heartbeat
-from anaphora.deliveries.models import Delivery, with_interfaces
+from anaphora.deliveries.models import Delivery, Interface, State, with_interfaces
 from anaphora.reports import content_types, inbox_refused, refused_page, upload
 from anaphora.reports.models import READ, Report
 from anaphora.reports.timestamps import compact_instant
@@ -34,11 +34,58 @@ class TypeFilter(admin.SimpleListFilter):
         return queryset.filter(content_type=self.value()) if self.value() else queryset
 
 
+class ArchivedFilter(admin.SimpleListFilter):
+    """Filters by the states of a report's deliveries.
+
+    A state is looked up per interface, because the index on states begins with the interface.
+    """
+
+    title = "archived"
+    parameter_name = "archived"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [
+            ("no", "not archived"),
+            ("waiting", "not archived: waiting"),
+            ("failed", "not archived: failed"),
+            ("cancelled", "not archived: cancelled"),
+            ("uncovered", "not archived: no policy"),
+            ("yes", "archived"),
+            ("partly", "archived, but not everywhere"),
+        ]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Report]) -> QuerySet[Report]:
+        interfaces = list(Interface.objects.order_by().values_list("pk", flat=True))
+        deliveries = Delivery.objects.filter(report=OuterRef("pk"))
+        archived = Exists(deliveries.filter(state=State.DELIVERED))
+
+        def having(*states: State) -> QuerySet[Report]:
+            rows = Delivery.objects.filter(interface__in=interfaces, state__in=states).order_by()
+            return queryset.filter(pk__in=rows.values("report"))
+
+        match self.value():
+            case "no":
+                return queryset.filter(~archived)
+            case "waiting":
+                return having(State.PENDING, State.SENDING).filter(~archived)
+            case "failed":
+                return having(State.FAILED).filter(~archived)
+            case "cancelled":
+                return having(State.CANCELLED).filter(~archived)
+            case "uncovered":
+                return queryset.filter(~Exists(deliveries))
+            case "yes":
+                return queryset.filter(archived)
+            case "partly":
+                return having(State.PENDING, State.SENDING, State.FAILED, State.CANCELLED).filter(archived)
+        return queryset
+
+
 class ReportAdmin(ReadOnlyAdmin[Report]):
     """Reports, read-only: a report is never changed."""
 
     list_display = ["rendered_at", "dashboard", "short_filename", "human_size", "archived"]
-    list_filter = [("rendered_at", admin.DateFieldListFilter), "dashboard", TypeFilter]
+    list_filter = [ArchivedFilter, ("rendered_at", admin.DateFieldListFilter), "dashboard", TypeFilter]
     list_select_related = ["dashboard"]
     list_per_page = 50
     paginator = CappedPaginator

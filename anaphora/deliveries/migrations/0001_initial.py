@@ -136,7 +136,7 @@ class Migration(migrations.Migration):
                 ('integrity', models.CharField(blank=True, choices=[('sha256', 'SHA-256 confirmed'), ('etag', 'MD5 confirmed'), ('md5', 'MD5 sent and accepted'), ('none', 'not confirmed')], max_length=10)),
                 ('retain_until', models.DateTimeField(blank=True, null=True)),
                 ('delivered_at', models.DateTimeField(blank=True, null=True)),
-                ('report', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='deliveries', to='reports.report')),
+                ('report', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='deliveries', to='reports.report')),
                 ('interface', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='deliveries', to='deliveries.interface')),
                 ('manifest', models.ForeignKey(db_index=False, editable=False, null=True, on_delete=django.db.models.deletion.PROTECT, related_name='deliveries', to='deliveries.manifest')),
             ],
@@ -180,6 +180,10 @@ class Migration(migrations.Migration):
         migrations.AddIndex(
             model_name='delivery',
             index=models.Index(condition=models.Q(('manifest__isnull', False)), fields=['manifest', 'id'], name='delivery_by_manifest'),
+        ),
+        migrations.AddIndex(
+            model_name='delivery',
+            index=models.Index(condition=models.Q(('state', 'delivered')), fields=['report'], name='delivery_archived'),
         ),
         migrations.AddConstraint(
             model_name='delivery',
