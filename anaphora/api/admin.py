@@ -4,11 +4,11 @@ from datetime import datetime
 from typing import Any, cast
 
 from django import forms
-from django.contrib import admin, messages
+from django.contrib import admin
 from django.db.models import QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
 from django.utils import timezone
-from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from anaphora.admin_site import badge, count_noun
@@ -69,11 +69,20 @@ class ApiTokenAdmin(admin.ModelAdmin[ApiToken]):
         return form
 
     def save_model(self, request: HttpRequest, obj: ApiToken, form: Any, change: bool) -> None:  # noqa: FBT001
-        """Create the token and show it once."""
-        created, plain = tokens.create(obj.name, [Scope(scope) for scope in obj.scopes], obj.expires_at)
+        """Create the token; `response_add` shows it."""
+        created, obj.plain = tokens.create(obj.name, [Scope(scope) for scope in obj.scopes], obj.expires_at)
         obj.pk, obj.beginning = created.pk, created.beginning
-        warning = "Copy the token now; it is not shown again:"
-        messages.warning(request, format_html('{} <code class="secret">{}</code>', warning, plain))
+
+    def response_add(self, request: HttpRequest, obj: ApiToken, post_url_continue: str | None = None) -> HttpResponse:
+        """Show the token once, with commands that use it. It is in this answer only, never in a cookie or a session."""
+        root = request.build_absolute_uri("/api/v1")
+        context = self.admin_site.each_context(request) | {
+            "title": "Token created",
+            "opts": self.opts,
+            "token": obj,
+            "commands": _commands(root, obj),
+        }
+        return render(request, "admin/api/apitoken/created.html", context)
 
     @admin.display(description="scopes")
     def scope_names(self, token: ApiToken) -> str:
@@ -99,3 +108,14 @@ class ApiTokenAdmin(admin.ModelAdmin[ApiToken]):
             if selected
             else "No token was revoked: the selected tokens were already revoked.",
         )
+
+
+def _commands(root: str, token: ApiToken) -> list[tuple[str, str]]:
+    """Return a title and a curl command for each scope of a new token, ready to run on Linux and macOS."""
+    curl = f'curl --fail-with-body {root}/reports \\\n  --header "Authorization: Bearer {token.plain}"'
+    fields = '--form dashboard=sales --form rendered_at="$(date -u +%Y-%m-%dT%H:%M:%SZ)" --form file=@report.pdf'
+    commands = {
+        Scope.INGEST: ("Upload a report", f"{curl} \\\n  {fields}"),
+        Scope.READ: ("List the latest reports", curl),
+    }
+    return [command for scope, command in commands.items() if scope in token.scopes]

@@ -22,6 +22,9 @@ class ApiToken(models.Model):
     last_used_at = models.DateTimeField(null=True, blank=True, editable=False)
     revoked_at = models.DateTimeField(null=True, blank=True, editable=False)
 
+    plain: str = ""
+    """The token itself, in the process that created it. Not a field."""
+
     class Meta:
         verbose_name = "API token"
         ordering = ["name", "-created_at"]

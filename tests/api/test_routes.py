@@ -181,7 +181,9 @@ class TestTokens:
 
     def test_the_admin_shows_it_once_and_can_revoke_it(self, admin_client: Client) -> None:
         add = reverse("admin:api_apitoken_add")
-        page = admin_client.post(add, {"name": "renderer", "scopes": ["ingest"]}, follow=True).content.decode()
+        answer = admin_client.post(add, {"name": "renderer", "scopes": ["ingest"]})
+        assert "no-store" in answer["Cache-Control"]
+        page = answer.content.decode()
         plain = next(word for word in page.replace("<", " ").replace(">", " ").split() if word.startswith("anaphora_"))
         row = tokens.check(plain)
         assert row is not None

@@ -50,11 +50,6 @@ document.addEventListener("DOMContentLoaded", () => {
       fill(fix.dataset.field, fix.dataset.value);
       say("Filled in. Test again.");
     }
-    const copy = event.target.closest("button.copy");
-    if (copy) {
-      copyText(copy.parentElement.querySelector("pre").textContent);
-      copy.textContent = "Copied";
-    }
     const action = event.target.closest("button.act-button");
     if (action) runVerdictAction(action);
   });

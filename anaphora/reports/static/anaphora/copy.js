@@ -12,3 +12,11 @@ async function copyText(text) {
   document.execCommand("copy");
   area.remove();
 }
+
+/* A button of the class `copy` copies the text beside it. */
+document.addEventListener("click", async (event) => {
+  const button = event.target.closest("button.copy");
+  if (!button) return;
+  await copyText(button.parentElement.querySelector("pre").textContent);
+  button.textContent = "Copied";
+});
