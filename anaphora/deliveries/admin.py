@@ -190,12 +190,16 @@ class DeliveryAdmin(DeliveryPageAdmin):
     ]
 
     def get_fieldsets(self, request: HttpRequest, obj: Delivery | None = None) -> Any:
-        fieldsets = super().get_fieldsets(request, obj)
-        if obj is None or obj.state != State.DELIVERED:
-            return fieldsets
+        """Leave out what does not apply: the receipt until there is one, then the problem and the queue."""
+        delivered = obj is not None and obj.state == State.DELIVERED
+        left_out = {"explanation", "due_at", "leased_until"} if delivered else {"leased_until"}
+        left_out |= {name for name in ("version_id", "retain_until") if obj is not None and not getattr(obj, name)}
+        if obj is not None and obj.state == State.SENDING:
+            left_out.remove("leased_until")
         return [
-            (title, {**options, "fields": [name for name in options["fields"] if name != "explanation"]})
-            for title, options in fieldsets
+            (title, {**options, "fields": [name for name in options["fields"] if name not in left_out]})
+            for title, options in super().get_fieldsets(request, obj)
+            if title != "Receipt" or delivered
         ]
 
     @admin.display(description="rendered at", ordering="report__rendered_at")

@@ -24,11 +24,12 @@ from anaphora.reports.timestamps import compact_instant
 class TypeFilter(admin.SimpleListFilter):
     """Filters by the known content types. Listing those in use would read the whole table."""
 
-    title = "content type"
+    title = "format"
     parameter_name = "content_type"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return [(name, name) for name in sorted(content_types.KNOWN_KINDS)]
+        labels = {name: content_types.extension(name, "")[1:].upper() for name in content_types.KNOWN_KINDS}
+        return sorted(labels.items(), key=lambda each: each[1])
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Report]) -> QuerySet[Report]:
         return queryset.filter(content_type=self.value()) if self.value() else queryset
