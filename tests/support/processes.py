@@ -30,10 +30,10 @@ def in_namespace(module: str, *arguments: str) -> str:
     return printed_by(command, ROOT, os.environ | {"DJANGO_SETTINGS_MODULE": "tests.settings"})
 
 
-def printed_by(command: list[str], folder: Path, environment: dict[str, str]) -> str:
+def printed_by(command: list[str], folder: Path, environment: dict[str, str], *, seconds: float = 120) -> str:
     """Run a command, which must succeed, in a folder; return what it printed."""
     result = subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120, check=False
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=seconds, check=False
     )
     assert result.returncode == 0, result.stdout + result.stderr
     return result.stdout
