@@ -23,8 +23,8 @@ from django.utils import timezone
 
 from anaphora.deliveries import errors, files, outcomes, queue, sending, time_slice
 from anaphora.deliveries.errors import DeliveryError
-from anaphora.deliveries.models import Delivery, Interface
-from anaphora.deliveries.outcomes import Drained
+from anaphora.deliveries.models import Interface
+from anaphora.deliveries.outcomes import Drained, Finished
 from anaphora.deliveries.pool import WINDOW, Pool
 from anaphora.deliveries.sending import Job, Result
 from anaphora.deliveries.time_slice import TimeSlice
@@ -33,6 +33,9 @@ logger = logging.getLogger(__name__)
 
 BATCH = 50
 """Deliveries claimed at once: enough to make the database's share small, few enough to lose little with one."""
+
+AHEAD = BATCH // 2
+"""Deliveries that wait in the pool when the next ones are claimed, so that no thread waits for the database."""
 
 SETTLE_SECONDS = 2.0
 """How long an outcome may wait for others before it is written."""
@@ -65,6 +68,10 @@ def stop() -> None:
     time_slice.stop_all()
 
 
+_widths: dict[int, int] = {}
+"""How many threads the last run for an interface had at its end."""
+
+
 class _Run:
     """One run of `deliver_due()`: claims under one lease of its own, and keeps its pool of threads filled.
 
@@ -81,16 +88,17 @@ class _Run:
         self._lease = uuid.uuid4()
         self._renewed = self._settled_at = monotonic()
         self._more, self._in_flight, self._claimed_at = True, 0, monotonic()
-        self._done: deque[tuple[Delivery, Result]] = deque()
+        self._done: deque[Finished] = deque()
         self._wanted, self._wake = 0, threading.Event()
         self._drained = Drained()
 
     def drain(self) -> Drained:
         """Claim, upload and settle until there is nothing left to claim and nothing in flight."""
-        with Pool(settings.DELIVERY_CONCURRENCY) as pool:
+        with Pool(settings.DELIVERY_CONCURRENCY, _widths.get(self._interface_id, 2)) as pool:
             try:
                 while self._advance_and_survive(pool):
                     pool.adapt()
+                    _widths[self._interface_id] = pool.width
             except BaseException:
                 self._slice.halt_for_good()  # what can no longer be recorded need not be uploaded
                 raise
@@ -122,7 +130,7 @@ class _Run:
     def _advance(self, pool: Pool) -> bool:
         """Claim if there is room, wait, settle what is done; return whether there is more to do."""
         self._check_time()
-        room = settings.DELIVERY_CONCURRENCY
+        room = settings.DELIVERY_CONCURRENCY + AHEAD
         if self._more and self._in_flight - len(self._done) < room:
             self._more = self._claim(pool)
         self._wait_for(self._in_flight - room + 1 if self._more else self._in_flight)
@@ -162,7 +170,8 @@ class _Run:
             return False
         self._claimed_at = monotonic()
         batch = queue.claim(interface.pk, self._lease, BATCH)
-        copies = files.stored_copies([each.report_id for each in batch if not each.report.file])
+        removed = [each.report_id for each in batch if not each.file]
+        copies = files.stored_copies(removed) if removed else {}
         if len(batch) == BATCH and self._on_backlog:
             self._on_backlog()
             self._on_backlog = None
@@ -192,8 +201,7 @@ class _Run:
             result = sending.send(job, self._slice.halt)
         finally:
             self._slice.started.discard(key)
-            job.delivery.upload_seconds = monotonic() - began
-            self._done.append((job.delivery, result))
+            self._done.append(Finished(job.delivery, result, monotonic() - began))
             if len(self._done) >= self._wanted:
                 self._wake.set()
 

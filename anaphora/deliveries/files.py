@@ -7,8 +7,9 @@ from collections import defaultdict
 from collections.abc import Collection, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from tempfile import NamedTemporaryFile
-from typing import BinaryIO, cast
+from typing import BinaryIO, Protocol, cast
 from uuid import UUID
 
 from django.conf import settings
@@ -26,6 +27,19 @@ class Unavailable(Exception):  # noqa: N818  # of a file, it is a state
     """The file cannot be read at present; the message says why and, where something can be done, what."""
 
 
+class ReportFile(Protocol):
+    """What reading a report's bytes needs of it: a `Report`, or what the engine claimed."""
+
+    @property
+    def local_path(self) -> Path: ...
+
+    @property
+    def size(self) -> int: ...
+
+    @property
+    def sha256(self) -> str: ...
+
+
 @dataclass(frozen=True)
 class StoredCopy:
     """Where a store holds a report: what one receipt says."""
@@ -35,7 +49,7 @@ class StoredCopy:
     version_id: str
     etag: str
 
-    def stream(self, report: Report, start: int, end: int) -> Iterator[bytes]:
+    def stream(self, report: ReportFile, start: int, end: int) -> Iterator[bytes]:
         """Yield the report's bytes from `start` up to before `end`. Raises DeliveryError.
 
         The whole report is compared with its SHA-256 while it passes, and its last bytes are held back until the two
@@ -80,7 +94,7 @@ def stored_copies(reports: Collection[UUID]) -> dict[UUID, list[StoredCopy]]:
     return found
 
 
-def open_local(report: Report) -> BinaryIO:
+def open_local(report: ReportFile) -> BinaryIO:
     """Open the local copy. Raises DeliveryError, also for one of another length than the report."""
     path = report.local_path
     try:
@@ -113,7 +127,7 @@ def read_stored(report: Report, start: int, end: int) -> Iterator[bytes]:
 
 
 @contextmanager
-def fetched(report: Report, copies: Collection[StoredCopy]) -> Iterator[BinaryIO]:
+def fetched(report: ReportFile, copies: Collection[StoredCopy]) -> Iterator[BinaryIO]:
     """Fetch a report from a store to the local disk and open it there, verified. Raises Unavailable.
 
     Touches no database. The file has a name for as long as it is open.
@@ -170,7 +184,7 @@ def _with_first(first: bytes, chunks: Iterator[bytes]) -> Iterator[bytes]:
     yield from chunks
 
 
-def _verified(chunks: Iterator[bytes], report: Report) -> Iterator[bytes]:
+def _verified(chunks: Iterator[bytes], report: ReportFile) -> Iterator[bytes]:
     """Yield a report's bytes, the last of them only once they are proved to be the report's. Raises DeliveryError."""
     digest, size, held = hashlib.sha256(), 0, b""
     for chunk in chunks:

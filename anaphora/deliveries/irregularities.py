@@ -2,12 +2,13 @@
 
 from collections.abc import Iterable
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
+from uuid import UUID
 
 from django.utils import timezone
 
 from anaphora.deliveries.manifest_models import Irregularity
-from anaphora.deliveries.models import Delivery, Interface
+from anaphora.deliveries.models import Interface
 
 FAILED, CANCELLED = "failed", "cancelled"
 RUN_MISSED, DASHBOARD_LATE = "scheduled run missed", "dashboard late"
@@ -29,16 +30,26 @@ def record_irregularity(
     )
 
 
-def record_deliveries(kind: str, deliveries: Iterable[Delivery]) -> None:
-    """Record what became of deliveries that are not, or no more, on their way. Needs their reports and dashboards."""
+class Undelivered(NamedTuple):
+    """A delivery that is not, or no more, on its way: what the list of irregularities says of it."""
+
+    interface_id: int
+    report_id: UUID
+    dashboard: str
+    sha256: str
+    diagnosis: str
+
+
+def record_deliveries(kind: str, deliveries: Iterable[Undelivered]) -> None:
+    """Record what became of deliveries."""
     Irregularity.objects.bulk_create(
         Irregularity(
             interface_id=each.interface_id,
             kind=kind,
             facts={
                 "report_id": str(each.report_id),
-                "dashboard": each.report.dashboard.slug,
-                "sha256": each.report.sha256,
+                "dashboard": each.dashboard,
+                "sha256": each.sha256,
                 "diagnosis": each.diagnosis,
             },
         )

@@ -241,9 +241,6 @@ class Delivery(models.Model):
         related_name="deliveries",
     )
 
-    upload_seconds: float = 0
-    """How long the upload took in this process. Not a field: it is told to whoever counts, and not kept."""
-
     class Meta:
         verbose_name_plural = "deliveries"
         ordering = ["-id"]

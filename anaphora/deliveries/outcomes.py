@@ -4,9 +4,9 @@ import logging
 import random
 import uuid
 from collections import Counter
-from copy import copy
-from dataclasses import dataclass, field
-from datetime import timedelta
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Any
 
 from django.conf import settings
 from django.db import connection as database
@@ -14,9 +14,11 @@ from django.db import transaction
 from django.utils import timezone
 
 from anaphora.deliveries import irregularities, queue, signals
+from anaphora.deliveries.bulk_update import update_rows
 from anaphora.deliveries.destinations import Condition, Receipt
 from anaphora.deliveries.errors import DeliveryError, FailureScope
 from anaphora.deliveries.models import Delivery, Interface, State
+from anaphora.deliveries.queue import Claimed
 from anaphora.deliveries.sending import Result
 
 logger = logging.getLogger(__name__)
@@ -49,40 +51,71 @@ class Drained:
         self.diagnoses[error.diagnosis.code, error.detail] += 1
 
 
-def settle(lease: uuid.UUID, finished: list[tuple[Delivery, Result]], drained: Drained) -> DeliveryError | None:
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """What a thread has done with a delivery, and how long that took."""
+
+    delivery: Claimed
+    result: Result
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What is written of a delivery."""
+
+    delivery: Claimed
+    state: State
+    attempts: int
+    due_at: datetime
+    diagnosis: str
+    detail: str
+    upload_seconds: float
+    receipt: Receipt | None = None
+    failure: DeliveryError | None = None
+    of_interface: bool = False
+    """Whether the failure concerns the whole interface."""
+
+    @property
+    def size(self) -> int:
+        """Bytes stored."""
+        return self.receipt.size if self.receipt else 0
+
+
+def settle(lease: uuid.UUID, finished: list[Finished], drained: Drained) -> DeliveryError | None:
     """Write outcomes and count them; return the failure of the whole interface, if there is one.
 
     Rows whose lease was lost meanwhile are another process's and are left alone: if the upload succeeded, that
     process's attempt finds the object and builds the receipt.
     """
-    delivered = any(isinstance(result, Receipt) for _, result in finished)
-    outcomes = [_outcome(delivery, result, others_delivered=delivered) for delivery, result in finished]
-    written = _write([each.delivery for each in outcomes], lease)
+    delivered = any(isinstance(each.result, Receipt) for each in finished)
+    outcomes = [_outcome(each, others_delivered=delivered) for each in finished]
+    written = _write(outcomes, lease)
     if len(written) < len(finished):
         logger.warning("%d outcomes were too late: their lease had run out", len(finished) - len(written))
     failure = None
     failures: Counter[str] = Counter()
     for each in outcomes:
-        drained.delivered += each.delivery.state == State.DELIVERED
-        drained.failed += each.delivery.state == State.FAILED
-        drained.postponed += each.delivery.state == State.PENDING
+        drained.delivered += each.state == State.DELIVERED
+        drained.failed += each.state == State.FAILED
+        drained.postponed += each.state == State.PENDING
         if each.failure:
             logger.warning(
-                "Delivery %s of %s is %s: %s", each.delivery.pk, each.delivery.report, each.delivery.state, each.failure
+                "Delivery %s of %s is %s: %s", each.delivery.pk, each.delivery.description, each.state, each.failure
             )
             drained.count(each.failure)
             failures[each.failure.diagnosis.code] += 1
             failure = each.failure if each.of_interface else failure
     if finished:
         signals.outcomes_written.send_robust(
-            None, interface_id=finished[0][0].interface_id, outcomes=written, failures=failures
+            None, interface_id=finished[0].delivery.interface_id, outcomes=written, failures=failures
         )
     return failure
 
 
-def update_interface(interface_id: int, finished: list[tuple[Delivery, Result]], failure: DeliveryError | None) -> None:
+def update_interface(interface_id: int, finished: list[Finished], failure: DeliveryError | None) -> None:
     """Pause the interface after a failure of its own, or end its pause; record what its store refused."""
-    receipts = [result for _, result in finished if isinstance(result, Receipt)]
+    receipts = [each.result for each in finished if isinstance(each.result, Receipt)]
     if failure:
         pause(interface_id, failure)
     elif receipts:
@@ -106,76 +139,87 @@ def pause(interface_id: int, error: DeliveryError) -> None:
     logger.warning("Interface %s is paused after failure %d: %s", interface.name, failures, error)
 
 
-_OUTCOME_FIELDS = [
-    "state", "attempts", "due_at", "leased_until", "lease", "diagnosis", "detail", "object_key", "version_id",
-    "etag", "sha256", "size", "integrity", "retain_until", "delivered_at",
-]  # fmt: skip
-
-
-@dataclass(frozen=True)
-class _Outcome:
-    delivery: Delivery
-    failure: DeliveryError | None = None
-    of_interface: bool = False
-
-
-def _outcome(delivery: Delivery, result: Result, *, others_delivered: bool) -> _Outcome:
-    """Return what is to be written. Called again, because writing failed, it returns the same."""
-    delivery.lease = delivery.leased_until = None
+def _outcome(finished: Finished, *, others_delivered: bool) -> Outcome:
+    claimed, result = finished.delivery, finished.result
+    kept = Outcome(
+        claimed,
+        State.PENDING,
+        claimed.attempts,
+        claimed.due_at,
+        claimed.diagnosis,
+        claimed.detail,
+        finished.seconds,
+    )
     if isinstance(result, Receipt):
-        _set_receipt(delivery, result)
-        return _Outcome(delivery)
-    delivery.state = State.PENDING
+        return replace(kept, state=State.DELIVERED, diagnosis="", detail="", receipt=result)
     if result is None:
-        return _Outcome(delivery)
+        return kept
     scope = result.diagnosis.scope
     if scope is FailureScope.EITHER:
         scope = FailureScope.REPORT if others_delivered else FailureScope.INTERFACE
-    delivery = copy(delivery)  # on which the attempt is counted
-    _set_failure(delivery, result, scope)
-    return _Outcome(delivery, result, scope is FailureScope.INTERFACE)
+    kept = replace(kept, diagnosis=result.diagnosis.code, detail=result.detail, failure=result)
+    if scope is FailureScope.INTERFACE:
+        # Not this report's fault: no attempt is counted, and it is due again as soon as the interface is.
+        return replace(kept, of_interface=True)
+    attempts = claimed.attempts + 1
+    if result.diagnosis.retryable:
+        return replace(kept, attempts=attempts, due_at=timezone.now() + _wait(attempts, result))
+    return replace(kept, attempts=attempts, state=State.FAILED)
 
 
-def _write(outcomes: list[Delivery], lease: uuid.UUID) -> list[Delivery]:
-    """Write the outcomes of those rows that still have the lease, by one statement; return them.
-
-    As an insert whose every row exists already, because Django builds an update of many rows from one CASE for
-    each field and row, which took three times as long as the uploads.
-    """
+def _write(outcomes: list[Outcome], lease: uuid.UUID) -> list[Outcome]:
+    """Write the outcomes of those rows that still have the lease; return them."""
     with transaction.atomic():
-        held = Delivery.objects.filter(pk__in=[each.pk for each in outcomes], lease=lease, state=State.SENDING)
+        held = Delivery.objects.filter(pk__in=[each.delivery.pk for each in outcomes], lease=lease, state=State.SENDING)
         if database.features.has_select_for_update:
             held = held.select_for_update()
         keys = set(held.order_by().values_list("pk", flat=True))
-        rows = [each for each in outcomes if each.pk in keys]
-        Delivery.objects.bulk_create(rows, update_conflicts=True, unique_fields=["id"], update_fields=_OUTCOME_FIELDS)
-        if failed := [each for each in rows if each.state == State.FAILED]:
+        rows = [each for each in outcomes if each.delivery.pk in keys]
+        now = timezone.now()
+        update_rows(Delivery, [_receipt(each, each.receipt, now) for each in rows if each.receipt])
+        update_rows(Delivery, [_not_delivered(each) for each in rows if not each.receipt])
+        if failed := [_undelivered(each) for each in rows if each.state == State.FAILED]:
             irregularities.record_deliveries(irregularities.FAILED, failed)
     return rows
 
 
-def _set_receipt(delivery: Delivery, receipt: Receipt) -> None:
-    delivery.state = State.DELIVERED
-    delivery.diagnosis = delivery.detail = ""
-    delivery.object_key = receipt.object_key
-    delivery.version_id = receipt.version_id
-    delivery.etag = receipt.etag
-    delivery.sha256 = receipt.sha256
-    delivery.size = receipt.size
-    delivery.integrity = receipt.integrity
-    delivery.retain_until = receipt.retain_until
-    delivery.delivered_at = timezone.now()
+def _not_delivered(outcome: Outcome) -> dict[str, Any]:
+    return {
+        "id": outcome.delivery.pk,
+        "state": outcome.state,
+        "lease": None,
+        "leased_until": None,
+        "attempts": outcome.attempts,
+        "due_at": outcome.due_at,
+        "diagnosis": outcome.diagnosis,
+        "detail": outcome.detail,
+    }
 
 
-def _set_failure(delivery: Delivery, error: DeliveryError, scope: FailureScope) -> None:
-    delivery.diagnosis, delivery.detail = error.diagnosis.code, error.detail
-    if scope is FailureScope.INTERFACE:
-        return  # not this report's fault: no attempt is counted, and it is due again as soon as the interface is
-    delivery.attempts += 1
-    if error.diagnosis.retryable:
-        delivery.due_at = timezone.now() + _wait(delivery.attempts, error)
-    else:
-        delivery.state = State.FAILED
+def _receipt(outcome: Outcome, receipt: Receipt, now: datetime) -> dict[str, Any]:
+    return {
+        "id": outcome.delivery.pk,
+        "state": State.DELIVERED,
+        "lease": None,
+        "leased_until": None,
+        "diagnosis": "",
+        "detail": "",
+        "object_key": receipt.object_key,
+        "version_id": receipt.version_id,
+        "etag": receipt.etag,
+        "sha256": receipt.sha256,
+        "size": receipt.size,
+        "integrity": receipt.integrity,
+        "retain_until": receipt.retain_until,
+        "delivered_at": now,
+    }
+
+
+def _undelivered(outcome: Outcome) -> irregularities.Undelivered:
+    claimed = outcome.delivery
+    return irregularities.Undelivered(
+        claimed.interface_id, claimed.report_id, claimed.dashboard, claimed.sha256, outcome.diagnosis
+    )
 
 
 def _record_capabilities(interface_id: int, receipts: list[Receipt]) -> None:

@@ -2,16 +2,17 @@
 
 With a distant store, many threads increase the throughput, because each of them mostly waits. With a store that answers
 immediately, few threads are better: threads that compete for the interpreter reduce the throughput by up to a third.
-The pool starts with two threads and a few times a second compares the CPU time of the process with the elapsed time.
+A pool starts with two threads, or as many as the last one found good, and a few times a second compares the CPU time of
+the process with the elapsed time.
 """
 
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterable
+from queue import SimpleQueue
 from types import TracebackType
 
-WINDOW = 0.2
+WINDOW = 0.1
 """Seconds between two measurements of the CPU time."""
 
 IDLE, BUSY = 0.6, 0.75
@@ -19,22 +20,24 @@ IDLE, BUSY = 0.6, 0.75
 
 
 class Pool:
-    """At most `most` threads, of which `width` work at the same time. Jobs must not raise."""
+    """At most `most` threads, of which `width` work at the same time. Jobs must not raise.
 
-    def __init__(self, most: int) -> None:
-        self.width = min(2, most)
+    A thread takes jobs for as long as its number is below `width`. One that waits for a job when the pool shrinks may
+    still take one.
+    """
+
+    def __init__(self, most: int, width: int = 2) -> None:
+        self.width = min(width, most)
         self._most = most
-        self._jobs: deque[Callable[[], None]] = deque()
-        self._working = 0
-        self._closing = False
-        self._changed = threading.Condition()
+        self._jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._resized = threading.Condition()
         self._threads: list[threading.Thread] = []
         self._measured_at, self._used = time.monotonic(), time.process_time()
 
     def submit(self, jobs: Iterable[Callable[[], None]]) -> None:
         """Queue jobs; threads run them in this order."""
-        with self._changed:
-            self._jobs.extend(jobs)
+        for job in jobs:
+            self._jobs.put(job)
         self._start_threads()
 
     def adapt(self) -> None:
@@ -46,9 +49,8 @@ class Pool:
         self._measured_at, self._used = now, used
         if share > BUSY:
             self.width = max(1, self.width - 1)
-        elif share < IDLE:
-            self.width = min(self._most, self.width * 2)
-            self._start_threads()
+        elif share < IDLE and self.width < self._most:
+            self._grow(min(self._most, self.width * 2))
 
     def __enter__(self) -> "Pool":
         return self
@@ -57,30 +59,33 @@ class Pool:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Run all queued jobs, then end the threads."""
-        with self._changed:
-            self._closing = True
-            self._changed.notify_all()
+        for _ in self._threads:
+            self._jobs.put(None)
+        with self._resized:
+            self.width = self._most  # the last jobs may be those of a thread that waits to be needed
+            self._resized.notify_all()
         for thread in self._threads:
             thread.join()
 
+    def _grow(self, width: int) -> None:
+        with self._resized:
+            self.width = width
+            self._resized.notify_all()
+        self._start_threads()
+
     def _start_threads(self) -> None:
-        with self._changed:
-            self._changed.notify(self.width)
-        while len(self._threads) < min(self.width, len(self._threads) + len(self._jobs)):
-            thread = threading.Thread(target=self._work, name=f"upload-{len(self._threads)}", daemon=True)
+        while len(self._threads) < self.width and not self._jobs.empty():
+            number = len(self._threads)
+            thread = threading.Thread(target=self._work, args=[number], name=f"upload-{number}", daemon=True)
             self._threads.append(thread)
             thread.start()
 
-    def _work(self) -> None:
+    def _work(self, number: int) -> None:
         while True:
-            with self._changed:
-                self._changed.wait_for(lambda: (self._jobs and self._working < self.width) or self._closing)
-                if not self._jobs:
-                    return
-                job = self._jobs.popleft()
-                self._working += 1
-            try:
-                job()
-            finally:
-                with self._changed:
-                    self._working -= 1
+            if number >= self.width:
+                with self._resized:
+                    self._resized.wait_for(lambda: number < self.width)
+            job = self._jobs.get()
+            if job is None:
+                return
+            job()

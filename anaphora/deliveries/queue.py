@@ -7,6 +7,8 @@ deliveries pending again.
 from collections import Counter
 from collections.abc import Collection
 from datetime import datetime, timedelta
+from pathlib import Path
+from typing import NamedTuple
 from uuid import UUID
 
 from django.conf import settings
@@ -16,12 +18,64 @@ from django.db.models import Count, Exists, Min, OuterRef, Q
 from django.utils import timezone
 
 from anaphora.deliveries import irregularities
+from anaphora.deliveries.irregularities import Undelivered
 from anaphora.deliveries.models import ArchivePolicy, Delivery, Interface, State
+from anaphora.reports.content_types import extension
+from anaphora.reports.models import describe, local_location, local_name
 
 # Claiming.
 
 
-def claim(interface_id: int, lease: UUID, limit: int) -> list[Delivery]:
+class Claimed(NamedTuple):
+    """A leased delivery with the facts of its report that an upload needs: what one query returns, not three models."""
+
+    pk: int
+    interface_id: int
+    report_id: UUID
+    attempts: int
+    due_at: datetime
+    diagnosis: str
+    """Of an earlier attempt, with its detail."""
+    detail: str
+    dashboard: str
+    """The slug."""
+    title: str
+    """The dashboard's."""
+    rendered_at: datetime
+    ingested_at: datetime
+    filename: str
+    content_type: str
+    size: int
+    sha256: str
+    md5: str
+    file: str
+    """The name of the local copy, empty if housekeeping has removed it."""
+
+    @property
+    def local_path(self) -> Path:
+        """The path of the local copy, whether it exists or not."""
+        name = self.file or local_name(self.dashboard, self.rendered_at, self.report_id, self.suffix)
+        return Path(local_location(), name)
+
+    @property
+    def suffix(self) -> str:
+        """The file name extension that fits the content."""
+        return extension(self.content_type, self.filename)
+
+    @property
+    def description(self) -> str:
+        """The report in words, as on pages."""
+        return describe(self.dashboard, self.rendered_at)
+
+
+_COLUMNS = [
+    "pk", "interface_id", "report_id", "attempts", "due_at", "diagnosis", "detail", "report__dashboard__slug",
+    "report__dashboard__title", "report__rendered_at", "report__ingested_at", "report__filename",
+    "report__content_type", "report__size", "report__sha256", "report__md5", "report__file",
+]  # fmt: skip
+
+
+def claim(interface_id: int, lease: UUID, limit: int) -> list[Claimed]:
     """Lease up to `limit` due deliveries, fresh reports first, then the longest due; each to one claimer only."""
     now = timezone.now()
     of_interface = Delivery.objects.filter(interface=interface_id)
@@ -31,14 +85,13 @@ def claim(interface_id: int, lease: UUID, limit: int) -> list[Delivery]:
         )
         due = of_interface.filter(state=State.PENDING, due_at__lte=now).order_by("priority", "due_at")
         if database.features.has_select_for_update_skip_locked:
-            due = due.select_for_update(skip_locked=True)
-        claimed = list(due.values_list("pk", flat=True)[:limit])
-        Delivery.objects.filter(pk__in=claimed).update(state=State.SENDING, lease=lease, leased_until=_lease_end(now))
-    if not claimed:
-        return []
-    return list(
-        Delivery.objects.filter(pk__in=claimed).select_related("report__dashboard").order_by("priority", "due_at")
-    )
+            due = due.select_for_update(skip_locked=True, of=("self",))
+        claimed = [Claimed._make(row) for row in due.values_list(*_COLUMNS)[:limit]]
+        if claimed:
+            Delivery.objects.filter(pk__in=[each.pk for each in claimed]).update(
+                state=State.SENDING, lease=lease, leased_until=_lease_end(now)
+            )
+    return claimed
 
 
 def renew(lease: UUID) -> None:
@@ -129,7 +182,15 @@ def cancel(chosen: list[Delivery]) -> list[Delivery]:
             rows = rows.select_for_update(of=("self",))
         cancelled = {row.pk: row for row in rows}
         Delivery.objects.filter(pk__in=cancelled).update(state=State.CANCELLED)
-        irregularities.record_deliveries(irregularities.CANCELLED, cancelled.values())
+        irregularities.record_deliveries(
+            irregularities.CANCELLED,
+            [
+                Undelivered(
+                    row.interface_id, row.report_id, row.report.dashboard.slug, row.report.sha256, row.diagnosis
+                )
+                for row in cancelled.values()
+            ],
+        )
     return [each for each in chosen if each.pk in cancelled]
 
 

@@ -13,9 +13,8 @@ from anaphora.deliveries import errors, files
 from anaphora.deliveries.destinations import Destination, Receipt, Upload
 from anaphora.deliveries.errors import DeliveryError, FailureScope
 from anaphora.deliveries.files import StoredCopy
-from anaphora.deliveries.models import Delivery
 from anaphora.deliveries.object_keys import content_disposition, object_key, object_metadata
-from anaphora.reports.models import Report
+from anaphora.deliveries.queue import Claimed
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +26,7 @@ Result = Receipt | DeliveryError | None
 class Job:
     """One delivery to send, and where else its bytes are once housekeeping has removed the local copy."""
 
-    delivery: Delivery
+    delivery: Claimed
     destination: Destination
     key_prefix: str
     copies: Sequence[StoredCopy] = ()
@@ -51,7 +50,7 @@ def send(job: Job, halt: threading.Event) -> Result:
 
 @contextmanager
 def _opened(job: Job) -> Iterator[BinaryIO]:
-    report = job.delivery.report
+    report = job.delivery
     if report.file or not job.copies:
         with closing(files.open_local(report)) as body:
             yield body
@@ -64,7 +63,7 @@ def _opened(job: Job) -> Iterator[BinaryIO]:
 
 
 def _put(job: Job, body: BinaryIO) -> Receipt:
-    report = job.delivery.report
+    report = job.delivery
     try:
         return job.destination.put(_upload(report, job.key_prefix), body)
     except DeliveryError as error:
@@ -73,8 +72,8 @@ def _put(job: Job, body: BinaryIO) -> Receipt:
         raise
 
 
-def _upload(report: Report, key_prefix: str) -> Upload:
-    slug = report.dashboard.slug
+def _upload(report: Claimed, key_prefix: str) -> Upload:
+    slug = report.dashboard
     return Upload(
         key=object_key(
             prefix=key_prefix,
@@ -89,9 +88,9 @@ def _upload(report: Report, key_prefix: str) -> Upload:
         content_type=report.content_type,
         content_disposition=content_disposition(report.filename),
         metadata=object_metadata(
-            report_id=str(report.pk),
+            report_id=str(report.report_id),
             dashboard=slug,
-            title=report.dashboard.title,
+            title=report.title,
             rendered_at=report.rendered_at,
             ingested_at=report.ingested_at,
             sha256=report.sha256,
@@ -101,7 +100,7 @@ def _upload(report: Report, key_prefix: str) -> Upload:
     )
 
 
-def _check_unchanged(report: Report, body: BinaryIO) -> None:
+def _check_unchanged(report: Claimed, body: BinaryIO) -> None:
     """Raise DeliveryError if it is the local copy that changed, not the transfer that broke."""
     body.seek(0)
     if hashlib.file_digest(cast("BufferedReader", body), "sha256").hexdigest() != report.sha256:

@@ -3,7 +3,7 @@
 from django.dispatch import Signal
 
 outcomes_written = Signal()
-"""Sent after outcomes of an interface's uploads were written. `interface_id`; `outcomes`: the deliveries as written;
+"""Sent after outcomes of an interface's uploads were written. `interface_id`; `outcomes`: as `outcomes.Outcome`;
 `failures`: a Counter of the diagnoses' codes."""
 
 archive_verified = Signal()

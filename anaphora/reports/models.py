@@ -1,7 +1,7 @@
 """Dashboards and their reports."""
 
 import uuid
-from datetime import UTC
+from datetime import UTC, datetime
 from pathlib import Path
 
 from django.conf import settings
@@ -16,6 +16,23 @@ from anaphora.reports import content_types
 def local_store() -> FileSystemStorage:
     """Return the storage of the local copies. It is private: no URL serves it."""
     return FileSystemStorage(location=settings.DATA_DIR / "reports", base_url=None)
+
+
+def local_location() -> str:
+    """Return the folder of the local copies."""
+    storage = Report._meta.get_field("file").storage
+    assert isinstance(storage, FileSystemStorage)
+    return str(storage.location)
+
+
+def local_name(dashboard: str, rendered_at: datetime, report_id: uuid.UUID, suffix: str) -> str:
+    """Return the name of a local copy in the local store. The validated slug is its only external part."""
+    return f"{dashboard}/{rendered_at.astimezone(UTC):%Y/%m}/{report_id}{suffix}"
+
+
+def describe(dashboard: str, rendered_at: datetime) -> str:
+    """Return a report in words, by its dashboard's slug."""
+    return f"{dashboard} {rendered_at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
 class Dashboard(models.Model):
@@ -94,7 +111,7 @@ class Report(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.dashboard.slug} {self.rendered_at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+        return describe(self.dashboard.slug, self.rendered_at)
 
     @property
     def previewable(self) -> bool:
@@ -114,8 +131,8 @@ class Report(models.Model):
 
     @property
     def local_name(self) -> str:
-        """The name of the local copy in the local store. The validated slug is its only external part."""
-        return f"{self.dashboard.slug}/{self.rendered_at.astimezone(UTC):%Y/%m}/{self.id}{self.suffix}"
+        """The name of the local copy in the local store."""
+        return local_name(self.dashboard.slug, self.rendered_at, self.id, self.suffix)
 
     @property
     def suffix(self) -> str:

@@ -399,7 +399,7 @@ def cut_while_writing(monkeypatch: pytest.MonkeyPatch, times: int) -> None:
     """Break the database's connection so many times before outcomes are written; SQLite has none, but errors."""
     write, left = outcomes._write, iter(range(times))
 
-    def cut_and_write(*args: Any) -> list[Delivery]:
+    def cut_and_write(*args: Any) -> list[outcomes.Outcome]:
         if next(left, None) is not None:
             if database.vendor != "postgresql":
                 raise OperationalError("database is locked")
@@ -646,7 +646,7 @@ class TestClock:
             second.extend(queue.claim(interface.pk, lease, 1))
             return receipt
 
-        second: list[Delivery] = []
+        second: list[queue.Claimed] = []
         monkeypatch.setattr(S3Destination, "put", put_while_the_clock_steps)
         monkeypatch.setattr(engine, "Pool", _Inline)
         deliver_due(interface.pk)
@@ -660,7 +660,9 @@ class TestClock:
 class _Inline:
     """Does each job at once, in the thread of whoever submits it."""
 
-    def __init__(self, most: int) -> None:
+    width = 1
+
+    def __init__(self, *args: int) -> None:
         pass
 
     def __enter__(self) -> "_Inline":

@@ -190,7 +190,7 @@ class TestBackfill:
         fresh = make_report()
 
         first = queue.claim(interface.pk, uuid.uuid4(), 1)
-        assert [delivery.report for delivery in first] == [fresh]
+        assert [delivery.report_id for delivery in first] == [fresh.pk]
 
     def test_it_alone_makes_cancelled_deliveries_pending_again(self, interface: S3Interface) -> None:
         policy = make_policy(interface)
