@@ -8,6 +8,7 @@ When it is created, it builds one sample request itself and one with botocore, w
 are not equal, including their signatures, botocore has changed, and `client.put_object` is used instead.
 """
 
+import contextlib
 import hashlib
 import hmac
 import logging
@@ -15,8 +16,11 @@ import threading
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
+from queue import Empty
 from typing import Any
 from urllib.parse import quote, urlsplit
+
+from urllib3.util.connection import is_connection_dropped
 
 logger = logging.getLogger(__name__)
 
@@ -121,6 +125,7 @@ class _SmallPut:
         self._host = address.netloc
         self._path = address.path.removesuffix(quote(_SAMPLE["Key"], safe="/~"))
         self._url = f"{address.scheme}://{address.netloc}"
+        self._pool = self._session._manager.connection_from_url(self._url)
 
     def __call__(self, *, sha256: str, **parameters: Any) -> Mapping[str, Any]:
         path = self._path + quote(parameters["Key"], safe="/~")
@@ -128,16 +133,44 @@ class _SmallPut:
         credentials = self._credentials()
         headers = self._headers(parameters, sha256, _amz_date(), credentials)
         headers["Authorization"] = self._authorization(path, headers, credentials)
-        request = self._request("PUT", self._url + path, headers, parameters["Body"], stream_output=False)
-        answer = self._session.send(request)
+        answer = self._send(path, headers, parameters["Body"])
         if answer.status_code >= 300:
             raise self._client_error(answer)
         return {
-            "ETag": answer.headers.get("ETag", ""),
+            "ETag": answer.headers.get("etag", ""),
             "VersionId": answer.headers.get("x-amz-version-id", ""),
             "ChecksumSHA256": answer.headers.get("x-amz-checksum-sha256", ""),
             "ResponseMetadata": {"HTTPStatusCode": answer.status_code},
         }
+
+    def _send(self, path: str, headers: Mapping[str, str], body: bytes) -> Any:
+        """Send the request on an idle connection, otherwise by botocore, which opens one and puts it into the pool."""
+        connection = self._idle_connection()
+        if connection is None:
+            request = self._request("PUT", self._url + path, headers, body, stream_output=False)
+            return self._session.send(request)
+        lines = [f"PUT {path} HTTP/1.1", f"Host: {self._host}", *(f"{name}: {headers[name]}" for name in headers)]
+        if any(character in line for line in lines for character in "\r\n"):
+            raise ValueError("A header has a line break")
+        head = "\r\n".join([*lines, "", ""]).encode("latin-1")
+        reusable = False
+        try:
+            answer = connection.exchange(head, body)
+            reusable = answer.reusable
+            return answer
+        finally:
+            if not reusable:
+                connection.close()
+            self._pool._put_conn(connection)
+
+    def _idle_connection(self) -> Any:
+        """Take an open connection from the pool, or None."""
+        with contextlib.suppress(Empty):
+            connection = self._pool.pool.get_nowait()
+            if connection is not None and not connection.is_closed and not is_connection_dropped(connection):
+                return connection
+            self._pool._put_conn(connection)
+        return None
 
     def builds_same_request(self, botocore_request: Any) -> bool:
         """Return whether the sample request is equal to the one that botocore has built."""

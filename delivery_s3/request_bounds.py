@@ -10,11 +10,13 @@ import contextlib
 import socket
 import threading
 from collections.abc import Iterator
+from http.client import HTTPException
 from time import monotonic
 from typing import Any
 
 from anaphora.deliveries.errors import DeliveryError
-from delivery_s3 import diagnoses
+from delivery_s3 import diagnoses, plain_exchange
+from delivery_s3.plain_exchange import Answer
 
 MIN_BYTES_PER_SECOND = 64 * 1024
 """Bytes per second. Slower transfers are aborted."""
@@ -30,12 +32,20 @@ _ENTITY = b"<!ENTITY"
 """Refused: with XML entities, an answer of a few megabytes can expand to gigabytes when it is parsed."""
 
 
+LOOK_SECONDS = 1.0
+"""How often the deadlines are looked at while requests run."""
+
+
 class _Watchdog:
-    """Closes connections whose deadline has passed. One thread per process, started by the first connection."""
+    """Closes connections whose deadline has passed. One thread per process, started by the first connection.
+
+    It is woken only for a deadline that comes before its next look, as each wake-up costs all threads time.
+    """
 
     def __init__(self) -> None:
         self._deadlines: dict[Any, float] = {}
         self._changed = threading.Condition()
+        self._next_look = 0.0
         self._thread: threading.Thread | None = None
 
     def watch(self, connection: Any, deadline: float) -> None:
@@ -45,23 +55,30 @@ class _Watchdog:
             if self._thread is None or not self._thread.is_alive():  # threads do not survive a fork
                 self._thread = threading.Thread(target=self._run, name="request-deadlines", daemon=True)
                 self._thread.start()
-            self._changed.notify()
+            elif deadline < self._next_look:
+                self._changed.notify()
 
     def release(self, connection: Any) -> None:
         with self._changed:
             self._deadlines.pop(connection, None)
 
     def _run(self) -> None:
+        idle = False
         while True:
             with self._changed:
-                while not self._deadlines:
-                    self._changed.wait()
                 now = monotonic()
                 for connection, deadline in list(self._deadlines.items()):
                     if deadline <= now:
                         del self._deadlines[connection]
                         _shut_down(connection)
-                self._changed.wait(min([*self._deadlines.values(), now + 1]) - now)
+                if idle and not self._deadlines:
+                    self._next_look = float("inf")
+                    self._changed.wait()
+                    idle = False
+                    continue
+                idle = not self._deadlines
+                self._next_look = min([*self._deadlines.values(), now + LOOK_SECONDS])
+                self._changed.wait(self._next_look - now)
 
 
 def _shut_down(connection: Any) -> None:
@@ -80,6 +97,7 @@ class BoundedConnection:
     """A mixin for urllib3 connections: each request has a deadline, from its first byte to the end of the answer."""
 
     overdue = False
+    sock: socket.socket | None
     allowed_seconds: float
     """Seconds for a request and an answer without content; content adds time by MIN_BYTES_PER_SECOND."""
 
@@ -108,6 +126,23 @@ class BoundedConnection:
             _limit_size(response, MAX_ANSWER_BYTES)
         return response
 
+    def exchange(self, head: bytes, body: bytes) -> Answer:
+        """Send a prepared request on this open connection and return the answer, within the same bounds.
+
+        Skips urllib3 and http.client, which take as long as all the rest of an upload. Raises DeliveryError. Unless the
+        answer says otherwise, the connection can be used again; `Answer.reusable` tells.
+        """
+        self.overdue = False
+        _watchdog.watch(self, monotonic() + self.allowed_seconds + len(body) / MIN_BYTES_PER_SECOND)
+        try:
+            answer: Answer = self._call_with_deadline(plain_exchange.exchange, self.sock, head, body, MAX_ERROR_BYTES)
+        except TimeoutError as error:
+            raise DeliveryError(diagnoses.READ_TIMEOUT, str(error)) from error
+        except (OSError, HTTPException) as error:
+            raise DeliveryError(diagnoses.CONNECTION_LOST, str(error) or type(error).__name__) from error
+        AnswerLimits(MAX_ERROR_BYTES).add(answer.content)
+        return answer
+
     def _call_with_deadline(self, call: Any, *args: Any, **kwargs: Any) -> Any:
         try:
             return call(*args, **kwargs)
@@ -135,19 +170,32 @@ def _limit_size(response: Any, max_bytes: int) -> None:
         if (response.length_remaining or 0) > max_bytes:
             response.close()
             raise DeliveryError(diagnoses.NOT_S3, f"The answer is longer than {max_bytes:,} bytes")
-        total, tags, tail = 0, 0, b""
+        limits = AnswerLimits(max_bytes)
         for chunk in read_all(*args, **kwargs):
-            total += len(chunk)
-            tags += chunk.count(b"<")
-            if total > max_bytes or tags > MAX_TAGS:
+            try:
+                limits.add(chunk)
+            except DeliveryError:
                 response.close()
-                raise DeliveryError(
-                    diagnoses.NOT_S3, f"The answer is longer than {max_bytes:,} bytes or {MAX_TAGS:,} tags"
-                )
-            if _ENTITY in tail + chunk:
-                response.close()
-                raise DeliveryError(diagnoses.NOT_S3, "The answer declares entities, which S3 does not")
-            tail = chunk[-len(_ENTITY) :]
+                raise
             yield chunk
 
     response.stream = stream
+
+
+class AnswerLimits:
+    """Checks the parts of an answer that is read as a whole."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes, self._total, self._tags, self._tail = max_bytes, 0, 0, b""
+
+    def add(self, chunk: bytes) -> None:
+        """Count a part. Raises DeliveryError if the answer is too long or declares entities."""
+        self._total += len(chunk)
+        self._tags += chunk.count(b"<")
+        if self._total > self._max_bytes or self._tags > MAX_TAGS:
+            raise DeliveryError(
+                diagnoses.NOT_S3, f"The answer is longer than {self._max_bytes:,} bytes or {MAX_TAGS:,} tags"
+            )
+        if _ENTITY in self._tail + chunk:
+            raise DeliveryError(diagnoses.NOT_S3, "The answer declares entities, which S3 does not")
+        self._tail = chunk[-len(_ENTITY) :]
