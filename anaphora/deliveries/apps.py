@@ -19,17 +19,17 @@ class DeliveriesConfig(AppConfig):
         report_ingested.connect(_on_report_ingested, dispatch_uid="deliveries")
 
 
-def _on_report_ingested(*, report: Any, **kwargs: Any) -> None:
-    """Create the report's deliveries in the transaction that creates the report; wake a worker once it is committed."""
+def _on_report_ingested(*, reports: Any, **kwargs: Any) -> None:
+    """Create the deliveries in the transaction that creates the reports; wake a worker once it is committed."""
     from anaphora.deliveries import policies, tasks
 
-    wanted = policies.create_for_new(report)
+    wanted = policies.create_for_new(*reports)
 
     def wake_worker() -> None:
         for interface_id in wanted:
             tasks.request_delivery(interface_id)
 
     if wanted:
-        # Robust: the report is safe by then, and the sweep makes up for a message that could not be sent. No partial():
-        # Django logs the name of the function that failed, and a partial has none.
+        # Robust: the reports are safe by then, and the sweep makes up for a message that could not be sent. No
+        # partial(): Django logs the name of the function that failed, and a partial has none.
         transaction.on_commit(wake_worker, robust=True)

@@ -33,16 +33,21 @@ def interfaces_of(reports: Collection[UUID]) -> dict[UUID, set[int]]:
     return defaultdict(set, {report: wanted[dashboard] for report, dashboard in dashboards.items()})
 
 
-def create_for_new(report: Report) -> set[int]:
-    """Create the pending deliveries of a new report that policies want at once; return their interfaces' ids.
+def create_for_new(*reports: Report) -> set[int]:
+    """Create the pending deliveries of new reports that policies want at once; return their interfaces' ids.
 
     Runs in the caller's transaction.
     """
-    wanted = _interfaces_by_dashboard({report.dashboard_id}, Q(schedule__isnull=True))[report.dashboard_id]
+    wanted = _interfaces_by_dashboard({report.dashboard_id for report in reports}, Q(schedule__isnull=True))
     Delivery.objects.bulk_create(
-        [Delivery(report=report, interface_id=interface) for interface in wanted], ignore_conflicts=True
+        [
+            Delivery(report=report, interface_id=interface)
+            for report in reports
+            for interface in sorted(wanted[report.dashboard_id])
+        ],
+        ignore_conflicts=True,
     )
-    return wanted
+    return set().union(*wanted.values())
 
 
 def interfaces_wanting(dashboard: Dashboard) -> list[Interface]:

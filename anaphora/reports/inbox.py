@@ -35,7 +35,7 @@ from anaphora.reports.inbox_folders import (
     rename_file,
 )
 from anaphora.reports.inbox_refused import REJECTED_FOLDER, reason_names
-from anaphora.reports.ingest import IngestError, ingest
+from anaphora.reports.ingest import Batch, IngestError
 from anaphora.reports.timestamps import instant_in_filename
 
 logger = logging.getLogger(__name__)
@@ -69,34 +69,69 @@ def scan(*, seconds: float = float("inf")) -> ScanResult:
     if not _working_folders_are_valid(root):
         return result
     ours = root / TAKING_FOLDER / uuid.uuid4().hex
-    for file in _complete_files(root):
-        if time.monotonic() > end:
-            result.unfinished = True
-            break
-        taking = _claim(file, ours)
-        if taking is None:
-            continue
-        try:
-            _ingest(taking)
-            _keep_or_delete(root, taking)
-            result.ingested += 1
-        except FileNotFoundError:
-            if taking.exists():
-                raise
-            # This process was so slow that another one claimed the file after CLAIM_TIMEOUT.
-        except (IngestError, DatabaseError) as error:
-            if isinstance(error, DatabaseError) or error.reason.temporary:
-                # A temporary problem of this system, such as a full disk. Other files would fail too, so stop.
-                move_file(taking, root / file.parent.name / file.name)
-                logger.warning("The inbox scan stopped: %s", error)
+    with Batch() as batch:
+        taken: list[Path] = []
+        for file in _complete_files(root):
+            if time.monotonic() > end:
                 result.unfinished = True
                 break
-            result.rejected += _try_reject(root, taking, error)
-        except OSError as move_error:  # the report is ingested, only its file cannot be moved
-            _log_blocked(taking, move_error)
+            if batch.full and not _commit(root, batch, taken, result):
+                break
+            if (taking := _claim(file, ours)) and not _take(root, batch, taking, taken, result):
+                break
+        if taken:
+            _commit(root, batch, taken, result)
     remove_empty_folders(root / TAKING_FOLDER)
     _delete_expired(root / TAKEN_FOLDER)
     return result
+
+
+def _take(root: Path, batch: Batch, taking: Path, taken: list[Path], result: ScanResult) -> bool:
+    """Add a claimed file to the batch and to `taken`; return whether to go on with others."""
+    try:
+        _add(batch, taking)
+        taken.append(taking)
+    except FileNotFoundError:
+        if taking.exists():
+            raise
+        # This process was so slow that another one claimed the file after CLAIM_TIMEOUT.
+    except IngestError as error:
+        if error.reason.temporary:
+            _give_back(root, [taking], error, result)
+            return False
+        result.rejected += _try_reject(root, taking, error)
+    return True
+
+
+def _commit(root: Path, batch: Batch, taken: list[Path], result: ScanResult) -> bool:
+    """Ingest the batch and put its files away; return whether to go on with others."""
+    files = taken[:]
+    taken.clear()
+    try:
+        batch.commit()
+    except (IngestError, DatabaseError) as error:
+        _give_back(root, files, error, result)
+        return False
+    for file in files:
+        try:
+            _keep_or_delete(root, file)
+            result.ingested += 1
+        except FileNotFoundError:
+            if file.exists():
+                raise
+            # As above. It is ingested all the same: twice, which is one report.
+        except OSError as error:  # the report is ingested, only its file cannot be moved
+            _log_blocked(file, error)
+    return True
+
+
+def _give_back(root: Path, files: list[Path], error: Exception, result: ScanResult) -> None:
+    """Put files back after a temporary problem of this system, such as a full disk. Others would fail too."""
+    for file in files:
+        with suppress(FileNotFoundError):
+            move_file(file, root / file.parent.name / file.name)
+    logger.warning("The inbox scan stopped: %s", error)
+    result.unfinished = True
 
 
 def _working_folders_are_valid(root: Path) -> bool:
@@ -149,7 +184,7 @@ def _claim(file: Path, ours: Path) -> Path | None:
         return None
 
 
-def _ingest(file: Path) -> None:
+def _add(batch: Batch, file: Path) -> None:
     try:
         with open_folder(file.parent) as folder:
             # Non-blocking, because opening a named pipe would block forever.
@@ -159,7 +194,7 @@ def _ingest(file: Path) -> None:
             if not stat.S_ISREG(facts.st_mode):
                 raise IngestError("file", "This is not a regular file.")
             written = datetime.fromtimestamp(facts.st_mtime, UTC)
-            ingest(
+            batch.add(
                 source=source,
                 filename=file.name,
                 dashboard=file.parent.name,

@@ -1,15 +1,16 @@
-"""`ingest()`, the only function that ingests reports. The API, the inbox, the upload page and the command call it.
+"""`ingest()` for one file and `Batch` for many: the only way in, for API, inbox, upload page and command.
 
 The file is written to the local store while its digests are computed, so memory use does not depend on its size. The
-report and its pending deliveries are then created in one transaction. On failure, neither a row nor a file remains.
+report and its pending deliveries are then created in one transaction, after the file is synced to disk. On failure,
+neither a row nor a file remains.
 """
 
 import errno
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -20,7 +21,7 @@ from typing import BinaryIO
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
-from django.db import IntegrityError, transaction
+from django.db import transaction
 from django.utils import timezone
 
 from anaphora.reports import content_types
@@ -29,6 +30,9 @@ from anaphora.reports.signals import report_ingested
 from anaphora.reports.timestamps import is_plausible
 
 _CHUNK = 1024 * 1024
+
+_SYNCS = 8
+"""Files that are synced at the same time: file systems write such requests together."""
 
 
 class Reason(StrEnum):
@@ -79,15 +83,70 @@ def ingest(*, source: BinaryIO, filename: str, dashboard: str, rendered_at: date
 
     Raises IngestError. Nothing is changed in this case.
     """
-    report = Report(filename=_clean_filename(filename), rendered_at=_validate_rendered_at(rendered_at))
-    report.dashboard = Dashboard(slug=_validate_slug(dashboard))
-    check_space()
-    head = _read_full(source, content_types.HEAD_SIZE)
-    report.content_type = _check_content_type(head, report.filename)
-    with _new_file(report.local_path) as target:
-        digests = _copy_and_hash(head, source, target)
+    with Batch() as batch:
+        batch.add(source=source, filename=filename, dashboard=dashboard, rendered_at=rendered_at)
+        return batch.commit()[0]
+
+
+class Batch:
+    """Ingests several files with one transaction, and syncs them to disk together. Use it as a context manager.
+
+    `add()` copies a file into the local store, `commit()` ingests all that were added since the last commit. What was
+    not committed at the end leaves nothing behind.
+    """
+
+    MAX_FILES, MAX_BYTES = 64, 64 * 1024**2
+
+    def __init__(self) -> None:
+        self._added: list[tuple[Report, BinaryIO]] = []
+
+    def __enter__(self) -> "Batch":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._discard()
+
+    @property
+    def full(self) -> bool:
+        """Whether to commit before more is added: files stay open, and their results wait."""
+        size = sum(report.size for report, _ in self._added)
+        return len(self._added) >= self.MAX_FILES or size >= self.MAX_BYTES
+
+    def add(self, *, source: BinaryIO, filename: str, dashboard: str, rendered_at: datetime) -> None:
+        """Copy a file. The parameters are those of `ingest()`. Raises IngestError; the others are not affected."""
+        report = Report(filename=_clean_filename(filename), rendered_at=_validate_rendered_at(rendered_at))
+        report.dashboard = Dashboard(slug=_validate_slug(dashboard))
+        check_space()
+        head = _read_full(source, content_types.HEAD_SIZE)
+        report.content_type = _check_content_type(head, report.filename)
+        target = _new_file(report.local_path)
+        try:
+            digests = _copy_and_hash(head, source, target)
+        except BaseException:
+            _remove(report, target)
+            raise
         report.size, report.sha256, report.md5 = digests.size, digests.sha256, digests.md5
-        return _save(report)
+        report.file.name = report.local_name
+        self._added.append((report, target))
+
+    def commit(self) -> list[Ingested]:
+        """Ingest what was added; return the results in this order. All of it is on disk and in the database then.
+
+        Raises IngestError if the local store fails, or DatabaseError; nothing that was added is ingested then.
+        """
+        try:
+            _sync([target for _, target in self._added])
+            found = _save([report for report, _ in self._added])
+        except BaseException:
+            self._discard()
+            raise
+        self._added = []
+        return found
+
+    def _discard(self) -> None:
+        for report, target in self._added:
+            _remove(report, target)
+        self._added = []
 
 
 def check_space(extra_bytes: int = 0) -> None:
@@ -139,25 +198,43 @@ def _check_content_type(head: bytes, filename: str) -> str:
     )
 
 
-def _save(report: Report) -> Ingested:
+def _save(reports: list[Report]) -> list[Ingested]:
     with transaction.atomic():
-        report.dashboard, _ = Dashboard.objects.get_or_create(slug=report.dashboard.slug)
-        report.file.name = report.local_name
-        try:
-            with transaction.atomic():
-                report.save(force_insert=True)
-        except IntegrityError:
-            known = Report.objects.select_related("dashboard").get(
-                dashboard=report.dashboard, rendered_at=report.rendered_at, sha256=report.sha256
-            )
-            if not known.local_path.exists():
-                _move(report.local_path, known.local_path)
-                Report.objects.filter(pk=known.pk).update(file=known.local_name)
-            else:
-                report.local_path.unlink()
-            return Ingested(known, created=False)
-        report_ingested.send(sender=Report, report=report)
-        return Ingested(report, created=True)
+        _set_dashboards(reports)
+        # In the same order by all processes, which wait for each other's rows.
+        in_order = sorted(reports, key=lambda report: (report.dashboard_id, report.rendered_at, report.sha256))
+        Report.objects.bulk_create(in_order, ignore_conflicts=True)
+        ids = [report.pk for report in reports]
+        created = set(Report.objects.filter(pk__in=ids).order_by().values_list("pk", flat=True))
+        if new := [report for report in reports if report.pk in created]:
+            report_ingested.send(sender=Report, reports=new)
+        return [
+            Ingested(report, created=True) if report.pk in created else Ingested(_known(report), created=False)
+            for report in reports
+        ]
+
+
+def _set_dashboards(reports: list[Report]) -> None:
+    slugs = sorted({report.dashboard.slug for report in reports})
+    rows = {row.slug: row for row in Dashboard.objects.filter(slug__in=slugs)}
+    for slug in slugs:
+        if slug not in rows:
+            rows[slug], _ = Dashboard.objects.get_or_create(slug=slug)
+    for report in reports:
+        report.dashboard = rows[report.dashboard.slug]
+
+
+def _known(report: Report) -> Report:
+    """Return the report with the same dashboard, instant and content, and give it the local copy if it has none."""
+    known = Report.objects.select_related("dashboard").get(
+        dashboard=report.dashboard, rendered_at=report.rendered_at, sha256=report.sha256
+    )
+    if known.local_path.exists():
+        report.local_path.unlink()
+    else:
+        _move(report.local_path, known.local_path)
+        Report.objects.filter(pk=known.pk).update(file=known.local_name)
+    return known
 
 
 def _validate_slug(slug: str) -> str:
@@ -197,23 +274,18 @@ def _clean_filename(filename: str) -> str:
     return name
 
 
-@contextmanager
-def _new_file(path: Path) -> Iterator[BinaryIO]:
-    """Create a file for the block, and delete it if the block raises an exception.
-
-    `_copy_and_hash` syncs the file and its folder to disk.
-    """
+def _new_file(path: Path) -> BinaryIO:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        target = path.open("xb")
+        return path.open("xb")
     except OSError as error:
         raise _local_store_error(error) from error
-    try:
-        with target:
-            yield target
-    except BaseException:
-        path.unlink(missing_ok=True)
-        raise
+
+
+def _remove(report: Report, target: BinaryIO) -> None:
+    with suppress(OSError):  # what could not be written when it was closed
+        target.close()
+    report.local_path.unlink(missing_ok=True)
 
 
 def _copy_and_hash(head: bytes, source: BinaryIO, target: BinaryIO) -> _Digests:
@@ -227,13 +299,28 @@ def _copy_and_hash(head: bytes, source: BinaryIO, target: BinaryIO) -> _Digests:
             target.write(chunk)
         except OSError as error:
             raise _local_store_error(error) from error
+    return _Digests(size, sha256.hexdigest(), md5.hexdigest())
+
+
+def _sync(targets: list[BinaryIO]) -> None:
+    """Sync files and their folders to disk, several at the same time, and close them. Raises IngestError."""
+    folders = {Path(target.name).parent for target in targets}
     try:
-        target.flush()
-        os.fsync(target.fileno())
-        _sync_folder(Path(target.name).parent)
+        if len(targets) == 1:
+            _sync_file(targets[0])
+        else:
+            with ThreadPoolExecutor(_SYNCS) as pool:
+                list(pool.map(_sync_file, targets))
+        for folder in folders:
+            _sync_folder(folder)
     except OSError as error:
         raise _local_store_error(error) from error
-    return _Digests(size, sha256.hexdigest(), md5.hexdigest())
+
+
+def _sync_file(target: BinaryIO) -> None:
+    with target:
+        target.flush()
+        os.fsync(target.fileno())
 
 
 def _read_full(source: BinaryIO, number: int) -> bytes:

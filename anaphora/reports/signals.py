@@ -3,5 +3,5 @@
 from django.dispatch import Signal
 
 report_ingested = Signal()
-"""Sent by `ingest()` with `report`, inside the transaction that creates the report. Rows written by a receiver are
-committed together with the report. An exception in a receiver rolls back both."""
+"""Sent with `reports`, a list, inside the transaction that creates them. Rows written by a receiver are committed
+together with the reports. An exception in a receiver rolls back both."""

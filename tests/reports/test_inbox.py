@@ -171,15 +171,15 @@ def test_a_file_that_becomes_a_link_at_the_last_moment_is_not_followed(
     box: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     secret = put(box.parent, "elsewhere/secret.csv", b"a,b\n1,2\n")
-    take = inbox._ingest
+    add = inbox._add
 
-    def swap_and_take(file: Path) -> None:
+    def swap_and_add(batch: ingest.Batch, file: Path) -> None:
         file.unlink()
         file.symlink_to(secret)
-        take(file)
+        add(batch, file)
 
     put(box)
-    monkeypatch.setattr(inbox, "_ingest", swap_and_take)
+    monkeypatch.setattr(inbox, "_add", swap_and_add)
     assert inbox.scan() == inbox.ScanResult(rejected=1)
     assert not Report.objects.exists()
 
@@ -282,11 +282,11 @@ def test_a_refused_name_need_not_be_utf_8(box: Path, monkeypatch: pytest.MonkeyP
 def test_a_database_that_fails_leaves_the_file_where_it_was(box: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     put(box)
 
-    def fail(**values: Any) -> Any:
+    def fail(batch: ingest.Batch) -> Any:
         raise OperationalError("database is locked")
 
     with monkeypatch.context() as patch:
-        patch.setattr(inbox, "ingest", fail)
+        patch.setattr(ingest.Batch, "commit", fail)
         assert inbox.scan() == inbox.ScanResult(unfinished=True)
     assert lying(box) == ["sales/2026-03-01T0600Z.pdf"]
     assert inbox.scan().ingested == 1
@@ -305,11 +305,13 @@ def test_several_takers_take_each_file_once(box: Path, monkeypatch: pytest.Monke
         put(box, f"sales/2026-03-01T06{number:02}Z.pdf", f"%PDF-1.7 {number}".encode())
     calls: list[str] = []
 
-    def ingest_and_note(**values: Any) -> Any:
-        calls.append(values["filename"])
-        return ingest.ingest(**values)
+    add = ingest.Batch.add
 
-    monkeypatch.setattr(inbox, "ingest", ingest_and_note)
+    def add_and_note(batch: ingest.Batch, **values: Any) -> None:
+        calls.append(values["filename"])
+        add(batch, **values)
+
+    monkeypatch.setattr(ingest.Batch, "add", add_and_note)
 
     in_threads(3, inbox.scan)
     assert sorted(calls) == sorted(set(calls))

@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 from django.core.management.base import CommandError, CommandParser
 
 from anaphora import commands
-from anaphora.reports.ingest import Ingested, IngestError, ingest
+from anaphora.reports.ingest import Batch, Ingested, IngestError
 
 
 class Command(commands.Command):
@@ -36,30 +36,49 @@ class Command(commands.Command):
             raise CommandError(
                 "Standard input requires a file name. Add --filename, for example --filename report.pdf."
             )
-        failed = 0
-        for name in options["files"]:
-            try:
-                result = self._ingest(name, options)
-            except IngestError as error:
-                failed += 1
-                self._print_error(name, error, as_json=options["json"])
-            else:
-                self._print_report(result, as_json=options["json"])
-        if failed:
-            raise CommandError(f"{failed} of {len(options['files'])} not ingested.")
+        self._results: list[tuple[str, IngestError | None]] = []
+        self._failed = 0
+        with Batch() as batch:
+            for name in options["files"]:
+                try:
+                    self._add(batch, name, options)
+                    self._results.append((name, None))
+                except IngestError as error:
+                    self._results.append((name, error))
+                if batch.full:
+                    self._commit(batch, as_json=options["json"])
+            self._commit(batch, as_json=options["json"])
+        if self._failed:
+            raise CommandError(f"{self._failed} of {len(options['files'])} not ingested.")
 
-    def _ingest(self, name: str, options: dict[str, Any]) -> Ingested:
+    def _commit(self, batch: Batch, *, as_json: bool) -> None:
+        """Ingest what was added and print the results, in the order of the files."""
+        problem = None
+        try:
+            ingested = iter(batch.commit())
+        except IngestError as error:
+            problem, ingested = error, iter(())
+        for name, refused in self._results:
+            if why := refused or problem:
+                self._failed += 1
+                self._print_error(name, why, as_json=as_json)
+            else:
+                self._print_report(next(ingested), as_json=as_json)
+        self._results = []
+
+    def _add(self, batch: Batch, name: str, options: dict[str, Any]) -> None:
         if name == "-":
-            return self._ingest_from(sys.stdin.buffer, options["filename"], datetime.now(UTC), options)
+            self._add_from(batch, sys.stdin.buffer, options["filename"], datetime.now(UTC), options)
+            return
         try:
             with Path(name).open("rb") as source:
                 modified = datetime.fromtimestamp(Path(name).stat().st_mtime, UTC)
-                return self._ingest_from(source, name, modified, options)
+                self._add_from(batch, source, name, modified, options)
         except OSError as error:
             raise IngestError("file", f"The file cannot be read: {error.strerror}.") from error
 
-    def _ingest_from(self, source: BinaryIO, name: str, default: datetime, options: dict[str, Any]) -> Ingested:
-        return ingest(
+    def _add_from(self, batch: Batch, source: BinaryIO, name: str, default: datetime, options: dict[str, Any]) -> None:
+        batch.add(
             source=source,
             filename=name,
             dashboard=options["dashboard"],
