@@ -14,7 +14,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from anaphora.deliveries import irregularities, queue, signals
-from anaphora.deliveries.bulk_update import update_rows
+from anaphora.deliveries.bulk_rows import update_rows
 from anaphora.deliveries.destinations import Condition, Receipt
 from anaphora.deliveries.errors import DeliveryError, FailureScope
 from anaphora.deliveries.models import Delivery, Interface, State

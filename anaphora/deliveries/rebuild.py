@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from django.conf import settings
 
-from anaphora.deliveries import irregularities, rebuild_manifests, rebuild_rows
+from anaphora.deliveries import irregularities, queue, rebuild_manifests, rebuild_rows
 from anaphora.deliveries.destinations import Destination, ListedObject
 from anaphora.deliveries.errors import DeliveryError, FailureScope
 from anaphora.deliveries.models import Delivery, Interface
@@ -27,7 +27,7 @@ def rebuild(interface: Interface) -> Iterator[Progress]:
     Needs the permissions to list and to read. Raises DeliveryError.
     """
     destination = interface.destination()
-    progress = Progress()
+    progress = Progress(had_receipts=queue.has_receipts(interface.pk))
     for _ in rebuild_manifests.restore(interface, destination, progress):
         yield progress
         progress.unclear = []

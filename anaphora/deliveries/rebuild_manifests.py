@@ -223,7 +223,9 @@ def _report(interface: Interface, manifest: Manifest, line: dict[str, Any]) -> F
 
 def _write(interface: Interface, manifest: Manifest, found: list[Found], progress: Progress) -> None:
     progress.missing |= {hash(each.key) for each in found}
-    known = rebuild_rows.known_receipts(interface, [each.key for each in found])
+    known = rebuild_rows.known_by_id(interface, [each.told.report_id for each in found])
+    if progress.had_receipts:  # of which a report may have come in anew under another id
+        known |= rebuild_rows.known_receipts(interface, [each.key for each in found if each.key not in known])
     unlisted = []
     for each in found:
         receipt = known.get(each.key)

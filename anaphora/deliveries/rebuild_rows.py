@@ -6,18 +6,24 @@ It changes no row that is there, but for noting which manifest lists a receipt.
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
 from typing import Any, cast
 from uuid import UUID
 
 from django.db import DatabaseError, OperationalError, transaction
+from django.db.models import QuerySet
+from django.utils import timezone
 
+from anaphora.deliveries.bulk_rows import insert_rows
 from anaphora.deliveries.destinations import ListedObject, StoredObject
 from anaphora.deliveries.errors import DeliveryError
 from anaphora.deliveries.manifest_models import Manifest
-from anaphora.deliveries.models import Delivery, Interface, State
+from anaphora.deliveries.models import Delivery, Interface, Priority, State
 from anaphora.deliveries.object_keys import Described, parts_of
 from anaphora.foreign_text import clean_line
-from anaphora.reports.models import Dashboard, Preview, Report
+from anaphora.reports.content_types import extension
+from anaphora.reports.models import Dashboard, Preview, Report, local_location, local_name, preview_path
 
 _AT_ONCE = 1000
 """Rows that one query asks for by their ids."""
@@ -38,6 +44,8 @@ class Progress:
     restored: int = 0
     restored_keys: set[int] = field(default_factory=set)
     """Hashes of the keys that were restored from manifests."""
+    had_receipts: bool = True
+    """Whether the interface had receipts when the rebuild began."""
     missing: set[int] = field(default_factory=set)
     """Hashes of the keys that manifests list and no listing of the bucket has named yet."""
     known: int = 0
@@ -93,6 +101,17 @@ class Known:
         return ""
 
 
+def known_by_id(interface: Interface, reports: Iterable[UUID]) -> dict[str, Known]:
+    """Return the receipts of reports, by the ids that manifests list, and their keys."""
+    rows = Delivery.objects.filter(interface=interface, state=State.DELIVERED, report__in=list(reports))
+    return _by_key(rows.order_by())
+
+
+def _by_key(rows: QuerySet[Delivery]) -> dict[str, Known]:
+    fields = rows.values_list("object_key", "pk", "sha256", "size", "version_id", "etag", "manifest_id")
+    return {each[0]: Known(*cast("Any", each[1:])) for each in fields}
+
+
 def known_receipts(interface: Interface, keys: Iterable[str]) -> dict[str, Known]:
     """Return those of the keys for which there are receipts, by the reports' index."""
     spans = defaultdict(list)
@@ -111,8 +130,7 @@ def known_receipts(interface: Interface, keys: Iterable[str]) -> dict[str, Known
         ).order_by()
         for ids in batched(list(reports.values_list("pk", flat=True)), _AT_ONCE):
             rows = Delivery.objects.filter(interface=interface, state=State.DELIVERED, report__in=ids).order_by()
-            fields = rows.values_list("object_key", "pk", "sha256", "size", "version_id", "etag", "manifest_id")
-            known |= {each[0]: Known(*cast("Any", each[1:])) for each in fields if each[0] in wanted}
+            known |= {key: receipt for key, receipt in _by_key(rows).items() if key in wanted}
     return known
 
 
@@ -132,67 +150,99 @@ def write(interface: Interface, found: list[Found], progress: Progress) -> None:
 
 def _write(interface: Interface, found: list[Found], progress: Progress) -> None:
     with transaction.atomic():
-        dashboards = {}
-        for each in found:
-            slug = each.told.dashboard
-            if slug not in dashboards:
-                dashboards[slug], _ = Dashboard.objects.get_or_create(slug=slug, defaults={"title": each.told.title})
-        Report.objects.bulk_create(
-            [make_report(each, dashboards[each.told.dashboard]) for each in found], ignore_conflicts=True
-        )
-        # The same report may have come in anew under another id: it gets the receipt.
-        rows = Report.objects.filter(
-            dashboard__in=dashboards.values(), sha256__in={each.told.sha256 for each in found}
-        ).values_list("dashboard__slug", "rendered_at", "sha256", "pk")
-        ids = {(slug, rendered_at, sha256): pk for slug, rendered_at, sha256, pk in rows}
+        dashboards = _dashboards(found)
+        insert_rows(Report, [_report_row(each, dashboards[each.told.dashboard]) for each in found], pages=0)
+        ids = _report_ids(found, dashboards)
         receipts = []
         for each in found:
             pk = ids.get((each.told.dashboard, each.told.rendered_at, each.told.sha256))
             if pk is None:
                 progress.add_unclear(each.key, f"Another report has its id, {each.told.report_id}.")
             else:
-                receipts.append(_receipt(interface, each, pk))
-        Delivery.objects.bulk_create(receipts, ignore_conflicts=True)
+                receipts.append(_receipt(each, pk))
+        insert_rows(
+            Delivery,
+            receipts,
+            interface=interface.pk,
+            state=State.DELIVERED,
+            priority=Priority.FRESH,
+            attempts=0,
+            due_at=timezone.now(),
+            diagnosis="",
+            detail="",
+        )
     progress.restored += len(receipts)
 
 
-def make_report(each: Found, dashboard: Dashboard) -> Report:
+def _dashboards(found: list[Found]) -> dict[str, Dashboard]:
+    titles = {each.told.dashboard: each.told.title for each in found}
+    rows = {row.slug: row for row in Dashboard.objects.filter(slug__in=titles)}
+    for slug in sorted(titles.keys() - rows.keys()):
+        rows[slug], _ = Dashboard.objects.get_or_create(slug=slug, defaults={"title": titles[slug]})
+    return rows
+
+
+def _report_ids(found: list[Found], dashboards: dict[str, Dashboard]) -> dict[tuple[str, datetime, str], UUID]:
+    """Return the ids of what is there now, by dashboard, instant and content.
+
+    The same report may have come in anew under another id: it gets the receipt.
+    """
+    slugs = {row.pk: slug for slug, row in dashboards.items()}
+    fields = ("dashboard_id", "rendered_at", "sha256", "pk")
+    rows = list(Report.objects.filter(pk__in=[each.told.report_id for each in found]).order_by().values_list(*fields))
+    ids = {(slugs.get(dashboard, ""), at, sha256): pk for dashboard, at, sha256, pk in rows}
+    for each in found:
+        told = each.told
+        key = told.dashboard, told.rendered_at, told.sha256
+        if key in ids:
+            continue
+        others = Report.objects.filter(
+            dashboard=dashboards[told.dashboard], rendered_at=told.rendered_at, sha256=told.sha256
+        )
+        for pk in others.values_list("pk", flat=True):
+            ids[key] = pk
+    return ids
+
+
+def _report_row(each: Found, dashboard: Dashboard) -> dict[str, Any]:
     """Return the row of a report; with its local copy and preview where these are there."""
     told = each.told
-    report = Report(
-        pk=told.report_id,
-        dashboard=dashboard,
-        rendered_at=told.rendered_at,
-        filename=told.filename,
-        content_type=each.stored.content_type,
-        size=each.stored.size,
-        sha256=told.sha256,
-        md5=told.md5,
-        ingested_at=told.ingested_at,
-    )
-    if report.preview_path.exists():
-        report.preview = Preview.MADE
+    suffix = extension(each.stored.content_type, told.filename)
+    name = local_name(told.dashboard, told.rendered_at, told.report_id, suffix)
+    return {
+        "id": told.report_id,
+        "dashboard": dashboard.pk,
+        "rendered_at": told.rendered_at,
+        "filename": told.filename,
+        "content_type": each.stored.content_type,
+        "size": each.stored.size,
+        "sha256": told.sha256,
+        "md5": told.md5,
+        "ingested_at": told.ingested_at,
+        "file": name if _size_of(local_location(), name) == each.stored.size else "",
+        "preview": Preview.MADE if preview_path(told.report_id).exists() else Preview.WAITING,
+    }
+
+
+def _size_of(folder: str, name: str) -> int:
+    """Return the size of a file, -1 if there is none."""
     try:
-        if report.local_path.stat().st_size == report.size:
-            report.file.name = report.local_name
+        return Path(folder, name).stat().st_size
     except OSError:
-        pass
-    return report
+        return -1
 
 
-def _receipt(interface: Interface, each: Found, report_id: UUID) -> Delivery:
+def _receipt(each: Found, report_id: UUID) -> dict[str, Any]:
     stored, told = each.stored, each.told
-    return Delivery(
-        report_id=report_id,
-        interface=interface,
-        state=State.DELIVERED,
-        object_key=each.key,
-        version_id=stored.version_id,
-        etag=stored.etag,
-        sha256=told.sha256,
-        size=stored.size,
-        integrity=each.integrity or stored.integrity(sha256=told.sha256, md5=told.md5),
-        retain_until=stored.retain_until,
-        delivered_at=stored.modified_at,
-        manifest=each.manifest,
-    )
+    return {
+        "report": report_id,
+        "object_key": each.key,
+        "version_id": stored.version_id,
+        "etag": stored.etag,
+        "sha256": told.sha256,
+        "size": stored.size,
+        "integrity": each.integrity or stored.integrity(sha256=told.sha256, md5=told.md5),
+        "retain_until": stored.retain_until,
+        "delivered_at": stored.modified_at,
+        "manifest": each.manifest.pk if each.manifest else None,
+    }

@@ -30,6 +30,12 @@ def local_name(dashboard: str, rendered_at: datetime, report_id: uuid.UUID, suff
     return f"{dashboard}/{rendered_at.astimezone(UTC):%Y/%m}/{report_id}{suffix}"
 
 
+def preview_path(report_id: uuid.UUID) -> Path:
+    """Return the path of a report's preview, whether it exists or not."""
+    name = str(report_id)
+    return Path(settings.DATA_DIR, "previews", name[:2], f"{name}.webp")
+
+
 def describe(dashboard: str, rendered_at: datetime) -> str:
     """Return a report in words, by its dashboard's slug."""
     return f"{dashboard} {rendered_at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
@@ -126,8 +132,7 @@ class Report(models.Model):
     @property
     def preview_path(self) -> Path:
         """The path of the preview, whether it exists or not."""
-        name = str(self.pk)
-        return Path(settings.DATA_DIR) / "previews" / name[:2] / f"{name}.webp"
+        return preview_path(self.pk)
 
     @property
     def local_name(self) -> str:

@@ -203,7 +203,7 @@ def test_what_the_database_refuses_is_listed_and_costs_no_other(
 ) -> None:
     before = rows()
     refused = Delivery.objects.order_by("pk")[0].object_key
-    make = rebuild_rows.make_report
+    make = rebuild_rows._report_row
 
     def fail(each: Any, dashboard: Any) -> Any:
         if each.key == refused:
@@ -211,7 +211,7 @@ def test_what_the_database_refuses_is_listed_and_costs_no_other(
         return make(each, dashboard)
 
     forget()
-    monkeypatch.setattr(rebuild_rows, "make_report", fail)
+    monkeypatch.setattr(rebuild_rows, "_report_row", fail)
     assert f"{refused}  It cannot be kept" in run(archive.name)
     assert Report.objects.count() == len(before[1]) - 1
 
