@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Collection
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from django.conf import settings
@@ -79,19 +79,46 @@ def claim(interface_id: int, lease: UUID, limit: int) -> list[Claimed]:
     """Lease up to `limit` due deliveries, fresh reports first, then the longest due; each to one claimer only."""
     now = timezone.now()
     of_interface = Delivery.objects.filter(interface=interface_id)
-    with transaction.atomic():
-        of_interface.filter(state=State.SENDING, leased_until__lt=now).update(
-            state=State.PENDING, lease=None, leased_until=None
-        )
+    of_interface.filter(state=State.SENDING, leased_until__lt=now).update(
+        state=State.PENDING, lease=None, leased_until=None
+    )
+    if database.vendor == "postgresql":
+        values: dict[str, Any] = {
+            "interface": interface_id,
+            "now": now,
+            "limit": limit,
+            "lease": lease,
+            "until": _lease_end(now),
+        }
+        with database.cursor() as cursor:
+            cursor.execute(_CLAIM, values | {"until": _lease_end(now)})
+            return [Claimed._make(row) for row in cursor.fetchall()]
+    with transaction.atomic():  # which lets nobody else write meanwhile
         due = of_interface.filter(state=State.PENDING, due_at__lte=now).order_by("priority", "due_at")
-        if database.features.has_select_for_update_skip_locked:
-            due = due.select_for_update(skip_locked=True, of=("self",))
         claimed = [Claimed._make(row) for row in due.values_list(*_COLUMNS)[:limit]]
-        if claimed:
-            Delivery.objects.filter(pk__in=[each.pk for each in claimed]).update(
-                state=State.SENDING, lease=lease, leased_until=_lease_end(now)
-            )
+        Delivery.objects.filter(pk__in=[each.pk for each in claimed]).update(
+            state=State.SENDING, lease=lease, leased_until=_lease_end(now)
+        )
     return claimed
+
+
+# One statement, which the planner cannot execute twice (MATERIALIZED), and which needs no transaction around it.
+_CLAIM = """
+WITH due AS MATERIALIZED (
+    SELECT id FROM deliveries_delivery
+    WHERE interface_id = %(interface)s AND state = 'pending' AND due_at <= %(now)s
+    ORDER BY priority, due_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED
+), leased AS (
+    UPDATE deliveries_delivery AS delivery SET state = 'sending', lease = %(lease)s, leased_until = %(until)s
+    FROM due WHERE delivery.id = due.id RETURNING delivery.*
+)
+SELECT leased.id, leased.interface_id, leased.report_id, leased.attempts, leased.due_at, leased.diagnosis,
+    leased.detail, dashboard.slug, dashboard.title, report.rendered_at, report.ingested_at, report.filename,
+    report.content_type, report.size, report.sha256, report.md5, report.file
+FROM leased JOIN reports_report AS report ON report.id = leased.report_id
+    JOIN reports_dashboard AS dashboard ON dashboard.id = report.dashboard_id
+ORDER BY leased.priority, leased.due_at
+"""
 
 
 def renew(lease: UUID) -> None:
