@@ -1,10 +1,15 @@
-"""How many reports dashboards have, told at a cost that does not grow with their number."""
+"""How many reports dashboards have and which is the latest, at a cost that does not grow with their number."""
 
 from collections.abc import Collection
+from datetime import datetime
 
-from django.db.models import Count, Exists, OuterRef
+from django.core.cache import cache
+from django.db.models import Count, Exists, OuterRef, Subquery
 
 from anaphora.reports.models import Dashboard, Report
+
+COUNT_SECONDS = 60
+"""For so long exact numbers are not counted anew: a million reports take half a second."""
 
 MOST = 200
 """Beyond so many, reports are not counted."""
@@ -12,8 +17,33 @@ MOST = 200
 
 def report_counts(dashboards: Collection[int]) -> dict[int, str]:
     """Return, for each dashboard, the number of its reports; `over 200` where there are more. Two queries."""
+    return {pk: f"over {MOST}" if number is None else str(number) for pk, number in _few(dashboards).items()}
+
+
+def exact_counts() -> dict[int, int]:
+    """Return the number of reports of each dashboard; where it is over MOST, as it was up to COUNT_SECONDS ago."""
+    numbers = _few(list(Dashboard.objects.order_by().values_list("pk", flat=True)))
+    many = {pk for pk, number in numbers.items() if number is None}
+    counted: dict[int, int] = cache.get(_COUNTED, {}) if many else {}
+    if many - counted.keys():
+        counted = dict(Report.objects.order_by().values_list("dashboard").annotate(Count("pk")))
+        cache.set(_COUNTED, counted, COUNT_SECONDS)
+    return {pk: counted.get(pk, 0) if number is None else number for pk, number in numbers.items()}
+
+
+_COUNTED = "reports-of-each-dashboard"
+
+
+def _few(dashboards: Collection[int]) -> dict[int, int | None]:
+    """Return, for each dashboard, the number of its reports, None where it is over MOST. Two queries."""
     beyond = Report.objects.filter(dashboard=OuterRef("pk")).order_by("dashboard", "rendered_at")[MOST : MOST + 1]
     more = dict(Dashboard.objects.filter(pk__in=dashboards).order_by().values_list("pk", Exists(beyond)))
     few = [pk for pk, over in more.items() if not over]
     numbers = dict(Report.objects.filter(dashboard__in=few).order_by().values_list("dashboard").annotate(Count("pk")))
-    return {pk: f"over {MOST}" if over else str(numbers.get(pk, 0)) for pk, over in more.items()}
+    return {pk: None if over else numbers.get(pk, 0) for pk, over in more.items()}
+
+
+def dashboards_with_latest() -> list[tuple[int, str, str, datetime | None]]:
+    """Return id, slug, title and the instant of the latest report of all dashboards, by slug; by an index."""
+    newest = Report.objects.filter(dashboard=OuterRef("pk")).order_by("-rendered_at").values("rendered_at")[:1]
+    return list(Dashboard.objects.order_by("slug").values_list("pk", "slug", "title", Subquery(newest)))
