@@ -69,6 +69,8 @@ class Workers:
                 start_new_session=True,
             )
         self.peak_mb = 0.0
+        self.processes_mb: list[int] = []
+        """Of each process, when all took the most together."""
         self._over = threading.Event()
         self._watch = threading.Thread(target=self._sample, daemon=True)
         self._watch.start()
@@ -98,7 +100,9 @@ class Workers:
 
     def _sample(self) -> None:
         while not self._over.wait(2):
-            self.peak_mb = max(self.peak_mb, sum(map(_proportional_mb, self._family())))
+            sizes = list(map(_proportional_mb, self._family()))
+            if sum(sizes) > self.peak_mb:
+                self.peak_mb, self.processes_mb = sum(sizes), [round(size) for size in sizes]
 
     def _family(self) -> list[int]:
         return [self._process.pid, *children_of(self._process.pid)]
@@ -146,7 +150,7 @@ def plans(statements: list[str]) -> list[str]:
     found = []
     with connection.cursor() as cursor:
         for statement in statements:
-            if statement.startswith(("SELECT", "UPDATE")):
+            if statement.lstrip().startswith(("SELECT", "UPDATE", "WITH")):
                 cursor.execute(f"EXPLAIN {statement}")
                 found.append("\n".join(row[0][:160] for row in cursor.fetchall()))
     return found

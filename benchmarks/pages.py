@@ -10,6 +10,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from benchmarks import results
 from benchmarks.installation import installation
 
 ROWS, WAITING, FAILED, BAR, ROUNDS = 1_000_000, 1_000, 500, 20, 21
@@ -46,6 +47,7 @@ PAGES = {
     "policies": "/admin/deliveries/archivepolicy/",
     "alerts": "/admin/operations/alert/",
     "timeline": "/timeline/",
+    "API, dashboards": "/api/v1/dashboards",
     "metrics": "/metrics",
     "ready": "/healthz/ready",
 }
@@ -61,6 +63,8 @@ def main() -> int:
         from django.test import Client
         from django.test.utils import CaptureQueriesContext
 
+        from anaphora.api import tokens
+        from anaphora.api.models import Scope
         from anaphora.deliveries import heartbeat
         from anaphora.deliveries.models import ArchivePolicy, Role
         from anaphora.operations import totals
@@ -68,7 +72,8 @@ def main() -> int:
         from anaphora.reports.models import Dashboard
         from delivery_s3.models import S3Interface
 
-        settings.ALLOWED_HOSTS, settings.METRICS_TOKEN = ["*"], "token"
+        token = tokens.create("benchmark", [Scope.READ])[1]
+        settings.ALLOWED_HOSTS, settings.METRICS_TOKEN = ["*"], token
         interfaces = [S3Interface.objects.create(name=f"interface {n}", bucket_name="b") for n in range(4)]
         for each in interfaces:
             ArchivePolicy.objects.create(name=f"to {each}", interface=each)
@@ -90,25 +95,31 @@ def main() -> int:
         for number in range(ROUNDS + 1):  # the first one warms up
             for name, path in PAGES.items():
                 asker = anonymous if name == "login" else client
-                cache.clear()
+                if not name.startswith("API"):  # which counts once a minute
+                    cache.clear()
                 began = time.perf_counter()
-                answer = asker.get(path, headers={"Authorization": "Bearer token"})
+                answer = asker.get(path, headers={"Authorization": f"Bearer {token}"})
                 seconds = time.perf_counter() - began
                 assert answer.status_code == 200, (path, answer.status_code)
                 if number:
                     times[name].append(seconds)
                     continue
                 with CaptureQueriesContext(connection) as captured:
-                    asker.get(path, headers={"Authorization": "Bearer token"})
+                    asker.get(path, headers={"Authorization": f"Bearer {token}"})
                 queries[name] = len(captured)
     shortest = {name: min(each) for name, each in times.items()}
-    kept = True
     for name, seconds in shortest.items():
-        ratio = seconds / shortest["login"]
-        kept = kept and ratio <= BAR
-        print(f"{name:18} {ratio:6.1f} x login  {seconds * 1000:8.1f} ms  {queries[name]:3} queries")
-    print(f"with {ROWS:,} deliveries; the bar is {BAR} x login: {'kept' if kept else 'MISSED'}")
-    return 0 if kept else 1
+        print(
+            f"{name:18} {seconds / shortest['login']:6.1f} x login  {seconds * 1000:8.1f} ms  {queries[name]:3} queries"
+        )
+    api = shortest.pop("API, dashboards")
+    return results.finish(
+        "pages",
+        results.Bar(
+            f"slowest page / login page, {ROWS:,} deliveries", max(shortest.values()) / shortest["login"], at_most=BAR
+        ),
+        results.Bar("API's list of dashboards / login page", api / shortest["login"], at_most=5),
+    )
 
 
 if __name__ == "__main__":

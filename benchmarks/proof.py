@@ -2,8 +2,8 @@
 
 On PostgreSQL, with a store in memory: what writing the manifest takes, what the stand-alone verifier takes for a copy
 of files on disk and how much memory, and what rebuilding the index takes from the manifest, beside asking for each
-object, which takes that store 5 ms; `benchmarks.rebuild` measures it over HTTP. Exits 1 if the verifier takes more than
-100 MB, or the manifest is no faster than HEAD.
+object (of 10,000 of them), which takes that store 5 ms; `benchmarks.rebuild` measures it over HTTP. Exits 1 if a bar is
+missed.
 """
 
 import hashlib
@@ -18,9 +18,10 @@ from pathlib import Path
 from typing import Any, BinaryIO
 from unittest import mock
 
+from benchmarks import results
 from benchmarks.installation import installation
 
-REPORTS = 100_000
+REPORTS, HEADS = 100_000, 10_000
 DAY = datetime(2026, 3, 1, tzinfo=UTC)
 BAR_MB = 100
 HEAD_SECONDS = 0.005
@@ -151,7 +152,7 @@ def rebuild(interface: Any) -> float:
     for progress in rebuild.rebuild(interface):
         if progress.unclear:
             raise SystemExit(f"unclear: {progress.unclear[0]}")
-    assert Delivery.objects.count() == REPORTS
+    assert Delivery.objects.count() in {REPORTS, HEADS}
     return time.perf_counter() - started
 
 
@@ -171,13 +172,18 @@ def main() -> int:
             verified, memory = verify(folder, store, signing.current().public_pem)
             by_manifest = rebuild(interface)
             store.objects.clear()
+            store.reports = dict(list(store.reports.items())[:HEADS])
             by_head = rebuild(interface)
     print(f"{REPORTS:,} reports: manifest written in {written:.1f} s")
     print(f"copy verified in {verified:.1f} s, {memory} MB")
-    print(f"index rebuilt from the manifest in {by_manifest:.1f} s, by HEAD in {by_head:.1f} s")
-    kept = memory <= BAR_MB and by_manifest < by_head
-    print("kept" if kept else "BROKEN", f"(bars: {BAR_MB} MB; the manifest faster than HEAD)")
-    return 0 if kept else 1
+    print(f"index rebuilt from the manifest in {by_manifest:.1f} s, {HEADS:,} by HEAD in {by_head:.1f} s")
+    return results.finish(
+        "proof",
+        results.Bar("memory of the verifier / 100 MB", memory / BAR_MB, at_most=1),
+        results.Bar(
+            "rebuilding by HEAD / from the manifest, per report", by_head / HEADS * REPORTS / by_manifest, at_least=20
+        ),
+    )
 
 
 if __name__ == "__main__":

@@ -1,0 +1,40 @@
+"""Bars of measurements: printed, and with BENCH_RESULTS=FOLDER kept as JSON, of which `benchmarks.chart` makes a chart.
+
+Every bar is a ratio of two measurements of one run, so that it holds on any machine.
+"""
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Bar:
+    """One ratio, and what it must be: at least or at most a number. `aim` is what would be better still."""
+
+    name: str
+    value: float
+    at_least: float | None = None
+    at_most: float | None = None
+    aim: float | None = None
+
+    @property
+    def kept(self) -> bool:
+        """Whether it is what it must be."""
+        above = self.at_least is None or self.value >= self.at_least
+        return above and (self.at_most is None or self.value <= self.at_most)
+
+
+def finish(measurement: str, *bars: Bar, **measured: Any) -> int:
+    """Print the bars, keep the results, and return the exit status: 1 if a bar is missed."""
+    for bar in bars:
+        wanted = f"at least {bar.at_least:g}" if bar.at_least is not None else f"at most {bar.at_most:g}"
+        aim = f", the aim {bar.aim:g}" if bar.aim is not None else ""
+        print(f"{bar.name}: {bar.value:.2f}; the bar is {wanted}{aim}: {'kept' if bar.kept else 'MISSED'}")
+    if folder := os.environ.get("BENCH_RESULTS"):
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        content = {"bars": [asdict(bar) | {"kept": bar.kept} for bar in bars], "measured": measured}
+        Path(folder, f"{measurement}.json").write_text(json.dumps(content, indent=1) + "\n")
+    return 0 if all(bar.kept for bar in bars) else 1
