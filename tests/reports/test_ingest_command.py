@@ -1,3 +1,4 @@
+import errno
 import io
 import json
 import os
@@ -8,8 +9,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from django.conf import settings
 from django.core.management import CommandError, call_command
 
+from anaphora.reports.ingest import Batch
 from anaphora.reports.models import Report
 
 pytestmark = pytest.mark.django_db
@@ -97,3 +100,37 @@ def test_a_date_that_is_none_is_named(files: list[Path], date: str) -> None:
 
 def test_a_date_without_a_time_zone_is_refused(files: list[Path]) -> None:
     assert "has no time zone" in run(files[0], "--dashboard", "sales", "--rendered-at", "2026-03-01T14:00:00")[1]
+
+
+def test_files_come_in_together_and_one_that_is_refused_costs_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Batch, "MAX_FILES", 4)
+    made = []
+    for number in range(10):
+        file = tmp_path / f"{number}.pdf"
+        file.write_bytes(b"" if number == 5 else b"%PDF " + bytes([number % 9]))  # the last one is the first again
+        os.utime(file, (1_770_000_000, 1_770_000_000))
+        made.append(file)
+    out, err = run(*made, "--dashboard", "sales", "--json")
+    facts = [json.loads(line) for line in out.splitlines()]
+    assert [each.get("filename", "") or Path(each["file"]).name for each in facts] == [
+        *(f"{number}.pdf" for number in range(9)),
+        "0.pdf",
+    ]
+    assert [each.get("created") for each in facts] == [True] * 5 + [None] + [True] * 3 + [False]
+    assert facts[-1]["id"] == facts[0]["id"]
+    assert "1 of 10 not ingested" in err
+    assert Report.objects.count() == 8
+    local = list((settings.DATA_DIR / "reports").rglob("*.pdf"))
+    assert sorted(path.stem for path in local) == sorted(each["id"] for each in facts[:-1] if "id" in each)
+
+
+def test_a_disk_that_fails_leaves_nothing_of_a_batch(files: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    def fsync(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("anaphora.reports.ingest.os.fsync", fsync)
+    out, err = run(*files, "--dashboard", "sales")
+    assert (out, err.count("disk is full"), Report.objects.count()) == ("", 3, 0)
+    assert not list((settings.DATA_DIR / "reports").rglob("*.pdf"))

@@ -1,0 +1,67 @@
+import uuid
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+
+from anaphora.deliveries.bulk_rows import insert_rows, update_rows
+from anaphora.deliveries.models import Delivery, State
+from anaphora.reports.models import Dashboard, Report
+from tests.support.factories import make_interface, make_policy, make_report
+from tests.support.servers import S3Server
+
+pytestmark = pytest.mark.django_db
+
+INSTANT = datetime(2026, 3, 1, 12, 30, 15, 123456, tzinfo=UTC)
+ODD = 'it\'s "odd" \\ %s ä 猫 \n'
+
+
+@pytest.fixture
+def deliveries(s3: S3Server) -> list[Delivery]:
+    make_policy(make_interface(s3, "bucket"))
+    for _ in range(3):
+        make_report()
+    return list(Delivery.objects.order_by("pk"))
+
+
+def test_each_row_gets_its_own_values_by_one_statement(deliveries: list[Delivery]) -> None:
+    first, second, third = deliveries
+    changes: list[dict[str, Any]] = [
+        {"id": first.pk, "due_at": INSTANT, "attempts": 3, "lease": None, "detail": ODD, "size": 2**40},
+        {"id": second.pk, "due_at": INSTANT, "attempts": 4, "lease": None, "detail": "", "size": None},
+        {"id": -1, "due_at": INSTANT, "attempts": 5, "lease": None, "detail": "", "size": None},
+    ]
+    with CaptureQueriesContext(connection) as queries:
+        update_rows(Delivery, changes)
+    assert len(queries) == 1
+    fields = ("due_at", "attempts", "lease", "detail", "size")
+    assert list(Delivery.objects.order_by("pk").values_list(*fields)) == [
+        (INSTANT, 3, None, ODD, 2**40),
+        (INSTANT, 4, None, "", None),
+        (third.due_at, 0, None, "", None),
+    ]
+
+
+def test_rows_are_inserted_and_those_that_are_there_are_left_alone() -> None:
+    dashboard, known = Dashboard.objects.create(slug="stock"), make_report()
+    same: dict[str, Any] = {"content_type": "text/csv", "size": 1, "sha256": "0" * 64, "md5": "0" * 32}
+    same |= {"file": "", "ingested_at": INSTANT, "pages": 0, "preview": "none", "dashboard": dashboard.pk}
+    rows = [{"id": uuid.uuid4(), "rendered_at": INSTANT.replace(day=day), "filename": ODD} for day in (1, 2, 2)]
+    rows.append({"id": known.pk, "rendered_at": INSTANT, "filename": "another"})
+    with CaptureQueriesContext(connection) as queries:
+        insert_rows(Report, rows, **same)
+    assert len(queries) == 1
+    found = Report.objects.filter(dashboard=dashboard).order_by("rendered_at")
+    assert [(row.pk, row.rendered_at, row.filename) for row in found] == [
+        (row["id"], row["rendered_at"], ODD) for row in rows[:2]
+    ]
+    assert Report.objects.get(pk=known.pk).filename == known.filename
+
+
+def test_without_rows_nothing_is_asked() -> None:
+    with CaptureQueriesContext(connection) as queries:
+        update_rows(Delivery, [])
+        insert_rows(Delivery, [], state=State.PENDING)
+    assert not queries.captured_queries
