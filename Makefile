@@ -23,7 +23,7 @@ help:
 	@echo "make lint   style, types, imports, migrations"
 	@echo "make docs   the documentation site into site/, with its links checked"
 	@echo "make lock   the locks of the requirements, anew; LOCK_ARGS=--upgrade for the newest versions"
-	@echo "make bench  throughput beside other tools, CPU per upload, memory for 1 GiB, a claim and pages among a million, the proof of 100,000 reports"
+	@echo "make bench  throughput beside other tools, the ways in, costs among a million rows; BENCH=near for one line"
 
 # venv installs pip last: an environment without pip is incomplete, and is created again.
 $(BIN)/pip:
