@@ -254,6 +254,7 @@ RETEST_HOURS = _read("RETEST_HOURS", _whole_number(0, 8_760), "24")
 SITE_URL = _read("SITE_URL", _address, "")
 ALERT_REPEAT_HOURS = _read("ALERT_REPEAT_HOURS", _whole_number(0, 8_760), "24")
 ALERT_WAITING_MINUTES = _read("ALERT_WAITING_MINUTES", _whole_number(1, 525_600), "60")
+AUDIT_RETENTION = _read("AUDIT_RETENTION", _whole_number(0, 36_500), "0")
 ALERT_DISK_MB = _read("ALERT_DISK_MB", _whole_number(0, 10**9), "2000")
 _mail = _read("EMAIL_URL", _mail_server, "smtp://localhost:25")
 EMAIL_BACKEND, EMAIL_HOST, EMAIL_PORT = _mail["EMAIL_BACKEND"], _mail["EMAIL_HOST"], _mail["EMAIL_PORT"] or 25
@@ -293,6 +294,12 @@ CELERY_BEAT_SCHEDULE["immutability"] = {
     "options": {"expires": 86_400},
 }
 CELERY_BEAT_SCHEDULE["previews"] = {"task": "timeline.make_previews", "schedule": 10, "options": {"expires": 10}}
+if AUDIT_RETENTION:
+    CELERY_BEAT_SCHEDULE["audit retention"] = {
+        "task": "operations.remove_old_audit_entries",
+        "schedule": 86_400,
+        "options": {"expires": 86_400},
+    }
 if RETEST_HOURS:
     CELERY_BEAT_SCHEDULE["connection tests"] = {
         "task": "operations.retest",
@@ -350,6 +357,7 @@ MIDDLEWARE = [
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "anaphora.operations.audit_actor.RememberRequest",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "anaphora.api.middleware.ApiProblems",

@@ -192,10 +192,15 @@ class S3InterfaceAdmin(InterfaceAdmin[S3Interface]):
         self, request: HttpRequest, test: ConnectionTest, interface: S3Interface, *, saved: bool
     ) -> StreamingHttpResponse:
         def lines() -> Iterator[str]:
-            for step in test.steps():
-                html = render_to_string("delivery_s3/test_step.html", {"step": step})
-                yield json.dumps({"html": html, "text": f"{step.title}: {step.outcome}"}) + "\n"
+            try:
+                for step in test.steps():
+                    html = render_to_string("delivery_s3/test_step.html", {"step": step})
+                    yield json.dumps({"html": html, "text": f"{step.title}: {step.outcome}"}) + "\n"
+            except GeneratorExit:
+                services.record_test(interface, None, saved=saved, request=request)
+                raise
             report = test.report()
+            services.record_test(interface, report, saved=saved, request=request)
             if saved:
                 services.record_result(interface, report.as_json())
                 self._log_test(request, interface, report)

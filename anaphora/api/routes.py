@@ -25,6 +25,7 @@ from ninja.security import HttpBearer
 from ninja.throttling import AuthRateThrottle
 from pydantic import Field
 
+from anaphora.activity import AN_HOUR, Action, record
 from anaphora.api import tokens
 from anaphora.api.docs import DescriptionPage
 from anaphora.api.models import ApiToken, Scope
@@ -200,6 +201,7 @@ def get_report(request: HttpRequest, report_id: UUID) -> dict[str, Any]:
     report = Report.objects.select_related("dashboard").filter(pk=report_id).first()
     if report is None:
         raise HttpError(404, f"There is no report {report_id}.")
+    record(Action.API_READ, report, once=AN_HOUR)
     return _report_out(report)
 
 
@@ -233,8 +235,9 @@ def list_reports(request: HttpRequest, query: Query[ReportQuery]) -> dict[str, A
     reports = (
         Report.objects.select_related("dashboard").prefetch_related(with_interfaces()).order_by("-rendered_at", "-id")
     )
-    if query.dashboard:
-        reports = reports.filter(dashboard=_dashboard(query.dashboard))
+    dashboard = _dashboard(query.dashboard) if query.dashboard else None
+    if dashboard:
+        reports = reports.filter(dashboard=dashboard)
     if query.from_:
         reports = reports.filter(rendered_at__gte=_parse_instant("from", query.from_, is_start=True))
     if query.to:
@@ -242,6 +245,7 @@ def list_reports(request: HttpRequest, query: Query[ReportQuery]) -> dict[str, A
     if query.cursor:
         instant, key = _read_cursor(query.cursor)
         reports = reports.filter(Q(rendered_at__lt=instant) | Q(rendered_at=instant, id__lt=key))
+    record(Action.API_READ, *([dashboard] if dashboard else []), once=AN_HOUR, name="reports")
     found = list(reports[: PAGE_SIZE + 1])
     more = found[PAGE_SIZE - 1] if len(found) > PAGE_SIZE else None
     return {
@@ -256,6 +260,7 @@ dashboards = Router(tags=["dashboards"], auth=Bearer(Scope.READ))
 @dashboards.get("", response={200: list[DashboardOut], **_PROBLEMS})
 def list_dashboards(request: HttpRequest) -> list[dict[str, Any]]:
     """List all dashboards."""
+    record(Action.API_READ, once=AN_HOUR, name="dashboards")
     numbers = counts.exact_counts()
     return [
         {"slug": slug, "title": title or slug, "reports": numbers.get(pk, 0), "latest": latest}
@@ -272,6 +277,7 @@ def get_as_of(request: HttpRequest, slug: str, when: str, content_type: str = ""
     found = queries.as_of(_dashboard(slug), _parse_instant("when", when), content_type.replace("\0", ""))
     if found.report is None:
         raise HttpError(404, f"There is no report of {slug} at or before {found.instant.isoformat()}.")
+    record(Action.API_READ, found.report, once=AN_HOUR)
     return {
         "when": found.instant,
         "report": _report_out(found.report),

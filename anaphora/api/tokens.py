@@ -8,9 +8,11 @@ import secrets
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 
+from django.db import transaction
 from django.db.models import Q
 from django.utils import timezone
 
+from anaphora.activity import Action, record_each
 from anaphora.api.models import ApiToken, Scope
 
 PREFIX = "anaphora_"
@@ -41,8 +43,11 @@ def check(plain: str) -> ApiToken | None:
 
 def revoke(tokens: Iterable[ApiToken]) -> int:
     """Revoke tokens. Return how many were not revoked before."""
-    keys = [token.pk for token in tokens]
-    return ApiToken.objects.filter(pk__in=keys, revoked_at__isnull=True).update(revoked_at=timezone.now())
+    with transaction.atomic():
+        valid = list(ApiToken.objects.filter(pk__in=[token.pk for token in tokens], revoked_at__isnull=True))
+        ApiToken.objects.filter(pk__in=[token.pk for token in valid]).update(revoked_at=timezone.now())
+        record_each(Action.REVOKED, valid)
+    return len(valid)
 
 
 def _digest(plain: str) -> str:

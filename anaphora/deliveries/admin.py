@@ -17,6 +17,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django_celery_beat.models import ClockedSchedule, CrontabSchedule, IntervalSchedule, SolarSchedule
 
+from anaphora.activity import Action, record
 from anaphora.admin_site import CappedPaginator, badge, count_noun, exact_size
 from anaphora.deliveries import (
     documentation,
@@ -113,6 +114,7 @@ class ArchivePolicyAdmin(admin.ModelAdmin[ArchivePolicy]):
         if request.method == "POST":
             try:
                 tasks.backfill.delay(policy.pk)
+                record(Action.BACKFILLED, policy)
                 self.log_change(request, policy, "Backfill started.")
             except Exception:  # each kind of broker has errors of its own, such as a refused password
                 logger.exception("The backfill of %s was not started", policy)

@@ -12,6 +12,7 @@ from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
+from anaphora.activity import Action, record
 from anaphora.admin_site import ReadOnlyAdmin, exact_size
 from anaphora.deliveries import documentation, irregularities, queue, tasks, verification
 from anaphora.deliveries.models import Delivery, State
@@ -103,6 +104,7 @@ class DeliveryPageAdmin(ReadOnlyAdmin[Delivery]):
         finding = verification.verify_one(delivery, full=full)
         if finding.verdict in {Verdict.MISSING, Verdict.CHANGED}:
             irregularities.record_irregularity(irregularities.DIFFERENCE_FOUND, delivery.interface, findings=1)
+        record(Action.VERIFIED, delivery, result=finding.verdict)
         self.log_change(request, delivery, f"Verified: {finding.verdict}.")
         level = messages.SUCCESS if finding.verdict is Verdict.SAME else messages.ERROR
         messages.add_message(request, level, _explain(finding, full=full))

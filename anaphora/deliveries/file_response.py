@@ -21,6 +21,7 @@ from django.http import (
 from django.utils.cache import get_conditional_response
 from django.utils.http import content_disposition_header
 
+from anaphora.activity import AN_HOUR, Action, record
 from anaphora.deliveries import evidence, files
 from anaphora.deliveries.errors import DeliveryError
 from anaphora.reports.content_types import PREVIEWABLE
@@ -35,7 +36,8 @@ _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})", re.ASCII)
 def response(report: Report, request: HttpRequest) -> HttpResponseBase:
     """Return the file, or the part of it that the request names, or 304 for who has it. Raises files.Unavailable.
 
-    Its ETag is its SHA-256. One range of bytes is given (RFC 9110, 14.2); of several, the whole file.
+    Its ETag is its SHA-256. One range of bytes is given (RFC 9110, 14.2); of several, the whole file. The read is
+    recorded before anything is given.
     """
     etag = f'"{report.sha256}"'
     disposition = content_disposition_header(report.content_type not in PREVIEWABLE, report.filename) or "attachment"
@@ -43,10 +45,16 @@ def response(report: Report, request: HttpRequest) -> HttpResponseBase:
     if kept := get_conditional_response(request, etag=etag):
         answer = kept
     elif link := _link(report, disposition):
+        _record_read(report, request)
         # It stops working after a minute, so nobody may keep it.
         return HttpResponseRedirect(link, headers={"Cache-Control": "no-store"})
     else:
         answer = _bytes(report, _range(request, report.size, etag))
+        try:
+            _record_read(report, request)
+        except BaseException:
+            answer.close()
+            raise
     answer["ETag"] = etag
     answer["Cache-Control"] = "private, max-age=31536000, immutable"
     answer["Accept-Ranges"] = "bytes"
@@ -55,6 +63,15 @@ def response(report: Report, request: HttpRequest) -> HttpResponseBase:
     # PDF viewers of browsers don't work in a sandbox.
     answer["Content-Security-Policy"] = "default-src 'none'; style-src 'unsafe-inline'; object-src 'self'"
     return answer
+
+
+def _record_read(report: Report, request: HttpRequest) -> None:
+    """Record the download. An image in a page, and the further parts of a file, are recorded once an hour."""
+    if request.headers.get("Sec-Fetch-Dest") == "image":
+        record(Action.VIEWED, report, request=request, once=AN_HOUR)
+    else:
+        is_part = request.headers.get("Range", "bytes=0-").replace(" ", "")[:8] not in {"bytes=0-", ""}
+        record(Action.DOWNLOADED, report, request=request, once=AN_HOUR if is_part else None)
 
 
 def evidence_response(report: Report) -> FileResponse:
@@ -66,6 +83,7 @@ def evidence_response(report: Report) -> FileResponse:
     package = tempfile.TemporaryFile(dir=settings.FILE_UPLOAD_TEMP_DIR)  # noqa: SIM115  # the answer closes it
     try:
         evidence.make(report, cast("BinaryIO", package))
+        record(Action.EVIDENCE, report)
     except BaseException:
         package.close()
         raise

@@ -17,6 +17,7 @@ from django.db import transaction
 from django.db.models import Count, Exists, Min, OuterRef, Q
 from django.utils import timezone
 
+from anaphora.activity import Action, record_each
 from anaphora.deliveries import irregularities
 from anaphora.deliveries.irregularities import Undelivered
 from anaphora.deliveries.models import ArchivePolicy, Delivery, Interface, State
@@ -188,9 +189,13 @@ def reset_future_timestamps() -> None:
 
 def retry(chosen: list[Delivery]) -> int:
     """Make failed deliveries pending and due now; return how many. Others are left as they are."""
-    return Delivery.objects.filter(pk__in=[each.pk for each in chosen], state=State.FAILED).update(
-        state=State.PENDING, due_at=timezone.now(), diagnosis="", detail=""
-    )
+    with transaction.atomic():
+        retried = _locked(chosen, [State.FAILED])
+        Delivery.objects.filter(pk__in=retried).update(
+            state=State.PENDING, due_at=timezone.now(), diagnosis="", detail=""
+        )
+        record_each(Action.RETRIED, retried.values())
+    return len(retried)
 
 
 CANCELLABLE = [State.PENDING, State.FAILED]
@@ -203,11 +208,7 @@ def cancel(chosen: list[Delivery]) -> list[Delivery]:
     The rows stay. Only a backfill makes them pending again.
     """
     with transaction.atomic():
-        rows = Delivery.objects.filter(pk__in=[each.pk for each in chosen], state__in=CANCELLABLE)
-        rows = rows.select_related("report__dashboard").order_by()
-        if database.features.has_select_for_update:
-            rows = rows.select_for_update(of=("self",))
-        cancelled = {row.pk: row for row in rows}
+        cancelled = _locked(chosen, CANCELLABLE)
         Delivery.objects.filter(pk__in=cancelled).update(state=State.CANCELLED)
         irregularities.record_deliveries(
             irregularities.CANCELLED,
@@ -218,7 +219,17 @@ def cancel(chosen: list[Delivery]) -> list[Delivery]:
                 for row in cancelled.values()
             ],
         )
+        record_each(Action.CANCELLED, cancelled.values())
     return [each for each in chosen if each.pk in cancelled]
+
+
+def _locked(chosen: list[Delivery], states: list[State]) -> dict[int, Delivery]:
+    """Return those of the chosen deliveries that are in one of the states, and keep others from changing them."""
+    rows = Delivery.objects.filter(pk__in=[each.pk for each in chosen], state__in=states)
+    rows = rows.select_related("report__dashboard", "interface").order_by()
+    if database.features.has_select_for_update:
+        rows = rows.select_for_update(of=("self",))
+    return {row.pk: row for row in rows}
 
 
 def has_receipts(interface_id: int) -> bool:

@@ -14,12 +14,14 @@ from django_celery_beat.models import PeriodicTask
 
 from anaphora.admin_site import ReadOnlyAdmin, badge
 from anaphora.deliveries.schedule_field import ScheduleField, ScheduleForm
-from anaphora.operations import channels
+from anaphora.operations import audit_admin, channels
 from anaphora.operations.models import Alert, AlertChannel, ChannelKind, Expectation
 from anaphora.reports.admin import DashboardAdmin
 from anaphora.reports.models import Dashboard
 from anaphora.secret import Secret, UnreadableSecret
 from anaphora.secret_fields import SecretInput
+
+__all__ = ["audit_admin"]  # importing it registers its page
 
 
 class AlertChannelForm(forms.ModelForm[AlertChannel]):

@@ -13,14 +13,17 @@ class OperationsConfig(AppConfig):
     verbose_name = "Operation"
 
     def ready(self) -> None:
-        """Connect to what deliveries tell, and to what makes the ready groups."""
+        """Connect to what deliveries tell, to what makes the ready groups and to what the audit trail records."""
         from anaphora.deliveries import signals
-        from anaphora.operations import roles, watcher
+        from anaphora.operations import audit, audit_actor, audit_changes, roles, watcher
 
         signals.outcomes_written.connect(_count, dispatch_uid="operations")
         signals.archive_verified.connect(_keep_verification, dispatch_uid="operations")
         post_migrate.connect(roles.give_permissions, dispatch_uid="operations.roles")
         watcher.connect()
+        audit_actor.connect()
+        audit.connect()
+        audit_changes.connect()
 
 
 def _count(*, interface_id: int, outcomes: Any, failures: Any, **kwargs: Any) -> None:

@@ -12,6 +12,7 @@ from django_celery_beat.models import CrontabSchedule
 
 from anaphora.deliveries import schedules
 from anaphora.deliveries.models import Interface
+from anaphora.operations import audit_models  # noqa: F401  # models of this app
 from anaphora.reports.models import Dashboard
 from anaphora.secret_fields import SecretField
 

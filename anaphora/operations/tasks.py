@@ -1,4 +1,7 @@
-"""The Celery task of operation: connection tests on schedule. Alerts need no message; see `watcher`."""
+"""The Celery tasks of operation: connection tests on schedule, and the retention of the audit trail.
+
+Alerts need no message; see `watcher`.
+"""
 
 import logging
 from datetime import timedelta
@@ -9,6 +12,7 @@ from django.db.models import Q
 from django.utils import timezone
 
 from anaphora.deliveries.models import Interface
+from anaphora.operations import audit
 
 logger = logging.getLogger(__name__)
 
@@ -25,3 +29,9 @@ def retest() -> None:
             interface.test()
         except Exception:
             logger.exception("The scheduled test of %s failed unexpectedly", interface.name)
+
+
+@shared_task(name="operations.remove_old_audit_entries")
+def remove_old_audit_entries() -> None:
+    """Remove the entries of the audit trail that are older than AUDIT_RETENTION days."""
+    audit.remove_old(timezone.now())

@@ -17,13 +17,14 @@ from enum import StrEnum
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.utils import timezone
 
+from anaphora.activity import Action, record, record_each
 from anaphora.reports import content_types
 from anaphora.reports.models import Dashboard, Report
 from anaphora.reports.signals import report_ingested
@@ -207,6 +208,7 @@ def _save(reports: list[Report]) -> list[Ingested]:
         ids = [report.pk for report in reports]
         created = set(Report.objects.filter(pk__in=ids).order_by().values_list("pk", flat=True))
         if new := [report for report in reports if report.pk in created]:
+            record_each(Action.UPLOADED, new, details_of=_describe_upload)
             report_ingested.send(sender=Report, reports=new)
         return [
             Ingested(report, created=True) if report.pk in created else Ingested(_known(report), created=False)
@@ -224,6 +226,10 @@ def _set_dashboards(reports: list[Report]) -> None:
         report.dashboard = rows[report.dashboard.slug]
 
 
+def _describe_upload(report: Report) -> dict[str, Any]:
+    return {"file": report.filename, "size": report.size, "sha256": report.sha256}
+
+
 def _known(report: Report) -> Report:
     """Return the report with the same dashboard, instant and content, and give it the local copy if it has none."""
     known = Report.objects.select_related("dashboard").get(
@@ -234,6 +240,7 @@ def _known(report: Report) -> Report:
     else:
         _move(report.local_path, known.local_path)
         Report.objects.filter(pk=known.pk).update(file=known.local_name)
+    record(Action.UPLOADED_AGAIN, known, file=report.filename)
     return known
 
 

@@ -28,6 +28,7 @@ from django.utils import timezone
 from django.utils.cache import get_conditional_response
 from django.views.decorators.http import require_safe
 
+from anaphora.activity import AN_HOUR, Action, record
 from anaphora.deliveries import evidence, file_response, files
 from anaphora.reports.models import READ, Dashboard, Preview, Report
 from anaphora.reports.timestamps import compact_instant, parse_compact_instant
@@ -104,6 +105,9 @@ def as_of_page(request: HttpRequest, slug: str, instant: str = "") -> HttpRespon
         kind = as_of.report.content_type
         as_of = queries.as_of(dashboard, at, kind)
     current, zone = as_of.report.rendered_at if as_of.report else at, _zone(request)
+    may_read = request.user.has_perm(READ)
+    if may_read and as_of.report:
+        record(Action.VIEWED, as_of.report, once=AN_HOUR)
     day = current.astimezone(zone).date()
     calendar = queries.calendar(dashboard, _positive_number(request.GET.get("year", ""), day.year), zone)
     return _page(
@@ -119,7 +123,7 @@ def as_of_page(request: HttpRequest, slug: str, instant: str = "") -> HttpRespon
         days=view_context.calendar_cells(calendar, dashboard, zone, kind, day if as_of.report else None),
         strip=view_context.film_strip(dashboard, current, kind, as_of.report),
         **view_context.navigation_context(dashboard, as_of, calendar, kind, asked),
-        **view_context.report_context(as_of, kind, may_read=request.user.has_perm(READ)),
+        **view_context.report_context(as_of, kind, may_read=may_read),
     )
 
 
@@ -146,6 +150,7 @@ def compare(request: HttpRequest, slug: str) -> HttpResponse:
         return _page(request, "compare.html", problem=problem, **context)
     if not request.user.has_perm(READ):
         return _page(request, "compare.html", one=reports[0], other=reports[1], unreadable=True, **context)
+    record(Action.VIEWED, *dict.fromkeys(each for each in reports if each), once=AN_HOUR)
     context |= view_context.comparison_context(reports[0], reports[1], number, kind)
     pages = [page for page in (number - 1, number + 1) if 1 <= page <= context.get("pages", 0)]
     page_urls = {page: view_context.compare_url(dashboard, one, other, type=kind, page=str(page)) for page in pages}
@@ -200,6 +205,11 @@ def preview(request: HttpRequest, pk: UUID) -> HttpResponseBase:
         if report.previewable:
             _request_preview(report)
         return HttpResponse(status=404, headers={"Cache-Control": "no-store"})
+    try:
+        record(Action.PREVIEWED, report, once=AN_HOUR)
+    except BaseException:
+        image.close()
+        raise
     return FileResponse(image, content_type="image/webp", headers={"Cache-Control": "private, max-age=86400"})
 
 
@@ -215,6 +225,7 @@ def page(request: HttpRequest, pk: UUID, number: int) -> HttpResponse:
         rendered = previews.render_page(report, number)
     except previews.RenderError as error:
         return HttpResponse(str(error), status=404, content_type="text/plain; charset=utf-8")
+    record(Action.VIEWED, report, once=AN_HOUR)
     return HttpResponse(rendered.image, content_type="image/webp", headers=headers)
 
 

@@ -6,8 +6,10 @@ from datetime import datetime
 from typing import Any
 
 from django.core import signing
+from django.http import HttpRequest
 from django.utils.crypto import constant_time_compare, salted_hmac
 
+from anaphora.activity import Action, record
 from anaphora.deliveries import protection, queue
 from anaphora.deliveries.errors import DeliveryError
 from anaphora.secret import Secret
@@ -86,7 +88,18 @@ def test_and_record(interface: S3Interface) -> TestReport:
         pass
     report = test.report()
     record_result(interface, report.as_json())
+    record_test(interface, report)
     return report
+
+
+def record_test(
+    interface: S3Interface, report: TestReport | None, *, saved: bool = True, request: HttpRequest | None = None
+) -> None:
+    """Record for the audit trail that somebody tested an interface; `report` is None if the test was broken off."""
+    result = "broken off"
+    if report is not None:
+        result = report.diagnosis.title if report.diagnosis else "passed"
+    record(Action.TESTED, interface, request=request, result=result, place=interface.place, saved=saved)
 
 
 def remove_test_file(interface: S3Interface, key: str) -> None:

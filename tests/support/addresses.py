@@ -66,6 +66,7 @@ def addresses(everything: dict[str, Any]) -> list[str]:
         "<report_id>": report.pk,
         "<uuid:report_id>": report.pk,
         "<int:number>": 1,
+        "<str:ending>": "csv",
     }
     found = []
     for pattern, _ in patterns():

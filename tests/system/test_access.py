@@ -15,6 +15,7 @@ from django_celery_beat.models import CrontabSchedule, PeriodicTask
 
 from anaphora.api import tokens
 from anaphora.api.models import Scope
+from anaphora.operations.audit_models import AuditEntry
 from anaphora.operations.models import Alert
 from delivery_s3.models import S3Interface
 from tests.folder_destination.models import FolderInterface
@@ -74,6 +75,7 @@ def places(interface: S3Interface, tmp_path: Path, settings: Any) -> dict[str, s
         SAMPLE: folder,
         "api/apitoken": everything["apitoken"],
         "operations/alertchannel": everything["channel"],
+        "operations/auditentry": AuditEntry.objects.latest("id"),
         "operations/alert": Alert.objects.create(key="key", title="alert"),
         "auth/user": User.objects.create_user("somebody"),
         "auth/group": Group.objects.create(name="some"),
@@ -95,6 +97,7 @@ def places(interface: S3Interface, tmp_path: Path, settings: Any) -> dict[str, s
         "<report_id>": str(everything["report"].pk),
         "<uuid:pk>": str(everything["report"].pk),
         "<int:number>": "1",
+        "<str:ending>": "csv",
     }
 
 

@@ -8,6 +8,7 @@ from django.core.management.base import CommandError, CommandParser
 from django.template.defaultfilters import filesizeformat
 
 from anaphora import commands
+from anaphora.activity import Action, record
 from anaphora.deliveries import policies, tasks
 from anaphora.deliveries.models import ArchivePolicy
 
@@ -35,6 +36,7 @@ class Command(commands.Command):
             self.stdout.write(f"{coverage.cancelled} cancelled deliveries become pending again.")
         if options["dry_run"]:
             return
+        record(Action.BACKFILLED, policy)
         done, started = 0, time.monotonic()
         for number in policies.backfill(policy):
             done += number

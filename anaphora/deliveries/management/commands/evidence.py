@@ -9,6 +9,7 @@ from uuid import UUID
 from django.core.management.base import CommandError, CommandParser
 
 from anaphora import commands
+from anaphora.activity import Action, record
 from anaphora.deliveries import evidence
 from anaphora.reports.models import Report
 
@@ -29,6 +30,7 @@ class Command(commands.Command):
             with NamedTemporaryFile(dir=target.resolve().parent, prefix=".evidence-", delete=False) as file:
                 try:
                     evidence.make(report, cast("BinaryIO", file))
+                    record(Action.EVIDENCE, report)
                     os.replace(file.name, target)  # noqa: PTH105
                 except BaseException:
                     Path(file.name).unlink(missing_ok=True)

@@ -7,6 +7,7 @@ from typing import Any
 from django.core.management.base import CommandError, CommandParser
 
 from anaphora import commands
+from anaphora.activity import Action, record
 from anaphora.deliveries import irregularities, proof, signals, verification
 from anaphora.deliveries.errors import DeliveryError
 from anaphora.deliveries.models import Interface
@@ -36,6 +37,7 @@ class Command(commands.Command):
             found = self._verify(interface, full=options["full"], as_json=options["json"])
             proof = self._verify_manifests(interface, as_json=options["json"])
             differences = found.total() - found[Verdict.SAME] + proof["findings"]
+            record(Action.VERIFIED, interface, checked=found.total() + proof["verified"], different=differences)
             signals.archive_verified.send_robust(
                 None, interface_id=interface.pk, checked=found.total() + proof["verified"], different=differences
             )

@@ -10,6 +10,7 @@ from django.conf import settings
 from django.core.management.base import CommandError, CommandParser
 
 from anaphora import commands
+from anaphora.activity import Action, record
 from anaphora.deliveries import files
 from anaphora.reports.models import Dashboard, Report
 from anaphora.timeline import queries
@@ -63,6 +64,7 @@ class Command(commands.Command):
 def _write(report: Report, target: Path) -> None:
     try:
         with files.opened(report) as source, target.open("wb") as file:
+            record(Action.DOWNLOADED, report)
             shutil.copyfileobj(source, file)
     except files.Unavailable as error:
         raise CommandError(str(error)) from error

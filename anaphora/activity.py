@@ -1,0 +1,77 @@
+"""What people and programs do, told to whoever keeps an audit trail.
+
+Every app may import this module; none has to know who listens. Receivers are not called robustly: what they raise
+reaches the caller, so that what cannot be recorded does not happen.
+"""
+
+from collections.abc import Callable, Iterable
+from datetime import timedelta
+from typing import Any
+
+from django.db import models
+from django.dispatch import Signal
+from django.http import HttpRequest
+
+activity = Signal()
+"""Sent by `record`, with its arguments; `details` are one dictionary for each target, or for the name."""
+
+AN_HOUR = timedelta(hours=1)
+
+
+class Action(models.TextChoices):
+    """What was done."""
+
+    SIGNED_IN = "signed_in", "signed in"
+    SIGN_IN_REFUSED = "sign_in_refused", "sign-in refused"
+    LOCKED_OUT = "locked_out", "locked out"
+    SIGNED_OUT = "signed_out", "signed out"
+    CREATED = "created", "created"
+    CHANGED = "changed", "changed"
+    DELETED = "deleted", "deleted"
+    REVOKED = "revoked", "revoked"
+    TESTED = "tested", "tested"
+    RETRIED = "retried", "retried"
+    CANCELLED = "cancelled", "cancelled"
+    BACKFILLED = "backfilled", "backfill started"
+    VERIFIED = "verified", "verified"
+    UPLOADED = "uploaded", "report ingested"
+    UPLOADED_AGAIN = "uploaded_again", "known report sent again"
+    VIEWED = "viewed", "content viewed"
+    PREVIEWED = "previewed", "preview viewed"
+    DOWNLOADED = "downloaded", "content downloaded"
+    EVIDENCE = "evidence", "evidence downloaded"
+    API_READ = "api_read", "metadata read by API"
+    EXPORTED = "exported", "audit trail exported"
+    REMOVED = "removed", "audit trail shortened"
+    OTHER = "other", "other change in the admin"
+
+
+def record(
+    action: Action,
+    *targets: Any,
+    request: HttpRequest | None = None,
+    once: timedelta | None = None,
+    name: str = "",
+    details_of: Callable[[Any], dict[str, Any]] | None = None,
+    **details: Any,
+) -> None:
+    """Tell that `action` was done to each of `targets`, model instances, or to what `name` says in words.
+
+    `request` is needed only where the request is over, as in a stream. With `once`, what the same actor did to the same
+    target less than so long ago is not told again. `details`, and what `details_of` returns for a target, must be JSON
+    and contain no secret.
+    """
+    found = [details | details_of(each) for each in targets] if details_of else [details] * max(len(targets), 1)
+    activity.send(sender=Action, action=action, targets=targets, request=request, once=once, name=name, details=found)
+
+
+def record_each(
+    action: Action,
+    targets: Iterable[Any],
+    *,
+    details_of: Callable[[Any], dict[str, Any]] | None = None,
+    **details: Any,
+) -> None:
+    """Tell that `action` was done to each of `targets`; nothing where there are none."""
+    if found := list(targets):
+        record(action, *found, details_of=details_of, **details)

@@ -1,0 +1,114 @@
+"""Writes the audit trail, and removes what is older than AUDIT_RETENTION.
+
+An entry is written in the transaction of what it is about, and what cannot be recorded does not happen: a change is
+rolled back, content is not given, nobody signs in.
+"""
+
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.conf import settings
+from django.db import transaction
+from django.http import HttpRequest
+from django.utils import timezone
+
+from anaphora.activity import Action, activity
+from anaphora.operations import audit_actor
+from anaphora.operations.audit_actor import Actor
+from anaphora.operations.audit_models import AuditEntry
+
+BATCH = 5_000
+"""Entries that one statement removes."""
+
+
+def connect() -> None:
+    """Receive what the apps tell."""
+    activity.connect(_on_activity, dispatch_uid="operations.audit")
+
+
+def _on_activity(
+    *,
+    action: Action,
+    targets: tuple[Any, ...],
+    request: HttpRequest | None,
+    once: timedelta | None,
+    name: str,
+    details: list[dict[str, Any]],
+    **kwargs: Any,
+) -> None:
+    _write(action, targets or (None,), details, audit_actor.current(request), once=once, name=name)
+
+
+def write(
+    action: Action,
+    *targets: Any,
+    actor: Actor,
+    once: timedelta | None = None,
+    details: dict[str, Any] | None = None,
+    name: str = "",
+) -> None:
+    """Write one entry for each target, or one without a target, called `name`.
+
+    With `once`, leave out what the same actor did to the same target less than so long ago.
+    """
+    found = targets or (None,)
+    _write(action, found, [details or {}] * len(found), actor, once=once, name=name)
+
+
+def _write(
+    action: Action,
+    targets: tuple[Any, ...],
+    details: list[dict[str, Any]],
+    actor: Actor,
+    *,
+    once: timedelta | None,
+    name: str,
+) -> None:
+    entries = [_entry(action, *each, actor, name) for each in zip(targets, details, strict=True)]
+    if once is not None:
+        entries = [each for each in entries if not _is_known(each, timezone.now() - once)]
+    AuditEntry.objects.bulk_create(entries, batch_size=500)
+    audit_actor.recorded().update((each.object_type, each.object_id) for each in entries if each.object_id)
+
+
+def _entry(action: Action, target: Any, details: dict[str, Any], actor: Actor, name: str) -> AuditEntry:
+    return AuditEntry(
+        action=action,
+        actor=actor.name[:150],
+        actor_kind=actor.kind,
+        actor_id=actor.id,
+        address=actor.address[:45],
+        via=actor.via,
+        object_type=target._meta.label_lower if target is not None else "",
+        object_id=str(target.pk)[:64] if target is not None and target.pk is not None else "",
+        object=_clean(str(target) if target is not None else name)[:300],
+        details=details,
+    )
+
+
+def _clean(text: str) -> str:
+    return text.replace("\0", "")
+
+
+def _is_known(entry: AuditEntry, since: datetime) -> bool:
+    same = ("action", "actor", "actor_kind", "actor_id", "address", "object_type", "object_id", "object")
+    return bool(AuditEntry.objects.filter(at__gt=since, **{name: getattr(entry, name) for name in same}).exists())
+
+
+def remove_old(now: datetime) -> int:
+    """Remove the entries that are older than AUDIT_RETENTION days, if it is set; return how many. Records that."""
+    if not settings.AUDIT_RETENTION:
+        return 0
+    before = now - timedelta(days=settings.AUDIT_RETENTION)
+    removed = 0
+    while True:
+        with transaction.atomic():
+            rows = AuditEntry.objects.filter(at__lt=before).order_by("at")
+            keys = list(rows.values_list("pk", flat=True)[:BATCH])
+            if not keys:
+                return removed
+            # The only place that removes entries; QuerySet.delete() refuses.
+            AuditEntry.objects.filter(pk__in=keys)._raw_delete(AuditEntry.objects.db)
+            removed += len(keys)
+            details = {"entries": len(keys), "before": before.isoformat(timespec="seconds")}
+            write(Action.REMOVED, actor=audit_actor.current(), details=details)
