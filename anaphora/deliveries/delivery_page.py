@@ -17,6 +17,7 @@ from anaphora.admin_site import ReadOnlyAdmin, exact_size
 from anaphora.deliveries import documentation, irregularities, queue, tasks, verification
 from anaphora.deliveries.models import Delivery, State
 from anaphora.deliveries.verification import Finding, Verdict
+from anaphora.reports.models import READ
 
 MAX_READ = 256 * 1024**2
 """Maximum size in bytes of an object that Verify now reads from end to end. It occupies a thread of the web server."""
@@ -51,7 +52,7 @@ class DeliveryPageAdmin(ReadOnlyAdmin[Delivery]):
                 "may_retry": operate and delivery.state == State.FAILED,
                 "may_cancel": operate and delivery.state in queue.CANCELLABLE,
                 "may_verify": operate and delivery.state == State.DELIVERED,
-                "may_open": request.user.has_perm("reports.view_report"),
+                "may_open": request.user.has_perms(["reports.view_report", READ]),
             }
         return super().change_view(request, object_id, form_url, context | (extra_context or {}))
 

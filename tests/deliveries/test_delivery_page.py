@@ -19,7 +19,7 @@ from tests.support.factories import make_policy, make_report
 
 pytestmark = pytest.mark.django_db
 
-OPERATOR = ("view_delivery", "change_delivery", "view_report")
+OPERATOR = ("view_delivery", "change_delivery", "view_report", "read_report")
 
 
 @pytest.fixture
