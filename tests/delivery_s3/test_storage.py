@@ -206,6 +206,8 @@ def sent_by(storage: S3Destination) -> list[Any]:
         return send(request)
 
     session.send = see
+    put_small: Any = storage._put_small
+    put_small._idle_connection = lambda: None  # else only the first small upload of a connection goes by the session
     return requests
 
 

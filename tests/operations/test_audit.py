@@ -406,7 +406,7 @@ class TestExport:
         def refuse(*args: Any, **kwargs: Any) -> None:
             raise DatabaseError("disk full")
 
-        monkeypatch.setattr(audit, "write", refuse)  # the real table is needed to list what is exported
+        monkeypatch.setattr(audit, "_write", refuse)  # the real table is needed to list what is exported
         admin_client.raise_request_exception = False
         assert admin_client.get(reverse(EXPORT, args=["csv"])).status_code == 500
 
