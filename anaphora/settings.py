@@ -86,6 +86,13 @@ def _names(text: str) -> list[str]:
     return [part for part in (part.strip() for part in text.split(",")) if part]
 
 
+def _mapping(text: str) -> dict[str, str]:
+    pairs = [part.partition("=") for part in _names(text)]
+    if not all(key.strip() and value.strip() for key, _, value in pairs):
+        raise ValueError(f"{text!r} is not a list such as archive-admins=Administrator,archive-readers=Viewer")
+    return {key.strip(): value.strip() for key, _, value in pairs}
+
+
 def _time_zone(text: str) -> str:
     if text not in zoneinfo.available_timezones():
         raise ValueError(f"{text!r} is not a time zone of the IANA database, such as Europe/Berlin")
@@ -247,6 +254,15 @@ API_RATE = _read("API_RATE", _rate, "600/min")
 HOUSEKEEPING_INTEGRITY = _read("HOUSEKEEPING_INTEGRITY", _one_of("sha256", "etag", "md5", "none"), "md5")
 PRESIGN_DOWNLOADS = _read("PRESIGN_DOWNLOADS", _boolean, "false")
 MIN_FREE_MB = _read("MIN_FREE_MB", _whole_number(0, 10**9), "500")
+
+OIDC_ISSUER = _read("OIDC_ISSUER", _address, "")
+OIDC_CLIENT_ID = _read("OIDC_CLIENT_ID", str, None if OIDC_ISSUER else "")
+OIDC_CLIENT_SECRET = _read("OIDC_CLIENT_SECRET", str, None if OIDC_ISSUER else "")
+OIDC_GROUPS = _read("OIDC_GROUPS", _mapping, None if OIDC_ISSUER else "")
+OIDC_GROUPS_CLAIM = _read("OIDC_GROUPS_CLAIM", str, "groups")
+OIDC_USERNAME_CLAIM = _read("OIDC_USERNAME_CLAIM", str, "preferred_username")
+OIDC_SCOPES = _read("OIDC_SCOPES", str, "openid email profile")
+OIDC_NAME = _read("OIDC_NAME", str, "single sign-on")
 
 METRICS_TOKEN = _read("METRICS_TOKEN", str, "")
 METRICS_NETWORKS = _read("METRICS_NETWORKS", _networks, "")
@@ -416,6 +432,8 @@ AXES_RESET_ON_SUCCESS = True
 AXES_LOCKOUT_TEMPLATE = "locked_out.html"
 AXES_VERBOSE = False
 AUTHENTICATION_BACKENDS = ["axes.backends.AxesStandaloneBackend", "django.contrib.auth.backends.ModelBackend"]
+if OIDC_ISSUER:
+    AUTHENTICATION_BACKENDS.append("anaphora.operations.oidc.OpenIDConnect")
 X_FRAME_OPTIONS = "DENY"
 DEFAULT_EXCEPTION_REPORTER = "anaphora.error_pages.ErrorReporter"
 DEFAULT_EXCEPTION_REPORTER_FILTER = "anaphora.error_pages.ErrorReportFilter"

@@ -6,6 +6,7 @@ from django.urls import path, re_path
 from django.views.decorators.csrf import csrf_exempt
 
 from anaphora.api.routes import api, not_found
+from anaphora.operations import sign_in
 from anaphora.timeline import views
 
 urlpatterns = [
@@ -18,6 +19,8 @@ urlpatterns = [
         LoginView.as_view(template_name="admin/login.html", extra_context={"site_header": admin.site.site_header}),
         name="login",
     ),
+    path("oidc/start/", sign_in.start, name="oidc_authentication_init"),
+    path("oidc/callback/", sign_in.finish, name="oidc_authentication_callback"),
     path("logout/", LogoutView.as_view(next_page="timeline"), name="logout"),
     path("timeline/", views.index, name="timeline"),
     path("timeline/dashboards.json", views.dashboards, name="timeline-dashboards"),

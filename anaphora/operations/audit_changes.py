@@ -187,9 +187,11 @@ def _on_signed_out(*, request: HttpRequest, user: Any, **kwargs: Any) -> None:
 
 
 def _on_refused(*, credentials: Any, request: HttpRequest | None = None, **kwargs: Any) -> None:
-    name = str(credentials.get("username") or "")
+    name = str(credentials.get("username") or getattr(request, "sign_in_name", ""))
+    problem = getattr(request, "sign_in_problem", "")  # that of OpenID Connect
     if not getattr(request, "axes_locked_out", False):
-        audit.write(Action.SIGN_IN_REFUSED, actor=_at(request, name=name), name=name)
+        details = {"problem": problem} if problem else {}
+        audit.write(Action.SIGN_IN_REFUSED, actor=_at(request, name=name), name=name, details=details)
 
 
 def _on_locked_out(*, request: HttpRequest, username: str | None, **kwargs: Any) -> None:

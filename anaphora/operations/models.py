@@ -3,7 +3,7 @@
 from datetime import datetime, timedelta
 from typing import ClassVar
 
-from django.contrib.auth.models import Group
+from django.contrib.auth.models import Group, User
 from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
@@ -58,6 +58,21 @@ class ReadyGroup(models.Model):
 
     def __str__(self) -> str:
         return self.role
+
+
+class OidcAccount(models.Model):
+    """Which user a subject of an OpenID Connect provider is. A user without a row signs in by password."""
+
+    user = models.OneToOneField(User, on_delete=models.CASCADE, related_name="+")
+    issuer = models.CharField(max_length=255)
+    subject = models.CharField(max_length=255)
+
+    class Meta:
+        default_permissions = ()
+        constraints = [models.UniqueConstraint(fields=["issuer", "subject"], name="oidc_account_is_unique")]
+
+    def __str__(self) -> str:
+        return f"{self.user} by {self.issuer}"
 
 
 # Totals.

@@ -83,6 +83,23 @@ def rclone(folder: Path, *, certificate: Path | None = None, key: Path | None = 
 
 
 @contextmanager
+def openid_provider() -> Iterator[str]:
+    """An OpenID Connect provider that signs in whoever is named. Yields its issuer."""
+    port = free_port()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "oidc_provider_mock", "--port", str(port)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        wait_for_port(port, process)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait()
+
+
+@contextmanager
 def moto() -> Iterator[S3Server]:
     """A mock that knows versions and conditions, and verifies nothing."""
     from moto.server import ThreadedMotoServer

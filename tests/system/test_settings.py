@@ -43,6 +43,8 @@ def test_the_defaults_start(tmp_path: Path) -> None:
         ("CELERY_BROKER_URL", "ftp://user:hunter2@host"),
         ("DATA_DIR", "/dev/null/data"),
         ("DOCS_URL", "javascript:alert(1)"),
+        ("OIDC_GROUPS", "admins"),
+        ("AUDIT_RETENTION", "for ever"),
     ],
 )
 def test_a_wrong_value_stops_the_start_with_one_line_that_names_it(tmp_path: Path, name: str, value: str) -> None:

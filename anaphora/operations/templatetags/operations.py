@@ -5,6 +5,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from django import template
+from django.conf import settings
 from django.contrib.auth.models import AnonymousUser, User
 from django.utils import timezone
 
@@ -43,3 +44,9 @@ def late(dashboard: Dashboard) -> dict[str, Any]:
     """Say that a dashboard is late, since when."""
     found = lateness.of(dashboard, timezone.now())
     return {"state": found if found and found.late else None}
+
+
+@register.simple_tag
+def single_sign_on() -> str:
+    """Return the name of the OpenID Connect provider; empty where none is set."""
+    return settings.OIDC_NAME if settings.OIDC_ISSUER else ""
