@@ -261,10 +261,11 @@ dashboards = Router(tags=["dashboards"], auth=Bearer(Scope.READ))
 def list_dashboards(request: HttpRequest) -> list[dict[str, Any]]:
     """List all dashboards."""
     record(Action.API_READ, once=AN_HOUR, name="dashboards")
-    numbers = counts.exact_counts()
+    rows = counts.dashboards_with_latest()
+    numbers = counts.exact_counts([pk for pk, *_ in rows])
     return [
-        {"slug": slug, "title": title or slug, "reports": numbers.get(pk, 0), "latest": latest}
-        for pk, slug, title, latest in counts.dashboards_with_latest()
+        {"slug": slug, "title": title or slug, "reports": numbers[pk], "latest": latest}
+        for pk, slug, title, latest in rows
     ]
 
 

@@ -20,15 +20,15 @@ def report_counts(dashboards: Collection[int]) -> dict[int, str]:
     return {pk: f"over {MOST}" if number is None else str(number) for pk, number in _few(dashboards).items()}
 
 
-def exact_counts() -> dict[int, int]:
+def exact_counts(dashboards: Collection[int]) -> dict[int, int]:
     """Return the number of reports of each dashboard; where it is over MOST, as it was up to COUNT_SECONDS ago."""
-    numbers = _few(list(Dashboard.objects.order_by().values_list("pk", flat=True)))
-    many = {pk for pk, number in numbers.items() if number is None}
-    counted: dict[int, int] = cache.get(_COUNTED, {}) if many else {}
-    if many - counted.keys():
-        counted = dict(Report.objects.order_by().values_list("dashboard").annotate(Count("pk")))
-        cache.set(_COUNTED, counted, COUNT_SECONDS)
-    return {pk: counted.get(pk, 0) if number is None else number for pk, number in numbers.items()}
+    many: dict[int, int] = cache.get(_COUNTED, {})
+    numbers = _few([pk for pk in dashboards if pk not in many])
+    if None in numbers.values():
+        counted = Report.objects.order_by().values_list("dashboard").annotate(Count("pk"))
+        many = {pk: number for pk, number in counted if number > MOST}
+        cache.set(_COUNTED, many, COUNT_SECONDS)
+    return {pk: many.get(pk) or numbers.get(pk) or 0 for pk in dashboards}
 
 
 _COUNTED = "reports-of-each-dashboard"
@@ -36,6 +36,8 @@ _COUNTED = "reports-of-each-dashboard"
 
 def _few(dashboards: Collection[int]) -> dict[int, int | None]:
     """Return, for each dashboard, the number of its reports, None where it is over MOST. Two queries."""
+    if not dashboards:
+        return {}
     beyond = Report.objects.filter(dashboard=OuterRef("pk")).order_by("dashboard", "rendered_at")[MOST : MOST + 1]
     more = dict(Dashboard.objects.filter(pk__in=dashboards).order_by().values_list("pk", Exists(beyond)))
     few = [pk for pk, over in more.items() if not over]
