@@ -113,7 +113,6 @@ class OpenIDConnect(OIDCAuthenticationBackend):  # type: ignore[misc]
         return claims
 
     def get_or_create_user(self, access_token: str, id_token: str, payload: dict[str, Any]) -> User:
-        """Return the account of the token's subject, with the groups that the provider names now. Raises RefusedError."""
         """Return the account of the token's subject, with the groups that the provider names. Raises RefusedError."""
         if claims["sub"] != payload["sub"]:
             raise SuspiciousOperation("The provider's user info is about somebody else.")
