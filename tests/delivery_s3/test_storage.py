@@ -10,6 +10,7 @@ import tempfile
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -206,9 +207,22 @@ def sent_by(storage: S3Destination) -> list[Any]:
         return send(request)
 
     session.send = see
-    put_small: Any = storage._put_small
-    put_small._idle_connection = lambda: None  # else only the first small upload of a connection goes by the session
+    for pool in session._manager.pool_classes_by_scheme.values():  # of this client alone
+        pool.ConnectionCls.exchange = _seen_too(pool.ConnectionCls.exchange, requests)
     return requests
+
+
+def _seen_too(exchange: Any, requests: list[Any]) -> Any:
+    """Let `requests` have what goes out on an open connection, too."""
+
+    def see(connection: Any, head: bytes, body: bytes) -> Any:
+        start, *lines = head.decode("latin-1").removesuffix("\r\n\r\n").split("\r\n")
+        headers = dict(line.split(": ", 1) for line in lines)
+        url = f"{connection.host}{start.split()[1]}"
+        requests.append(SimpleNamespace(method=start.split()[0], url=url, headers=headers, body=body))
+        return exchange(connection, head, body)
+
+    return see
 
 
 def test_the_request_asks_for_all_that_the_interface_says(connection: Connection) -> None:
