@@ -95,7 +95,7 @@ class OpenIDConnect(OIDCAuthenticationBackend):  # type: ignore[misc]
         super().__init__()
 
     def retrieve_matching_jwk(self, token: Any) -> Any:
-        """Return the key that a token names. A provider with one key need not name it (OpenID Connect Core 1.0, 10.1)."""
+        """Return the key that a token names. A provider with one key need not name it (OIDC Core 1.0, 10.1)."""
         if "kid" in jwt.get_unverified_header(token):
             return super().retrieve_matching_jwk(token)
         response = requests.get(self.OIDC_OP_JWKS_ENDPOINT, timeout=_TIMEOUT)
@@ -114,6 +114,7 @@ class OpenIDConnect(OIDCAuthenticationBackend):  # type: ignore[misc]
 
     def get_or_create_user(self, access_token: str, id_token: str, payload: dict[str, Any]) -> User:
         """Return the account of the token's subject, with the groups that the provider names. Raises RefusedError."""
+        claims = {**payload, **self.get_userinfo(access_token, id_token, payload)}
         if claims["sub"] != payload["sub"]:
             raise SuspiciousOperation("The provider's user info is about somebody else.")
         name = str(claims.get(settings.OIDC_USERNAME_CLAIM) or "")
