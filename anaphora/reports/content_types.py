@@ -43,6 +43,7 @@ _CSV = Kind("text/csv", (".csv",))
 PREVIEWABLE = frozenset(kind.content_type for kind in (_PDF, _PNG, _JPEG))
 """The content types of which page images are rendered."""
 
+XLSX = _XLSX.content_type
 KNOWN_KINDS = {kind.content_type: kind for kind in (_PDF, _PNG, _JPEG, _SVG, _CSV, _XLSX, _HTML, _JSON, _ZIP)}
 
 

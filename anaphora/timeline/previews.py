@@ -23,7 +23,7 @@ from django.core.cache import cache
 from django.db.models import QuerySet
 
 from anaphora.deliveries import files
-from anaphora.reports.content_types import PREVIEWABLE
+from anaphora.reports.content_types import PREVIEWABLE, XLSX
 from anaphora.reports.models import Preview, Report
 
 logger = logging.getLogger(__name__)
@@ -95,6 +95,15 @@ def compare_pages(one: Report, other: Report, number: int) -> Comparison:
     return Comparison(facts["pages"], facts["same_size"], facts["share"], areas)
 
 
+def read_sheets(report: Report, rows: int, columns: int) -> dict[str, Any]:
+    """Return `sheets`, the first sheets of a workbook as rows of text, and how many `more` there are.
+
+    Raises RenderError.
+    """
+    with _cache_failure(f"no-sheets-{report.pk}"):
+        return _render("sheets", [report], str(rows), str(columns))
+
+
 @contextmanager
 def _cache_failure(key: str) -> Iterator[None]:
     """Cache permanent render errors and raise a cached error immediately."""
@@ -155,7 +164,7 @@ def _render(what: str, reports: list[Report], *arguments: str) -> dict[str, Any]
         stack.callback(_requests.release)
         paths: list[str] = []
         for report in reports:
-            if report.content_type not in PREVIEWABLE:
+            if report.content_type not in ({XLSX} if what == "sheets" else PREVIEWABLE):
                 raise RenderError("Only PDF, PNG and JPEG files can be rendered.")
             if report.size > MAX_FILE_SIZE:
                 raise RenderError(

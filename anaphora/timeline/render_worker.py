@@ -1,8 +1,10 @@
-"""Renders pages of reports. `previews` runs it as a separate process, so that a malicious file cannot affect others.
+"""Renders pages of reports and reads workbooks. `previews` runs it as a separate process, so that a malicious file
+cannot affect others.
 
     render_worker.py page FILE TYPE PAGE WIDTH TARGET
     render_worker.py preview FILE TYPE TARGET
     render_worker.py compare FILE TYPE OTHER_FILE OTHER_TYPE PAGE
+    render_worker.py sheets FILE TYPE ROWS COLUMNS
 
 Prints one JSON object. If the file cannot be rendered, exits with status 2 and prints the reason to standard error. It
 imports nothing of the project, gets an empty environment, and has limits on memory, time and output size.
@@ -13,7 +15,9 @@ import json
 import resource
 import sys
 import warnings
+import zipfile
 from collections.abc import Callable
+from datetime import datetime, time
 from typing import Any
 
 import pypdfium2
@@ -27,6 +31,16 @@ MAX_PIXELS = 64_000_000
 
 MAX_HEIGHT = 16_000
 """Maximum height in pixels. The maximum of WebP is 16,383."""
+
+MAX_SHEETS = 5
+MAX_CELL = 500
+"""Maximum number of characters of a cell that are read."""
+
+MAX_TEXT = 1024**2
+"""Maximum number of characters of all cells."""
+
+MAX_PARTS_SIZE = 64 * 1024**2
+"""Maximum size in bytes of what a workbook has beside its sheets, unpacked. It is read into memory; sheets are not."""
 
 PREVIEW_SIZE = (480, 360)
 COMPARE_WIDTH = 1000
@@ -162,6 +176,60 @@ def _changed_areas(cells: bytes, across: int) -> list[tuple[int, int, int, int]]
     return sorted(found, key=lambda box: (box[1], box[0]))
 
 
+def sheets(path: str, content_type: str, rows: str, columns: str) -> dict[str, Any]:
+    """Read the first rows and columns of the first visible sheets of a workbook, as text. Formulas are not computed."""
+    import openpyxl  # only here, because it takes as long to load as an image to render
+
+    with zipfile.ZipFile(path) as archive:
+        parts = (each.file_size for each in archive.infolist() if "worksheets/" not in each.filename)
+        if sum(parts) > MAX_PARTS_SIZE:
+            raise PageRenderError("The workbook is too large.")
+    warnings.simplefilter("ignore")  # about what openpyxl cannot keep when it writes
+    book = openpyxl.load_workbook(path, read_only=True, data_only=True, keep_links=False)
+    visible = [sheet for sheet in book.worksheets if sheet.sheet_state == "visible"]
+    found, left = [], MAX_TEXT
+    for sheet in visible[:MAX_SHEETS]:
+        table = _read_sheet(sheet, int(rows), int(columns), left)
+        left -= sum(len(cell) for row in table["rows"] for cell in row)
+        found.append(table)
+    return {"sheets": found, "more": len(visible) - len(found)}
+
+
+def _read_sheet(sheet: Any, most_rows: int, most_columns: int, left: int) -> dict[str, Any]:
+    rows: list[list[str]] = []
+    for number, cells in enumerate(sheet.iter_rows(max_row=most_rows + 1, max_col=most_columns + 1)):
+        row = [_cell_text(cell) for cell in cells]
+        left -= sum(map(len, row))
+        if left < 0 or number > most_rows:
+            break
+        rows.append(row)
+    width = max((number for row in rows for number, cell in enumerate(row, 1) if cell), default=0)
+    while rows and not any(rows[-1]):
+        rows.pop()
+    beyond = (sheet.max_row or 0) > most_rows or (sheet.max_column or 0) > most_columns
+    complete = left >= 0 and len(rows) <= most_rows and width <= most_columns and not beyond
+    width = min(width, most_columns)
+    shown = [row[:width] + [""] * (width - len(row)) for row in rows[:most_rows]]
+    return {"title": str(sheet.title)[:MAX_CELL], "rows": shown, "complete": complete}
+
+
+def _cell_text(cell: Any) -> str:
+    """Return the value of a cell as text: dates in ISO format, percentages as such, other numbers without a format."""
+    value = cell.value
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return str(value).upper()
+    if isinstance(value, datetime):
+        return str(value.date()) if value.time() == time() else value.isoformat(" ", "seconds")
+    if isinstance(value, int | float):
+        pattern = str(cell.number_format)
+        if pattern.endswith("%"):
+            return f"{value:.{len(pattern.partition('.')[2].rstrip('%'))}%}"
+        return f"{value:.15g}"
+    return str(value)[:MAX_CELL]
+
+
 _NEW_USER, _NEW_NETWORK = 0x10000000, 0x40000000
 """CLONE_NEWUSER and CLONE_NEWNET of linux/sched.h."""
 
@@ -185,6 +253,7 @@ def main(arguments: list[str]) -> int:
     Image.MAX_IMAGE_PIXELS = MAX_PIXELS
     warnings.simplefilter("error", Image.DecompressionBombWarning)
     works: dict[str, Callable[..., dict[str, Any]]] = {"page": render_page, "preview": preview, "compare": compare}
+    works["sheets"] = sheets
     work = works[arguments[0]]
     try:
         found = work(*arguments[1:])
@@ -197,7 +266,7 @@ def main(arguments: list[str]) -> int:
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         print("The image is too large.", file=sys.stderr)  # noqa: T201
         return 2
-    except (OSError, ValueError, SyntaxError, pypdfium2.PdfiumError) as error:
+    except (OSError, ValueError, SyntaxError, LookupError, zipfile.BadZipFile, pypdfium2.PdfiumError) as error:
         print(f"The file is damaged and cannot be rendered ({type(error).__name__}).", file=sys.stderr)  # noqa: T201
         return 2
     print(json.dumps(found))  # noqa: T201

@@ -14,7 +14,7 @@ from anaphora.reports.content_types import PREVIEWABLE
 from anaphora.reports.counts import report_counts
 from anaphora.reports.models import Dashboard, Preview, Report
 from anaphora.reports.timestamps import compact_instant
-from anaphora.timeline import csv_preview, previews, queries
+from anaphora.timeline import previews, queries, tables
 
 MAX_PAGES = 50
 """Maximum number of PDF pages displayed on a page."""
@@ -148,11 +148,14 @@ def content_context(report: Report) -> dict[str, Any]:
         return {"pages": range(1, last + 1), "rest": report.pages - last}
     if report.content_type in PREVIEWABLE:
         return {"image": True, "render_problem": _render_problem(report)}
-    if report.content_type == "text/csv":
+    if report.content_type in tables.TABULAR:
         try:
-            return {"table": csv_preview.read_table(report)}
+            found, more = tables.read_tables(report)
+            return {"tables": found, "more_sheets": more}
         except files.Unavailable as error:
             return {"unavailable": str(error)}
+        except previews.RenderError as error:
+            return {"no_table": str(error)}
     return {}
 
 
@@ -187,16 +190,22 @@ def comparison_context(one: Report, other: Report, number: int, kind: str) -> di
         {"name": name, "report": report, "link": as_of_url(report.dashboard, report.rendered_at, kind)}
         for name, report in (("from", one), ("to", other))
     ]
-    if one.content_type == other.content_type == "text/csv":
-        try:
-            left, right = csv_preview.read_table(one), csv_preview.read_table(other)
-        except files.Unavailable as error:
-            return {"unavailable": str(error)}
-        for side, rows in zip(sides, csv_preview.mark_changes(left, right), strict=True):
-            side["rows"] = rows
-        return {"tables": True, "sides": sides}
+    if one.content_type == other.content_type and one.content_type in tables.TABULAR:
+        return _table_comparison(one, other, sides)
     try:
         found = previews.compare_pages(one, other, number)
         return {"comparison": found, "percent": round(100 * found.share), "pages": found.pages, "sides": sides}
     except previews.RenderError as error:
         return {"unavailable": str(error)}
+
+
+def _table_comparison(one: Report, other: Report, sides: list[dict[str, Any]]) -> dict[str, Any]:
+    """Compare the rows of two tables. Of workbooks, these are the first sheets."""
+    empty = tables.Table([], [], complete=True)
+    try:
+        left, right = (next(iter(tables.read_tables(report)[0]), empty) for report in (one, other))
+    except (files.Unavailable, previews.RenderError) as error:
+        return {"unavailable": str(error)}
+    for side, table, rows in zip(sides, (left, right), tables.mark_changes(left, right), strict=True):
+        side["rows"], side["title"] = rows, table.title
+    return {"tables": True, "sides": sides, "complete": left.complete and right.complete}

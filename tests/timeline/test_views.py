@@ -22,7 +22,7 @@ from anaphora.api.models import ApiToken, Scope
 from anaphora.deliveries import engine
 from anaphora.deliveries.models import ArchivePolicy, Delivery
 from anaphora.reports.models import Dashboard, Preview, Report
-from anaphora.timeline import csv_preview, previews
+from anaphora.timeline import previews, tables
 from delivery_s3.models import S3Interface
 from tests.support.addresses import addresses, one_of_each
 from tests.support.buckets import Bucket
@@ -426,7 +426,7 @@ class TestTable:
         ],
     )
     def test_it_is_read(self, content: bytes, head: list[str] | None, rows: int, complete: bool) -> None:  # noqa: FBT001
-        found = csv_preview.read_table(make_report(content, filename="a.csv"))
+        found = tables.read_csv(make_report(content, filename="a.csv"))
         assert (len(found.rows), found.complete) == (rows, complete)
         assert head is None or found.head == head
 
@@ -441,10 +441,10 @@ class TestTable:
         ],
     )
     def test_what_separates_fields_is_made_out(self, content: bytes, last: list[str]) -> None:
-        assert csv_preview.read_table(make_report(content, filename="a.csv")).rows[-1] == last
+        assert tables.read_csv(make_report(content, filename="a.csv")).rows[-1] == last
 
     def test_what_would_keep_a_guess_busy_for_seconds_is_read_at_once(self) -> None:
-        assert csv_preview.read_table(make_report(b"a,b\n" + b'\n"' * 5000, filename="a.csv")).head[:2] == ["a", "b"]
+        assert tables.read_csv(make_report(b"a,b\n" + b'\n"' * 5000, filename="a.csv")).head[:2] == ["a", "b"]
 
 
 # Who sees what.

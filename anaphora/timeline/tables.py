@@ -1,4 +1,4 @@
-"""Reads a CSV report as rows of text for display."""
+"""Reads a CSV report or a workbook as rows of text for display, and compares the rows of two."""
 
 import csv
 import io
@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from difflib import SequenceMatcher
 
 from anaphora.deliveries import files
+from anaphora.reports.content_types import XLSX
 from anaphora.reports.models import Report
 from anaphora.reports.text_encoding import decode
+from anaphora.timeline import previews
 
 MAX_ROWS = 500
 MAX_COLUMNS = 60
@@ -20,14 +22,34 @@ _SAMPLE_SIZE = 10_000
 
 @dataclass(frozen=True)
 class Table:
-    """The first rows and columns of a CSV file. `complete` is True if these are all."""
+    """The first rows and columns of a CSV file or a sheet. `complete` is True if these are all."""
 
     head: list[str]
     rows: list[list[str]]
     complete: bool
+    title: str = ""
+    """The name of the sheet; empty for a CSV file."""
 
 
-def read_table(report: Report) -> Table:
+TABULAR = {"text/csv", XLSX}
+
+
+def read_tables(report: Report) -> tuple[list[Table], int]:
+    """Read a report of a TABULAR type: one table, or the first sheets, and how many more sheets there are.
+
+    Raises files.Unavailable and previews.RenderError.
+    """
+    if report.content_type != XLSX:
+        return [read_csv(report)], 0
+    found = previews.read_sheets(report, MAX_ROWS + 1, MAX_COLUMNS)
+    sheets = [
+        Table(next(iter(each["rows"]), []), each["rows"][1:], each["complete"], each["title"])
+        for each in found["sheets"]
+    ]
+    return sheets, found["more"]
+
+
+def read_csv(report: Report) -> Table:
     """Read a CSV report and detect its encoding and delimiter. Raises files.Unavailable."""
     with files.opened(report) as source:
         data = source.read(_MAX_BYTES + 1)
