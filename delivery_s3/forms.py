@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from django import forms
 from django.core.exceptions import ValidationError
-from django.utils.html import format_html
+from django.utils.html import format_html, format_html_join
 
 from anaphora.deliveries import queue
 from anaphora.deliveries.object_keys import prefix_problem
@@ -16,6 +16,7 @@ from anaphora.secret_fields import SecretInput
 from delivery_s3 import diagnoses
 from delivery_s3.endpoint_guard import is_internal
 from delivery_s3.models import Encryption, S3Interface
+from delivery_s3.providers import HINTED, PROVIDERS
 from delivery_s3.tls import is_readable_pem
 
 _STRICT_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
@@ -62,6 +63,7 @@ class S3InterfaceForm(forms.ModelForm[S3Interface]):
         # A saved http endpoint was already confirmed.
         self.initial.setdefault("allow_http", self.instance.endpoint_url.startswith("http://"))
         self._has_receipts = self.instance.pk is not None and queue.has_receipts(self.instance.pk)
+        self._add_provider_hints()
         if "bucket_name" in self.fields:
             self._lock_bucket_with_receipts()
         secret = self.fields.get("secret_access_key")
@@ -71,7 +73,17 @@ class S3InterfaceForm(forms.ModelForm[S3Interface]):
             stored = self.instance.secret_access_key
             secret.required = own_keys and not stored and not isinstance(stored, UnreadableSecret)
             if self.instance.pk is not None:
-                secret.help_text = "Stored encrypted and never shown. Leave empty to keep the stored secret."
+                kept = "Stored encrypted and never shown. Leave empty to keep the stored secret."
+                secret.help_text = format_html("{} {}", kept, secret.help_text)
+
+    def _add_provider_hints(self) -> None:
+        """Say at each field what every provider calls it. The page's script shows the chosen provider's hint only."""
+        for name in set(HINTED) & self.fields.keys():
+            rows = ((code, provider.name, provider.hints[name]) for code, provider in PROVIDERS.items())
+            hints = format_html_join("", '<div data-provider="{}"><dt>{}</dt><dd>{}</dd></div>', rows)
+            self.fields[name].help_text = format_html(
+                '<details class="provider-hints"><summary>By provider</summary><dl>{}</dl></details>', hints
+            )
 
     def _lock_bucket_with_receipts(self) -> None:
         if not self._has_receipts:

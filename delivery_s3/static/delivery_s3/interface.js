@@ -80,6 +80,20 @@ document.addEventListener("DOMContentLoaded", () => {
     showConfirmations();
   }
 
+  // The hints of all providers are in the page, for browsers without scripts. One of them is shown.
+  function showHints() {
+    for (const hints of document.querySelectorAll(".provider-hints")) {
+      let place = hints.previousElementSibling;
+      if (!place?.matches(".provider-hint")) {
+        place = document.createElement("span");
+        place.className = "provider-hint";
+        hints.before(place);
+      }
+      hints.hidden = true;
+      place.textContent = hints.querySelector(`[data-provider="${provider.value}"] dd`)?.textContent ?? "";
+    }
+  }
+
   // A form with errors is shown again with the values that were typed, and with the confirmation that they need.
   const saveRefused = document.querySelector(".form-row.field-endpoint_url.errors");
 
@@ -91,6 +105,8 @@ document.addEventListener("DOMContentLoaded", () => {
 
   if (provider && provider.tagName === "SELECT") {
     provider.addEventListener("change", applyPreset);
+    provider.addEventListener("change", showHints);
+    showHints();
     region.addEventListener("change", applyPreset);
     endpoint.addEventListener("input", showConfirmations);
     applyPreset();
