@@ -19,7 +19,7 @@ help:
 	@echo "make test-heavy  loads and fault runs of many seconds each"
 	@echo "make coverage  all tests, and that they reach every part of the code"
 	@echo "make torture  1,000 reports, five minutes of killed workers, lost messages and a faulty store"
-	@echo "make screenshots  the pictures of docs/, by the tests of timeline and overview"
+	@echo "make screenshots  the pictures of docs/images, by the tests"
 	@echo "make lint   style, types, imports, migrations"
 	@echo "make docs   the documentation site into site/, with its links checked"
 	@echo "make lock   the locks of the requirements, anew; LOCK_ARGS=--upgrade for the newest versions"
@@ -67,7 +67,8 @@ torture: $(INSTALLED)
 	TORTURE_REPORTS=1000 TORTURE_SECONDS=300 $(BIN)/python -m pytest -s -m heavy tests/system/test_torture.py
 
 screenshots: $(INSTALLED)
-	SCREENSHOTS=docs/images $(BIN)/python -m pytest -q tests/timeline/test_timeline_browser.py tests/operations -k pictured
+	SCREENSHOTS=docs/images $(BIN)/python -m pytest -q -m "heavy or not heavy" tests/timeline/test_timeline_browser.py \
+	  tests/operations/test_overview_browser.py tests/system/test_screenshots.py -k pictured
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -168,6 +168,7 @@ class DeliveryAdmin(DeliveryPageAdmin):
     list_per_page = 50
     paginator = CappedPaginator
     show_full_result_count = False
+    show_facets = admin.ShowFacets.NEVER
     search_fields = ["object_key", "report__filename", "report__sha256", "report__dashboard__slug"]
     search_help_text = "Object key, file name, SHA-256 or dashboard."
     actions = ["retry", "cancel"]

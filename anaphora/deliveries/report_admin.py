@@ -91,6 +91,7 @@ class ReportAdmin(ReadOnlyAdmin[Report]):
     list_per_page = 50
     paginator = CappedPaginator
     show_full_result_count = False
+    show_facets = admin.ShowFacets.NEVER  # counting takes too long in a table of any size
     search_fields = ["filename", "sha256", "dashboard__slug", "dashboard__title"]
     search_help_text = "File name, SHA-256 or dashboard."
     fieldsets = [

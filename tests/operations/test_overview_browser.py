@@ -15,7 +15,7 @@ from anaphora.deliveries.models import Delivery, Heartbeat, Role, State
 from anaphora.operations import first_steps
 from anaphora.operations.models import Alert, AlertChannel, DailyTotal, Expectation, Installation
 from delivery_s3.models import S3Interface
-from tests.support.browsing import violations
+from tests.support.browsing import save_small, violations
 from tests.support.buckets import Bucket
 from tests.support.factories import make_interface, make_policy, make_report
 from tests.timeline.test_previews import png
@@ -140,13 +140,13 @@ def test_the_overview_can_be_used_by_everybody_and_is_pictured(page: Page, busy:
             page.wait_for_load_state("networkidle")
             assert violations(page) == [], (path, scheme)
         assert Axe().run(page).response["violations"] == [], scheme
-        page.screenshot(path=pictured / f"overview-{scheme}.png", animations="disabled", full_page=True)
+        save_small(page.screenshot(animations="disabled", full_page=True), pictured / f"overview-{scheme}.png")
         page.set_viewport_size({"width": 390, "height": 844})
         page.goto("/admin/")
         page.wait_for_load_state("networkidle")
         assert page.evaluate("document.scrollingElement.scrollWidth") <= 390
         assert violations(page) == [], scheme
-        page.screenshot(path=pictured / f"overview-phone-{scheme}.png", animations="disabled")
+        save_small(page.screenshot(animations="disabled"), pictured / f"overview-phone-{scheme}.png")
 
 
 def test_what_needs_attention_leads_by_keyboard_to_where_it_is_corrected(page: Page, busy: S3Interface) -> None:

@@ -26,6 +26,7 @@ from anaphora.deliveries.models import Delivery, State
 from anaphora.reports.models import Dashboard
 from tests.support.buckets import Bucket
 from tests.support.factories import NOON, make_interface, make_policy, make_report
+from tests.support.samples import MAKERS
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 
@@ -34,7 +35,7 @@ PHONE: ViewportSize = {"width": 390, "height": 844}
 OURS = {"reports", "deliveries", "api", "delivery_s3"}
 SEEN_ELSEWHERE = ("_history", "_delete", "_interface_add", "_interface_change")
 """How the names of pages end that are Django's for each model, or lead to another: the heavy test opens them."""
-NOT_PAGES = ("_content", "_guess", "_test", "_remove", "_grants", "_retry", "_verify", "_new")
+NOT_PAGES = ("_content", "_guess", "_test", "_remove", "_grants", "_retry", "_verify", "_new", "_next_runs")
 """How the names of those addresses of the admin end that answer with a file or a piece of a page."""
 
 PASSWORD = "password of the test"
@@ -185,6 +186,32 @@ def test_pages_of_those_who_are_no_administrators(page: Page, everything: None, 
     log_in(page, "viewer", "a guess")
     assert page.title().startswith("Too many attempts")
     assert findings_in_both_schemes(page) == []
+
+
+def test_what_follows_a_form_can_be_used_by_everybody(page: Page, everything: None) -> None:
+    page.goto(reverse("admin:api_apitoken_add"))
+    page.fill("#id_name", "warehouse")
+    for box in page.locator("[name=scopes]").all():
+        box.check()
+    page.click("input[name=_save]")
+    expect(page.locator("h1").last).to_have_text("Token created")
+    assert findings_in_both_schemes(page) == []
+
+    page.goto(Delivery.objects.get(state=State.DELIVERED).admin_url)
+    page.get_by_role("button", name="Verify now").click()
+    expect(page.locator(".messagelist")).to_contain_text("Verified at")
+    assert findings_in_both_schemes(page) == []
+
+    for kind in ("Every hour", "Weekly", "Crontab expression"):
+        page.goto(reverse("admin:deliveries_archivepolicy_add"))
+        page.get_by_label(kind).check()
+        expect(page.locator(".next-runs li")).to_have_count(3)
+        assert findings_in_both_schemes(page) == [], kind
+    page.get_by_label("Minute, hour").fill("0 6 * *")
+    expect(page.locator(".next-runs")).to_contain_text("Enter five fields")
+
+    make_report(MAKERS["xlsx"][1](7), filename="sales.xlsx", dashboard="workbook")
+    check(page, ["/timeline/workbook/"])
 
 
 def answer(html: str, route: Route) -> None:
