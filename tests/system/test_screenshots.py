@@ -159,6 +159,7 @@ def pages(archive: S3Interface) -> dict[str, str]:
         "token-new": of("api_apitoken_add"),
         "alert-channel": of("operations_alertchannel_change", AlertChannel.objects.get().pk),
         "alerts": of("operations_alert_changelist"),
+        "audit-trail": of("operations_auditentry_changelist"),
         "settings": of("settings"),
         "api": "/api/v1/docs",
         "not-found": "/there-is-none/",
