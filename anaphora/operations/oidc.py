@@ -21,6 +21,7 @@ from django.shortcuts import redirect
 from mozilla_django_oidc.auth import OIDCAuthenticationBackend
 from mozilla_django_oidc.views import OIDCAuthenticationCallbackView, OIDCAuthenticationRequestView
 
+from anaphora.foreign_text import clean_line
 from anaphora.operations.models import OidcAccount
 
 logger = logging.getLogger(__name__)
@@ -32,7 +33,15 @@ _ENDPOINTS = {
     "OIDC_OP_USER_ENDPOINT": "userinfo_endpoint",
     "OIDC_OP_JWKS_ENDPOINT": "jwks_uri",
 }
-_PROBLEMS = (SuspiciousOperation, requests.RequestException, jwt.PyJWTError, KeyError, ValueError)
+_PROBLEMS = (
+    SuspiciousOperation,
+    requests.RequestException,
+    jwt.PyJWTError,
+    AttributeError,
+    KeyError,
+    TypeError,
+    ValueError,
+)
 """What a provider that is away, or one that answers nonsense, ends in."""
 
 
@@ -115,31 +124,46 @@ class OpenIDConnect(OIDCAuthenticationBackend):  # type: ignore[misc]
     def get_or_create_user(self, access_token: str, id_token: str, payload: dict[str, Any]) -> User:
         """Return the account of the token's subject, with the groups that the provider names. Raises RefusedError."""
         claims = {**payload, **self.get_userinfo(access_token, id_token, payload)}
-        if claims["sub"] != payload["sub"]:
+        subject = payload["sub"]
+        if not isinstance(subject, str) or not 0 < len(subject) <= 255:  # OpenID Connect Core 1.0, 2
+            raise SuspiciousOperation("The provider's token names no subject.")
+        if claims["sub"] != subject:
             raise SuspiciousOperation("The provider's user info is about somebody else.")
-        name = str(claims.get(settings.OIDC_USERNAME_CLAIM) or "")
-        self.request.sign_in_name = name or str(payload["sub"])
+        name = _name(claims)
+        self.request.sign_in_name = name or subject
         roles = _roles(claims)
         if not roles:
             raise RefusedError(
                 "Your account has none of the groups that may sign in. Ask an administrator (OIDC_GROUPS)."
             )
         with transaction.atomic():
-            account = OidcAccount.objects.filter(issuer=settings.OIDC_ISSUER, subject=payload["sub"]).first()
-            user = account.user if account else _create(name, str(claims.get("email") or ""), str(payload["sub"]))
+            account = OidcAccount.objects.filter(issuer=settings.OIDC_ISSUER, subject=subject).first()
+            user = account.user if account else _create(name, str(claims.get("email") or ""), subject)
+            if not user.is_active:
+                raise RefusedError("Your account here is disabled. Ask an administrator.")
             _set_groups(user, roles)
         return user
 
 
 def _roles(claims: dict[str, Any]) -> set[str]:
     named = claims.get(settings.OIDC_GROUPS_CLAIM) or []
-    names = {named} if isinstance(named, str) else {str(each) for each in named}
+    names = {named} if isinstance(named, str) else {each for each in named if isinstance(each, str)}
     return {role for group, role in settings.OIDC_GROUPS.items() if group in names}
 
 
+def _name(claims: dict[str, Any]) -> str:
+    """Return the user name as Django stores it, which is composed; empty if it is unusable."""
+    found = claims.get(settings.OIDC_USERNAME_CLAIM)
+    name = User.normalize_username(found) if isinstance(found, str) else ""
+    return name if name == clean_line(name, 150) else ""
+
+
 def _create(name: str, email: str, subject: str) -> User:
-    if not name or len(name) > 150:
-        raise RefusedError(f"The provider gives no user name in the claim {settings.OIDC_USERNAME_CLAIM}.")
+    if not name:
+        raise RefusedError(
+            f"The provider gives no user name in the claim {settings.OIDC_USERNAME_CLAIM}, or one that is too long or "
+            "has invisible characters."
+        )
     if User.objects.filter(username=name).exists():
         raise RefusedError(f"There is a local user {name} already. An administrator must rename or delete that user.")
     user = User.objects.create_user(name, email=email)
@@ -167,6 +191,12 @@ class CallbackView(OIDCAuthenticationCallbackView):  # type: ignore[misc]
     """Signs in whom the provider sends back, or says on the login page why not."""
 
     get_settings = staticmethod(_setting)
+
+    def get(self, request: HttpRequest) -> Any:
+        """Take the browser back. Where the provider refused, nobody is signed out, so that no link can do that."""
+        if request.GET.get("error"):
+            raise RefusedError("The provider did not confirm who you are. Try again.")
+        return super().get(request)
 
     def login_failure(self) -> HttpResponse:
         """Say on the login page that it did not work."""

@@ -132,7 +132,34 @@ def test_an_inactive_user_stays_out(client: Client, provider: Provider) -> None:
     provider.sign_in(client, "4716")
     User.objects.filter(username="mallory").update(is_active=False)
     assert client.get("/timeline/").status_code == 302
-    assert "did not confirm" in shown_on(client, provider.sign_in(client, "4716"))
+    AuditEntry.objects.all()._raw_delete("default")
+    provider.has("4716", preferred_username="mallory", groups=["night-shift"])
+    assert "Your account here is disabled" in shown_on(client, provider.sign_in(client, "4716"))
+    assert groups_of("mallory") == {"Viewer"}
+    entry = AuditEntry.objects.get()
+    assert (entry.action, entry.object) == ("sign_in_refused", "mallory")
+    assert "disabled" in entry.details["problem"]
+
+
+@pytest.mark.parametrize("name", ["evil\u202etxt", "a\r\nb", "n\0l", "  ", ["root"], {"a": 1}, 5, "x" * 151, None])
+def test_a_name_that_cannot_be_shown_is_refused(client: Client, provider: Provider, name: Any) -> None:
+    provider.has("4718", preferred_username=name, groups=["readers"])
+    assert "gives no user name" in shown_on(client, provider.sign_in(client, "4718"))
+    assert not User.objects.exists()
+
+
+def test_a_name_that_is_composed_of_others_is_the_same_name(client: Client, provider: Provider) -> None:
+    User.objects.create_superuser("root", password="x")
+    provider.has("4719", preferred_username="\uff52\uff4f\uff4f\uff54", groups=["readers"])  # full width
+    assert "There is a local user root already" in shown_on(client, provider.sign_in(client, "4719"))
+    assert AuditEntry.objects.get(action="sign_in_refused").object == "root"
+
+
+@pytest.mark.parametrize("groups", [5, True, [["readers"]], [None], "readers,others"])
+def test_groups_of_another_kind_give_nothing(client: Client, provider: Provider, groups: Any) -> None:
+    provider.has("4720", preferred_username="kurt", groups=groups)
+    assert shown_on(client, provider.sign_in(client, "4720"))
+    assert not User.objects.exists()
 
 
 def test_the_token_must_be_from_this_provider_and_for_this_client(provider: Provider, settings: Any) -> None:
@@ -165,6 +192,15 @@ def test_a_way_back_that_nobody_asked_for_ends_on_the_login_page(
     client: Client, provider: Provider, query: dict[str, str]
 ) -> None:
     assert shown_on(client, client.get(reverse("oidc_authentication_callback"), query))
+
+
+def test_no_link_signs_anybody_out_and_a_refusal_is_recorded(client: Client, provider: Provider) -> None:
+    provider.has("4721", preferred_username="emmy", groups=["readers"])
+    provider.sign_in(client, "4721")
+    assert shown_on(client, client.get(reverse("oidc_authentication_callback"), {"error": "access_denied"}))
+    assert client.get("/timeline/").status_code == 200
+    entry = AuditEntry.objects.get(action="sign_in_refused")
+    assert "did not confirm" in entry.details["problem"]
 
 
 def test_a_provider_that_is_away_is_said_in_words(client: Client, provider: Provider, settings: Any) -> None:
