@@ -429,6 +429,9 @@ AXES_CLIENT_IP_CALLABLE = "anaphora.client_address.client_address"
 AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
 AXES_COOLOFF_TIME = timedelta(minutes=15)
 AXES_RESET_ON_SUCCESS = True
+# The way back from single sign-on: it names no user, so one person could lock out everybody at an address, and what it
+# carries must not be kept. Passwords are sent by POST.
+AXES_NEVER_LOCKOUT_GET = True
 AXES_LOCKOUT_TEMPLATE = "locked_out.html"
 AXES_VERBOSE = False
 AUTHENTICATION_BACKENDS = ["axes.backends.AxesStandaloneBackend", "django.contrib.auth.backends.ModelBackend"]

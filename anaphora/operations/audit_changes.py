@@ -191,7 +191,9 @@ def _on_refused(*, credentials: Any, request: HttpRequest | None = None, **kwarg
     problem = getattr(request, "sign_in_problem", "")  # that of OpenID Connect
     if not getattr(request, "axes_locked_out", False):
         details = {"problem": problem} if problem else {}
-        audit.write(Action.SIGN_IN_REFUSED, actor=_at(request, name=name), name=name, details=details)
+        # Without a name there is nothing to guess and no lockout: once an hour, so that nobody fills the database.
+        once = None if name else AN_HOUR
+        audit.write(Action.SIGN_IN_REFUSED, actor=_at(request, name=name), name=name, details=details, once=once)
 
 
 def _on_locked_out(*, request: HttpRequest, username: str | None, **kwargs: Any) -> None:

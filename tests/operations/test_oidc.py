@@ -7,6 +7,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 import requests
+from axes.models import AccessAttempt
 from django.contrib.auth.models import Group, User
 from django.core.cache import cache
 from django.core.exceptions import SuspiciousOperation
@@ -201,6 +202,18 @@ def test_no_link_signs_anybody_out_and_a_refusal_is_recorded(client: Client, pro
     assert client.get("/timeline/").status_code == 200
     entry = AuditEntry.objects.get(action="sign_in_refused")
     assert "did not confirm" in entry.details["problem"]
+
+
+def test_failed_ways_back_lock_nobody_out_and_fill_no_table(client: Client, provider: Provider) -> None:
+    for _ in range(12):
+        client.get(reverse("oidc_authentication_init"))
+        state = next(iter(client.session["oidc_states"]))
+        answer = client.get(reverse("oidc_authentication_callback"), {"code": "a-stolen-code", "state": state})
+        assert shown_on(client, answer)
+    provider.has("4722", preferred_username="rosa", groups=["readers"])
+    assert provider.sign_in(Client(), "4722")["Location"] == "/timeline/", "others at this address still sign in"
+    assert AuditEntry.objects.filter(action="sign_in_refused").count() == 1
+    assert not AccessAttempt.objects.exists(), "which would keep the code"
 
 
 def test_a_provider_that_is_away_is_said_in_words(client: Client, provider: Provider, settings: Any) -> None:
