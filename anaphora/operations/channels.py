@@ -77,18 +77,29 @@ def _apprise(channel: AlertChannel, subject: str, body: str) -> None:
     if not service.add(channel.url.reveal()):
         raise ChannelError("Apprise does not know this kind of service URL.")
     for each in service:
-        _refuse_forbidden(each)
+        each.redirects = False  # also where the URL asks for them
+        _refuse_files(each)
+        for host in (each.host, getattr(each, "smtp_host", "")):
+            _refuse_forbidden(str(host or ""))
     if not service.notify(title=subject, body=body, body_format=NotifyFormat.TEXT):
         raise ChannelError("The service did not take the message. Check the service URL and that the service answers.")
 
 
-def _refuse_forbidden(service: Any) -> None:
+def _refuse_files(service: Any) -> None:
+    """Raise ChannelError if an Apprise service would read a file of this machine, or one behind another URL."""
+    from apprise import AppriseAttachment
+
+    if any(isinstance(value, AppriseAttachment) and len(value) for value in vars(service).values()):
+        raise ChannelError("The service URL names a file (template or keyfile). Remove that part of it.")
+
+
+def _refuse_forbidden(host: str) -> None:
     """Raise ChannelError if the host of an Apprise service is an address that must not be connected to.
 
     Many services have no host of their own, or keep a token in its place: what does not resolve is theirs to refuse.
     """
     try:
-        found = socket.getaddrinfo(str(service.host or "").strip("[]"), None, type=socket.SOCK_STREAM)
+        found = socket.getaddrinfo(host.strip("[]"), None, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError):
         return
     for address in {str(each[4][0]).partition("%")[0] for each in found}:

@@ -293,6 +293,26 @@ class TestTelling:
         assert "must not be connected to" in channel.error
         assert "secret-part" not in channel.error
 
+    @pytest.mark.parametrize("scheme", ["mailto", "mailtos"])
+    def test_a_mail_server_named_beside_the_host_is_checked_too(self, scheme: str) -> None:
+        url = f"{scheme}://user:secret-part@example.com?smtp=169.254.169.254"
+        channel = AlertChannel.objects.create(name="hook", kind="apprise", url=url)
+        assert not channels.send_test(channel)
+        assert "must not be connected to" in channel.error
+        assert "secret-part" not in channel.error
+
+    @pytest.mark.parametrize("part", ["template={}", "template=http://127.0.0.1:9/"])
+    def test_a_service_that_reads_a_file_is_refused(
+        self, hook: tuple[str, list[dict[str, Any]]], part: str, tmp_path: Path
+    ) -> None:
+        (tmp_path / "private.json").write_text('{"type": "AdaptiveCard", "body": []}')
+        host = hook[0].partition("//")[2].partition("/")[0]
+        url = f"workflow://{host}/{'a' * 32}/{'b' * 32}?{part.format(tmp_path / 'private.json')}"
+        channel = AlertChannel.objects.create(name="hook", kind="apprise", url=url)
+        assert not channels.send_test(channel)
+        assert "names a file" in channel.error
+        assert hook[1] == []
+
     def test_private_addresses_are_refused_where_the_installation_forbids_them(
         self, hook: tuple[str, list[dict[str, Any]]], settings: Any
     ) -> None:
@@ -303,7 +323,8 @@ class TestTelling:
         assert "loopback" in channel.error
         assert len(hook[1]) == 1
 
-    def test_a_redirect_is_not_followed(self, hook: tuple[str, list[dict[str, Any]]]) -> None:
+    @pytest.mark.parametrize("query", ["", "?redirect=yes"])
+    def test_a_redirect_is_not_followed(self, hook: tuple[str, list[dict[str, Any]]], query: str) -> None:
         class Redirect(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 self.send_response(307)
@@ -315,7 +336,7 @@ class TestTelling:
 
         with ThreadingHTTPServer(("127.0.0.1", 0), Redirect) as server:
             Thread(target=server.serve_forever, daemon=True).start()
-            url = f"json://127.0.0.1:{server.server_port}"
+            url = f"json://127.0.0.1:{server.server_port}/{query}"
             assert not channels.send_test(AlertChannel.objects.create(name="hook", kind="apprise", url=url))
             server.shutdown()
         assert hook[1] == []
