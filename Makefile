@@ -5,8 +5,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO := .venv/installed-demo
 INSTALLED := .venv/installed
-# Processes that run tests at the same time.
-WORKERS ?= 2
+# Processes that run tests at the same time: one more than cores, as many tests wait for another process.
+WORKERS ?= 3
 PYTEST := $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal
 # The share of lines and branches, in per cent, that the tests must reach.
 COVERAGE_FLOOR := 96
