@@ -16,7 +16,14 @@ urlpatterns = [
     re_path(r"^api/", csrf_exempt(not_found)),
     path(
         "login/",
-        LoginView.as_view(template_name="admin/login.html", extra_context={"site_header": admin.site.site_header}),
+        LoginView.as_view(
+            template_name="admin/login.html",
+            extra_context={
+                "title": "Log in",
+                "site_title": admin.site.site_title,
+                "site_header": admin.site.site_header,
+            },
+        ),
         name="login",
     ),
     path("oidc/start/", sign_in.start, name="oidc_authentication_init"),

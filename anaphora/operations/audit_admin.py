@@ -49,6 +49,7 @@ class AuditEntryAdmin(ReadOnlyAdmin[AuditEntry]):
     sortable_by = ["at"]
     paginator = CappedPaginator
     show_full_result_count = False
+    show_facets = admin.ShowFacets.NEVER
     search_fields = ["actor", "object", "object_id", "address"]
     search_help_text = "User, object, ID of an object, or address."
     actions = None
