@@ -193,6 +193,15 @@ class TestChanges:
         assert (entry.action, entry.object_type) == ("deleted", "axes.accessattempt")
         assert (entry.actor, entry.object_id) == ("admin", str(attempt.pk))
 
+    def test_each_of_several_lockouts_that_are_ended_at_once(self, admin_client: Client) -> None:
+        names = ["grace", "alan"]
+        keys = [AccessAttempt.objects.create(username=name, failures_since_start=9).pk for name in names]
+        form = {"action": "delete_selected", "_selected_action": keys, "post": "yes"}
+        admin_client.post(reverse("admin:axes_accessattempt_changelist"), form)
+        assert not AccessAttempt.objects.exists()
+        deleted = AuditEntry.objects.filter(action="deleted", object_type="axes.accessattempt", actor="admin")
+        assert set(deleted.values_list("object_id", flat=True)) == {str(key) for key in keys}
+
     def test_a_test_of_unsaved_values_is_told_with_its_place(
         self, admin_client: Client, interface: S3Interface
     ) -> None:
