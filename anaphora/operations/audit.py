@@ -13,6 +13,7 @@ from django.http import HttpRequest
 from django.utils import timezone
 
 from anaphora.activity import Action, activity
+from anaphora.foreign_text import clean_line
 from anaphora.operations import audit_actor
 from anaphora.operations.audit_actor import Actor
 from anaphora.operations.audit_models import AuditEntry
@@ -74,20 +75,30 @@ def _write(
 def _entry(action: Action, target: Any, details: dict[str, Any], actor: Actor, name: str) -> AuditEntry:
     return AuditEntry(
         action=action,
-        actor=actor.name[:150],
+        actor=_line(actor.name, 150),
         actor_kind=actor.kind,
         actor_id=actor.id,
         address=actor.address[:45],
         via=actor.via,
         object_type=target._meta.label_lower if target is not None else "",
         object_id=str(target.pk)[:64] if target is not None and target.pk is not None else "",
-        object=_clean(str(target) if target is not None else name)[:300],
-        details=details,
+        object=_line(str(target) if target is not None else name, 300),
+        details=_without_nul(details),
     )
 
 
-def _clean(text: str) -> str:
-    return text.replace("\0", "")
+def _line(text: str, length: int) -> str:
+    """Return a name without what would let it look like another one: line breaks, escapes, marks of direction."""
+    return clean_line(text[: 2 * length], length)  # a typed name can be very long
+
+
+def _without_nul(value: Any) -> Any:
+    """Return details without NUL, which PostgreSQL stores in no JSON, for example in the filters of an export."""
+    if isinstance(value, dict):
+        return {_without_nul(key): _without_nul(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nul(each) for each in value]
+    return value.replace("\0", "") if isinstance(value, str) else value
 
 
 def _is_known(entry: AuditEntry, since: datetime) -> bool:

@@ -135,6 +135,14 @@ class TestSignIns:
         assert (last().actor, last().actor_kind, last().address) == ("grace", "nobody", "127.0.0.1")
         assert "wrong-and-secret" not in json.dumps(list(AuditEntry.objects.values("object", "details")))
 
+    def test_a_typed_name_cannot_look_like_another_line_or_name(self, client: Client) -> None:
+        for name in ("eve\r\nroot", "\u202eecarg", "\x1b[2Jeve", "x" * 1_000_000):
+            client.post(reverse("login"), {"username": name, "password": "x"})
+            entry = last()
+            assert entry.actor.isprintable(), name[:20]
+            assert entry.object.isprintable(), name[:20]
+            assert len(entry.actor) <= 150, name[:20]
+
 
 class TestChanges:
     def test_people_and_groups(self, admin_client: Client) -> None:
@@ -389,6 +397,11 @@ class TestPage:
 
 
 class TestExport:
+    def test_nul_is_left_out_of_details(self) -> None:
+        record(Action.OTHER, name="a\0b", values=["c\0", {"d\0": 1}])
+        assert "\0" not in last().object
+        assert last().details == {"values": ["c", {"d": 1}]}
+
     def test_csv_holds_no_formula_and_json_lines_hold_all(self, admin_client: Client) -> None:
         make_entries(1, object='=HYPERLINK("http://x")', actor="@grace", details={"file": "Umsätze.pdf"})
         answer = admin_client.get(reverse(EXPORT, args=["csv"]) + "?action__exact=viewed")
