@@ -9,7 +9,8 @@ from anaphora.operations.audit_models import AuditEntry
 
 COLUMNS = ("at", "actor", "actor_kind", "actor_id", "address", "via", "action", "object_type", "object_id", "object")
 
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+"""What a formula begins with; the last four are their full-width forms, which some spreadsheets take as well."""
 
 
 class _Echo:
@@ -26,7 +27,11 @@ def as_csv(entries: Iterable[AuditEntry]) -> Iterator[str]:
     for entry in entries:
         values = _values(entry)
         cells = [*values.values(), json.dumps(entry.details, ensure_ascii=False) if entry.details else ""]
-        yield writer.writerow([f"'{cell}" if cell.startswith(_FORMULA) else cell for cell in cells])
+        yield writer.writerow([f"'{cell}" if _is_formula(cell) else cell for cell in cells])
+
+
+def _is_formula(cell: str) -> bool:
+    return cell.lstrip().startswith(_FORMULA) or cell.startswith(("\t", "\r"))
 
 
 def as_json_lines(entries: Iterable[AuditEntry]) -> Iterator[str]:

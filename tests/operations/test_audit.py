@@ -26,6 +26,7 @@ from anaphora.api import tokens
 from anaphora.api.models import Scope
 from anaphora.deliveries.models import Delivery, State
 from anaphora.operations import audit, tasks
+from anaphora.operations.audit_export import as_csv
 from anaphora.operations.audit_models import ActorKind, AuditEntry
 from anaphora.operations.models import AlertChannel
 from anaphora.reports import tasks as report_tasks
@@ -401,6 +402,11 @@ class TestExport:
         record(Action.OTHER, name="a\0b", values=["c\0", {"d\0": 1}])
         assert "\0" not in last().object
         assert last().details == {"values": ["c", {"d": 1}]}
+
+    @pytest.mark.parametrize("cell", [" =1+1", "\u00a0@SUM(A1)", "\n=1", "\uff1d1+1", "\uff0b1", "\uff0d1", "\uff201"])
+    def test_no_blank_and_no_wide_character_hides_a_formula(self, cell: str) -> None:
+        (_, line) = as_csv([AuditEntry(action="viewed", object=cell, via="x")])
+        assert next(csv.reader(io.StringIO(line, newline="")))[9] == f"'{cell}"
 
     def test_csv_holds_no_formula_and_json_lines_hold_all(self, admin_client: Client) -> None:
         make_entries(1, object='=HYPERLINK("http://x")', actor="@grace", details={"file": "Umsätze.pdf"})
