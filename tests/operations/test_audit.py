@@ -275,6 +275,17 @@ class TestReads:
         reader.get(f"/reports/{report.pk}/file/", headers={"Range": "bytes=5-"}).getvalue()
         assert actions()[number:] == ["downloaded", "downloaded"]
 
+    @pytest.mark.parametrize(
+        "headers", [{"Range": "lines=5-"}, {"Range": "bytes=-99"}, {"Range": "bytes=00-"}, {"Sec-Fetch-Dest": "image"}]
+    )
+    def test_no_header_makes_a_download_less(self, reader: Client, headers: dict[str, str]) -> None:
+        report = make_report(b"region,revenue\nnorth,1\n", filename="a.csv")
+        number = AuditEntry.objects.count()
+        for _ in range(2):
+            answer = reader.get(f"/reports/{report.pk}/file/", headers=headers)
+            assert answer.getvalue() == b"region,revenue\nnorth,1\n"
+        assert actions()[number:] == ["downloaded", "downloaded"]
+
     def test_a_comparison_names_both_reports(self, reader: Client) -> None:
         reports = [
             make_report(f"region,revenue\nnorth,{day}\n".encode(), filename="a.csv", rendered_at=at)
