@@ -18,10 +18,11 @@ from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO
+from uuid import UUID
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
-from django.db import transaction
+from django.db import connection, transaction
 from django.utils import timezone
 
 from anaphora.activity import Action, record, record_each
@@ -204,9 +205,7 @@ def _save(reports: list[Report]) -> list[Ingested]:
         _set_dashboards(reports)
         # In the same order by all processes, which wait for each other's rows.
         in_order = sorted(reports, key=lambda report: (report.dashboard_id, report.rendered_at, report.sha256))
-        Report.objects.bulk_create(in_order, ignore_conflicts=True)
-        ids = [report.pk for report in reports]
-        created = set(Report.objects.filter(pk__in=ids).order_by().values_list("pk", flat=True))
+        created = _insert(in_order)
         if new := [report for report in reports if report.pk in created]:
             record_each(Action.UPLOADED, new, details_of=_describe_upload)
             report_ingested.send(sender=Report, reports=new)
@@ -214,6 +213,26 @@ def _save(reports: list[Report]) -> list[Ingested]:
             Ingested(report, created=True) if report.pk in created else Ingested(_known(report), created=False)
             for report in reports
         ]
+
+
+def _insert(reports: list[Report]) -> set[UUID]:
+    """Create the rows by one statement; return the keys of those that did not exist. `bulk_create` cannot tell."""
+    if not reports:
+        return set()
+    fields, quote = Report._meta.concrete_fields, connection.ops.quote_name
+    columns = ", ".join(quote(str(field.column)) for field in fields)
+    rows = ", ".join([f"({', '.join(['%s'] * len(fields))})"] * len(reports))
+    values = [field.get_db_prep_save(field.pre_save(row, add=True), connection) for row in reports for field in fields]
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"INSERT INTO {quote(Report._meta.db_table)} ({columns}) VALUES {rows} "  # noqa: S608  # names of the model
+            f"ON CONFLICT DO NOTHING RETURNING {quote('id')}",
+            values,
+        )
+        created = {key if isinstance(key, UUID) else UUID(key) for (key,) in cursor.fetchall()}
+    for report in reports:
+        report._state.adding, report._state.db = False, connection.alias
+    return created
 
 
 def _set_dashboards(reports: list[Report]) -> None:
