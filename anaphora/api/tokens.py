@@ -9,7 +9,6 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 
 from django.db import transaction
-from django.db.models import Q
 from django.utils import timezone
 
 from anaphora.activity import Action, record_each
@@ -34,9 +33,11 @@ def create(name: str, scopes: Iterable[Scope], expires_at: datetime | None = Non
 def check(plain: str) -> ApiToken | None:
     """Return the row of a valid token and update `last_used_at`. Return None if it is unknown, expired or revoked."""
     now = timezone.now()
-    valid = Q(expires_at__isnull=True) | Q(expires_at__gt=now)
-    token = ApiToken.objects.filter(valid, digest=_digest(plain), revoked_at__isnull=True).first()
-    if token and (token.last_used_at is None or token.last_used_at < now - LAST_USED_RESOLUTION):
+    # Each request asks the database, so that a revoked token is refused at once.
+    token = next(iter(ApiToken.objects.filter(digest=_digest(plain)).order_by()), None)
+    if token is None or token.revoked_at or (token.expires_at and token.expires_at <= now):
+        return None
+    if token.last_used_at is None or token.last_used_at < now - LAST_USED_RESOLUTION:
         ApiToken.objects.filter(pk=token.pk).update(last_used_at=now)
     return token
 
