@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 from django.conf import settings
 from django.core.exceptions import RequestDataTooBig, TooManyFilesSent
 from django.db import DatabaseError
-from django.db.models import Q, prefetch_related_objects
+from django.db.models import Q
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, UnreadablePostError
 from django.http.multipartparser import MultiPartParserError
 from django.urls import reverse
@@ -30,7 +30,7 @@ from anaphora.api import tokens
 from anaphora.api.docs import DescriptionPage
 from anaphora.api.models import ApiToken, Scope
 from anaphora.deliveries import evidence, file_response, files
-from anaphora.deliveries.models import with_interfaces
+from anaphora.deliveries.models import deliveries_of, with_interfaces
 from anaphora.reports import counts, upload_handler
 from anaphora.reports.ingest import IngestError, Reason, ingest
 from anaphora.reports.models import Dashboard, Report
@@ -313,7 +313,6 @@ def _read_cursor(cursor: str) -> tuple[datetime, UUID]:
 
 
 def _report_out(report: Report) -> dict[str, Any]:
-    prefetch_related_objects([report], with_interfaces())  # no query if the list has prefetched them
     return {
         "id": report.pk,
         "dashboard": report.dashboard.slug,
@@ -325,7 +324,7 @@ def _report_out(report: Report) -> dict[str, Any]:
         "ingested_at": report.ingested_at,
         "deliveries": [
             {"destination": each.interface.name, "state": each.state, "detail": each.summary}
-            for each in report.deliveries.all()
+            for each in deliveries_of(report)
         ],
     }
 

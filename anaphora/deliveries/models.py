@@ -331,6 +331,23 @@ def with_interfaces() -> "models.Prefetch[Any]":
     return models.Prefetch("deliveries", Delivery.objects.select_related("interface").order_by("interface__name"))
 
 
+def remember_created(report: Report, deliveries: "list[Delivery]") -> None:
+    """Keep the deliveries that were created with a report, for `deliveries_of()` of this instance."""
+    report.created_deliveries = deliveries  # type: ignore[attr-defined]
+
+
+def deliveries_of(report: Report) -> "list[Delivery]":
+    """Return a report's deliveries by interface name: as they were created where this instance was just ingested.
+
+    No query in this case, nor if `with_interfaces()` was prefetched.
+    """
+    created: list[Delivery] | None = getattr(report, "created_deliveries", None)
+    if created is None:
+        models.prefetch_related_objects([report], with_interfaces())
+        return list(report.deliveries.all())
+    return sorted(created, key=lambda delivery: delivery.interface.name)
+
+
 def diagnosis_of(row: Interface | Delivery) -> Diagnosis | None:
     """Return the diagnosis of what last went wrong with this row, or None."""
     return DIAGNOSES.get(row.diagnosis) if row.diagnosis else None

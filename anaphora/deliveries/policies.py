@@ -15,7 +15,7 @@ from django.db.models import Count, Exists, OuterRef, Q, QuerySet, Sum
 from django.utils import timezone
 
 from anaphora.deliveries import irregularities, schedules
-from anaphora.deliveries.models import ArchivePolicy, Delivery, Interface, Priority, State
+from anaphora.deliveries.models import ArchivePolicy, Delivery, Interface, Priority, State, remember_created
 from anaphora.reports.models import Dashboard, Report
 from anaphora.reports.timestamps import iso_instant
 
@@ -30,7 +30,7 @@ def interfaces_of(reports: Collection[UUID]) -> dict[UUID, set[int]]:
     """Return, for each report, the interfaces that want it at once or on schedule. Two queries."""
     dashboards = dict(Report.objects.filter(pk__in=reports).values_list("pk", "dashboard_id"))
     wanted = _interfaces_by_dashboard(set(dashboards.values()), Q())
-    return defaultdict(set, {report: wanted[dashboard] for report, dashboard in dashboards.items()})
+    return defaultdict(set, {report: set(wanted[dashboard]) for report, dashboard in dashboards.items()})
 
 
 def create_for_new(*reports: Report) -> set[int]:
@@ -39,15 +39,19 @@ def create_for_new(*reports: Report) -> set[int]:
     Runs in the caller's transaction.
     """
     wanted = _interfaces_by_dashboard({report.dashboard_id for report in reports}, Q(schedule__isnull=True))
-    Delivery.objects.bulk_create(
-        [
-            Delivery(report=report, interface_id=interface)
-            for report in reports
-            for interface in sorted(wanted[report.dashboard_id])
-        ],
-        ignore_conflicts=True,
-    )
+    created = []
+    for report in reports:
+        names = wanted[report.dashboard_id]
+        deliveries = [Delivery(report=report, interface=_named(pk, names[pk])) for pk in sorted(names)]
+        remember_created(report, deliveries)
+        created += deliveries
+    Delivery.objects.bulk_create(created, ignore_conflicts=True)
     return set().union(*wanted.values())
+
+
+def _named(pk: int, name: str) -> Interface:
+    """Return an interface of which only the name is known; the rest is read when somebody asks for it."""
+    return Interface.from_db(None, ["id", "name"], [pk, name])
 
 
 def interfaces_wanting(dashboard: Dashboard) -> list[Interface]:
@@ -55,12 +59,14 @@ def interfaces_wanting(dashboard: Dashboard) -> list[Interface]:
     return list(Interface.objects.filter(pk__in=_interfaces_by_dashboard({dashboard.pk}, Q())[dashboard.pk]))
 
 
-def _interfaces_by_dashboard(dashboards: Collection[int], condition: Q) -> dict[int, set[int]]:
+def _interfaces_by_dashboard(dashboards: Collection[int], condition: Q) -> dict[int, dict[int, str]]:
+    """Return, for each dashboard, the names of the interfaces by id."""
     rows = ArchivePolicy.objects.filter(
         Q(dashboards__isnull=True) | Q(dashboards__in=dashboards), condition, enabled=True
-    ).values_list("interface_id", "dashboards")
+    ).values_list("interface_id", "interface__name", "dashboards")
     return {
-        dashboard: {interface for interface, chosen in rows if chosen in {None, dashboard}} for dashboard in dashboards
+        dashboard: {interface: name for interface, name, chosen in rows if chosen in {None, dashboard}}
+        for dashboard in dashboards
     }
 
 
