@@ -103,7 +103,8 @@ def answers(client: Client, headers: dict[str, str], wanted: list[str]) -> dict[
     return found
 
 
-@pytest.mark.parametrize("here", [True, pytest.param(False, marks=pytest.mark.heavy)])
+@pytest.mark.heavy
+@pytest.mark.parametrize("here", [True, False])
 def test_every_page_and_answer_is_the_same(bucket: Bucket, *, here: bool) -> None:
     interface, client, headers = set_up(bucket)
     take_in()

@@ -161,6 +161,7 @@ def test_the_permissions_follow_what_is_typed(page: Page, bucket: Bucket) -> Non
     expect(page.locator(".grant pre").first).to_contain_text("arn:aws:s3:::finance/*")
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("page", ["light", "dark"], indirect=True)
 def test_the_page_has_no_serious_accessibility_violation(page: Page, bucket: Bucket) -> None:
     interface = make_interface(bucket.server, bucket.name)

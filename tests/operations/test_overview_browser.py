@@ -130,6 +130,7 @@ def busy(bucket: Bucket) -> S3Interface:
     return working
 
 
+@pytest.mark.heavy
 def test_the_overview_can_be_used_by_everybody_and_is_pictured(page: Page, busy: S3Interface, pictured: Path) -> None:
     channel = AlertChannel.objects.create(name="Operators", kind="mail", recipients="ops@example.com")
     for scheme in ("light", "dark"):

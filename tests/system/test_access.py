@@ -154,7 +154,13 @@ def answers(role: str, places: dict[str, str]) -> Iterator[tuple[str, str]]:
         yield pattern, "/".join(dict.fromkeys(each for each in words if each != "405"))
 
 
-@pytest.mark.parametrize("role", ROLES)
+OFTEN = {"anonymous", "Viewer", "Operator"}
+"""The roles whose walk is not left to the heavy tests."""
+
+
+@pytest.mark.parametrize(
+    "role", [pytest.param(role, marks=[] if role in OFTEN else pytest.mark.heavy) for role in ROLES]
+)
 def test_every_url_answers_as_documented(role: str, places: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("anaphora.deliveries.tasks.backfill.delay", lambda policy: None)
     table, wrong = documented(), []

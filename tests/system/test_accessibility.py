@@ -28,7 +28,7 @@ from tests.support.buckets import Bucket
 from tests.support.factories import NOON, make_interface, make_policy, make_report
 from tests.support.samples import MAKERS
 
-pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
+pytestmark = [pytest.mark.browser, pytest.mark.heavy, pytest.mark.django_db(transaction=True)]
 
 LAPTOP: ViewportSize = {"width": 1366, "height": 768}
 PHONE: ViewportSize = {"width": 390, "height": 844}
@@ -163,7 +163,6 @@ def test_our_pages_can_be_used_by_everybody(page: Page, everything: None) -> Non
     check(page, pages)
 
 
-@pytest.mark.heavy
 @pytest.mark.parametrize("size", [LAPTOP, PHONE], ids=["laptop", "phone"])
 @pytest.mark.parametrize("page", ["light", "dark"], indirect=True)
 def test_every_page_can_be_used_by_everybody(page: Page, everything: None, size: ViewportSize) -> None:

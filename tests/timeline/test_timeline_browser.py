@@ -163,6 +163,7 @@ def test_what_it_looked_like_on_the_first_of_march(browser: Browser, page: Page,
     assert errors == []
 
 
+@pytest.mark.heavy
 def test_the_pages_can_be_used_by_everybody_and_are_pictured(
     page: Page, bucket: Bucket, year: S3Interface, pictured: Path
 ) -> None:
