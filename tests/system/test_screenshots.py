@@ -185,7 +185,10 @@ def folder(tmp_path: Path) -> Path:
     return folder
 
 
-def each_look(page: Page) -> list[tuple[tuple[int, int], str]]:
+def each_look() -> list[tuple[tuple[int, int], str]]:
+    """Return sizes and schemes: all for the documentation, otherwise two that have everything once."""
+    if "SCREENSHOTS" not in os.environ:
+        return [(WIDE, "light"), (PHONE, "dark")]
     return [(size, scheme) for size in (WIDE, PHONE) for scheme in ("light", "dark")]
 
 
@@ -207,7 +210,7 @@ def test_every_page_is_pictured(page: Page, bucket: Bucket, archive: S3Interface
     everywhere["token-created"] = partial(create_token, page)
     everywhere["delivery-verified"] = partial(verify, page, pages(archive)["delivery"])
     chosen = os.environ.get("PICTURES", "").split()
-    for size, scheme in each_look(page):
+    for size, scheme in each_look():
         page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
         for name, go in everywhere.items():
             if (size == PHONE and name not in ON_PHONES) or (chosen and name not in chosen):
