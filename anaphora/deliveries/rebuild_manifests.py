@@ -27,6 +27,9 @@ from anaphora.deliveries.object_keys import (
 )
 from anaphora.deliveries.rebuild_rows import Found, Progress
 
+LARGEST_TIME_STAMP = 64 * 1024
+"""Bytes. A token with its certificates has about 6 KB."""
+
 _STEP = 1000
 """Lines at a step."""
 
@@ -41,18 +44,22 @@ class _Stored:
     size: int
     sha256: str
     signature: bytes
+    time_stamp: bytes
+    """Empty if there is none in the store."""
 
 
 def restore(interface: Interface, destination: Destination, progress: Progress) -> Iterator[None]:
     """Restore what manifests list, a thousand reports at a step. Raises DeliveryError."""
     keys: list[str] = []
+    time_stamps: set[str] = set()
     for page in destination.list_objects(manifests_prefix(interface.key_prefix)):
         keys += [each.key for each in page if kind_of(interface.key_prefix, each.key) == "manifest"]
+        time_stamps |= {each.key for each in page if each.key.endswith(".jsonl.tsr")}
     public_keys = _PublicKeys(interface, destination, progress)
     for key in _in_sequence(destination, keys, progress):
         try:
             with proof.fetched(destination, key) as file:
-                stored = _checked(destination, key, file, public_keys)
+                stored = _checked(destination, key, file, public_keys, stamped=f"{key}.tsr" in time_stamps)
                 manifest = _manifest(interface, stored)
                 file.seek(0)
                 file.readline()
@@ -112,7 +119,7 @@ def _in_sequence(destination: Destination, keys: list[str], progress: Progress) 
     return sorted(order, key=lambda key: order[key])
 
 
-def _checked(destination: Destination, key: str, file: BinaryIO, public_keys: _PublicKeys) -> _Stored:
+def _checked(destination: Destination, key: str, file: BinaryIO, public_keys: _PublicKeys, *, stamped: bool) -> _Stored:
     checks = verifier.module()
     line = file.readline(65_537)
     try:
@@ -123,10 +130,15 @@ def _checked(destination: Destination, key: str, file: BinaryIO, public_keys: _P
         signature = beside.read(65)
     if not proof.Tools().signature(str(file.name), signature, public_keys.get(header.public_key)):
         raise _Refused("Its signature does not fit: what it lists was not taken from it")
+    time_stamp = b""
+    if stamped:
+        with proof.fetched(destination, f"{key}.tsr") as beside:
+            time_stamp = beside.read(LARGEST_TIME_STAMP)
     file.seek(0, 2)
     size = file.tell()
     file.seek(0)
-    return _Stored(json.loads(line), line.decode().rstrip("\n"), key, size, proof.digest_of(file), signature)
+    sha256 = proof.digest_of(file)
+    return _Stored(json.loads(line), line.decode().rstrip("\n"), key, size, sha256, signature, time_stamp)
 
 
 @transaction.atomic
@@ -154,6 +166,7 @@ def _manifest(interface: Interface, stored: _Stored) -> Manifest:
         size=stored.size,
         sha256=stored.sha256,
         signature=stored.signature,
+        time_stamp=stored.time_stamp,
         written_at=sealed_at.astimezone(UTC),
     )
 

@@ -12,7 +12,8 @@ from django.core.management import call_command
 from pytest_django import Settings
 
 from anaphora.deliveries import verifier
-from anaphora.deliveries.manifest_models import Manifest
+from anaphora.deliveries.manifest_models import Irregularity, Manifest
+from anaphora.deliveries.models import Delivery
 from delivery_s3.models import S3Interface
 from tests.support import archives, servers, time_stamping
 from tests.support.archives import FIRST, deliver_on, write
@@ -99,6 +100,17 @@ def test_evidence_has_it(copy: Path, authority: Authority, tmp_path: Path, capsy
     call_command("evidence", str(report.pk), "--output", str(path), stdout=io.StringIO())
     assert verify.main([str(path), "--time-stamp-ca", str(authority.certificate)]) == 0
     assert "A time-stamping authority saw the manifest" in capsys.readouterr().out
+
+
+def test_a_rebuilt_index_has_them(copy: Path, interface: S3Interface, bucket: Bucket) -> None:
+    before = {each.key: bytes(each.time_stamp) for each in Manifest.objects.all()}
+    assert all(before.values())
+    Delivery.objects.all()._raw_delete(Delivery.objects.db)
+    Irregularity.objects.all().delete()
+    Manifest.objects.all().delete()
+    call_command("rebuild_index", interface.name, stdout=io.StringIO())
+    assert {each.key: bytes(each.time_stamp) for each in Manifest.objects.all()} == before
+    assert not Manifest.objects.filter(wants_time_stamp=True).exists()
 
 
 @pytest.mark.parametrize("answer", [b"", b"nonsense", b"\x30" * 100_000])
