@@ -1,10 +1,12 @@
-"""The address of the client that sent a request, also behind a proxy. Login lockouts use it.
+"""The address of the client that sent a request, also behind a proxy, and the name typed at a login. Lockouts use both.
 
 A client can send any `X-Forwarded-For`; a proxy appends the address that it sees. Therefore only the last address is
 used, and only if a proxy is configured (the setting HTTPS).
 """
 
+from collections.abc import Mapping
 from ipaddress import ip_address
+from typing import Any
 
 from django.conf import settings
 from django.http import HttpRequest
@@ -25,3 +27,13 @@ def client_address(request: HttpRequest) -> str:
         return str(ip_address(last))
     except ValueError:
         return connected
+
+
+NAME_LENGTH = 150
+"""Characters of a user name, as Django allows them. The login form takes longer ones, and PostgreSQL refuses these."""
+
+
+def typed_name(request: HttpRequest, credentials: Mapping[str, Any] | None = None) -> str | None:
+    """Return the user name that somebody logs in with, cut to `NAME_LENGTH`; None if there is none."""
+    name = (credentials or request.POST).get("username")
+    return str(name)[:NAME_LENGTH] if name is not None else None

@@ -426,6 +426,7 @@ SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if HTTPS else None
 # A user name is locked only for the address that sent the wrong passwords, not for other addresses.
 AXES_FAILURE_LIMIT = LOGIN_ATTEMPTS
 AXES_CLIENT_IP_CALLABLE = "anaphora.client_address.client_address"
+AXES_USERNAME_CALLABLE = "anaphora.client_address.typed_name"
 AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
 AXES_COOLOFF_TIME = timedelta(minutes=15)
 AXES_RESET_ON_SUCCESS = True
