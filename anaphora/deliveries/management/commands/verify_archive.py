@@ -37,9 +37,10 @@ class Command(commands.Command):
             found = self._verify(interface, full=options["full"], as_json=options["json"])
             proof = self._verify_manifests(interface, as_json=options["json"])
             differences = found.total() - found[Verdict.SAME] + proof["findings"]
-            record(Action.VERIFIED, interface, checked=found.total() + proof["verified"], different=differences)
+            checked = found.total() + proof["verified"]
+            record(Action.VERIFIED, interface, checked=checked, different=differences)
             signals.archive_verified.send_robust(
-                None, interface_id=interface.pk, checked=found.total() + proof["verified"], different=differences
+                None, interface_id=interface.pk, checked=checked, different=differences
             )
             if differences:
                 irregularities.record_irregularity(irregularities.DIFFERENCE_FOUND, interface, findings=differences)
