@@ -27,6 +27,7 @@ from django.conf import settings
 from django.db import DatabaseError
 
 from anaphora.reports.inbox_folders import (
+    folders_kept_open,
     list_entries,
     list_folders,
     move_file,
@@ -69,7 +70,7 @@ def scan(*, seconds: float = float("inf")) -> ScanResult:
     if not _working_folders_are_valid(root):
         return result
     ours = root / TAKING_FOLDER / uuid.uuid4().hex
-    with Batch() as batch:
+    with Batch() as batch, folders_kept_open():
         taken: list[Path] = []
         for file in _complete_files(root):
             if time.monotonic() > end:

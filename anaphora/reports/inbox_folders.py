@@ -7,6 +7,7 @@ Therefore each folder below INBOX_DIR is opened by descriptor, one path componen
 import logging
 import os
 import stat
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -20,6 +21,47 @@ logger = logging.getLogger(__name__)
 @contextmanager
 def open_folder(folder: Path, *, create: bool = False) -> Iterator[int]:
     """Open a folder below INBOX_DIR and yield its descriptor. Raises OSError for a link."""
+    kept: dict[Path, int] | None = getattr(_kept_open, "folders", None)
+    if kept is None:
+        descriptor = _open(folder, create=create)
+        try:
+            yield descriptor
+        finally:
+            os.close(descriptor)
+        return
+    if folder not in kept:
+        if len(kept) == _MAX_KEPT_OPEN:
+            _close(next(iter(kept)))
+        kept[folder] = _open(folder, create=create)
+    else:
+        kept[folder] = kept.pop(folder)  # now the last one to be closed
+    yield kept[folder]
+
+
+@contextmanager
+def folders_kept_open() -> Iterator[None]:
+    """Let `open_folder()` open each folder once in this thread: a scan moves many files between a few folders."""
+    _kept_open.folders = {}
+    try:
+        yield
+    finally:
+        for folder in [*_kept_open.folders]:
+            _close(folder)
+        del _kept_open.folders
+
+
+_kept_open = threading.local()
+_MAX_KEPT_OPEN = 64
+
+
+def _close(folder: Path) -> None:
+    """Close a folder that is kept open. Does nothing if it is not."""
+    descriptor = getattr(_kept_open, "folders", {}).pop(folder, None)
+    if descriptor is not None:
+        os.close(descriptor)
+
+
+def _open(folder: Path, *, create: bool) -> int:
     root = Path(str(settings.INBOX_DIR))
     descriptor = os.open(root, _FOLDER)
     try:
@@ -30,9 +72,10 @@ def open_folder(folder: Path, *, create: bool = False) -> Iterator[int]:
             below = os.open(part, _FOLDER | os.O_NOFOLLOW, dir_fd=descriptor)
             os.close(descriptor)
             descriptor = below
-        yield descriptor
-    finally:
+    except BaseException:
         os.close(descriptor)
+        raise
+    return descriptor
 
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
@@ -79,6 +122,8 @@ def rename_file(file: Path, to: Path) -> Path:
                 )  # pathlib has no rename relative to a descriptor
                 return to
         except FileNotFoundError:
+            _close(file.parent)  # a folder kept open can have been removed, and created again under its name
+            _close(to.parent)
             if not os.path.lexists(file):
                 raise
 

@@ -271,6 +271,25 @@ def test_a_folder_that_cannot_be_read_holds_up_no_other(box: Path, monkeypatch: 
     assert inbox.scan() == inbox.ScanResult(ingested=1)
 
 
+def test_a_folder_removed_during_a_scan_is_created_again(box: Path) -> None:
+    one, other = put(box, "sales/one.pdf"), put(box, "sales/other.pdf")
+    with inbox_folders.folders_kept_open():
+        inbox_folders.rename_file(one, box / ".taken" / "one.pdf").unlink()
+        (box / ".taken").rmdir()
+        inbox_folders.rename_file(other, box / ".taken" / "other.pdf")
+    assert lying(box) == [".taken/other.pdf"]
+
+
+def test_a_scan_of_many_folders_keeps_few_open_and_none_at_the_end(box: Path) -> None:
+    put(box)
+    inbox.scan()  # which opens the database
+    before = len([*Path("/proc/self/fd").iterdir()])
+    for number in range(100):
+        put(box, f"dashboard-{number}/2026-03-01.pdf", b"%%PDF-1.7 %d" % number)
+    assert inbox.scan() == inbox.ScanResult(ingested=100)
+    assert len([*Path("/proc/self/fd").iterdir()]) == before
+
+
 def test_a_refused_name_need_not_be_utf_8(box: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(django_settings, "INGEST_OTHER_TYPES", [])
     (box / "sales").mkdir()
