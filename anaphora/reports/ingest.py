@@ -9,7 +9,7 @@ import errno
 import hashlib
 import os
 import shutil
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -94,19 +94,22 @@ class Batch:
     """Ingests several files with one transaction, and syncs them to disk together. Use it as a context manager.
 
     `add()` copies a file into the local store, `commit()` ingests all that were added since the last commit. What was
-    not committed at the end leaves nothing behind.
+    not committed at the end leaves nothing behind. Each file is synced while the next ones are copied.
     """
 
     MAX_FILES, MAX_BYTES = 64, 64 * 1024**2
 
     def __init__(self) -> None:
         self._added: list[tuple[Report, BinaryIO]] = []
+        self._pool = ThreadPoolExecutor(_SYNCS)  # starts no thread for a single file
+        self._syncs: list[Future[None]] = []
 
     def __enter__(self) -> "Batch":
         return self
 
     def __exit__(self, *exception: object) -> None:
         self._discard()
+        self._pool.shutdown()
 
     @property
     def full(self) -> bool:
@@ -129,6 +132,8 @@ class Batch:
             raise
         report.size, report.sha256, report.md5 = digests.size, digests.sha256, digests.md5
         report.file.name = report.local_name
+        if self._added:
+            self._syncs.append(self._pool.submit(_sync_file, self._added[-1][1]))
         self._added.append((report, target))
 
     def commit(self) -> list[Ingested]:
@@ -137,18 +142,31 @@ class Batch:
         Raises IngestError if the local store fails, or DatabaseError; nothing that was added is ingested then.
         """
         try:
-            _sync([target for _, target in self._added])
+            self._sync()
             found = _save([report for report, _ in self._added])
         except BaseException:
             self._discard()
             raise
-        self._added = []
+        self._added, self._syncs = [], []
         return found
 
+    def _sync(self) -> None:
+        """Wait until all files and their folders are on disk. Raises IngestError."""
+        try:
+            for _, target in self._added[-1:]:
+                _sync_file(target)
+            for each in self._syncs:
+                each.result()
+            for folder in {Path(target.name).parent for _, target in self._added}:
+                _sync_folder(folder)
+        except OSError as error:
+            raise _local_store_error(error) from error
+
     def _discard(self) -> None:
+        wait(self._syncs)
         for report, target in self._added:
             _remove(report, target)
-        self._added = []
+        self._added, self._syncs = [], []
 
 
 def check_space(extra_bytes: int = 0) -> None:
@@ -328,22 +346,8 @@ def _copy_and_hash(head: bytes, source: BinaryIO, target: BinaryIO) -> _Digests:
     return _Digests(size, sha256.hexdigest(), md5.hexdigest())
 
 
-def _sync(targets: list[BinaryIO]) -> None:
-    """Sync files and their folders to disk, several at the same time, and close them. Raises IngestError."""
-    folders = {Path(target.name).parent for target in targets}
-    try:
-        if len(targets) == 1:
-            _sync_file(targets[0])
-        else:
-            with ThreadPoolExecutor(_SYNCS) as pool:
-                list(pool.map(_sync_file, targets))
-        for folder in folders:
-            _sync_folder(folder)
-    except OSError as error:
-        raise _local_store_error(error) from error
-
-
 def _sync_file(target: BinaryIO) -> None:
+    """Sync a file to disk and close it."""
     with target:
         target.flush()
         os.fsync(target.fileno())
