@@ -22,6 +22,8 @@ def printable(text: str) -> str:
 
     File names and object keys can contain terminal escape sequences.
     """
+    if text.isprintable():
+        return text
     return "".join(
         each if each.isprintable() or each in "\n\t" else each.encode("unicode_escape").decode() for each in text
     )
