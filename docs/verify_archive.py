@@ -4,9 +4,9 @@
     python3 verify_archive.py FOLDER --public-key KEY.pem [--until DATE] [--json]
     python3 verify_archive.py EVIDENCE.zip [--public-key KEY.pem]
 
-FOLDER is a copy of a bucket, or of an interface's key prefix in it. Exits 0 if all that was checked is proven, else 1.
-docs/proof.md says what that proves against whom. Nothing in the folder is trusted that a given key has not signed,
-directly or through a manifest in which it announces its successor.
+FOLDER is a copy of a bucket, or of an interface's key prefix in it. Exits 0 if everything is proven, else 1.
+docs/proof.md explains what that proves, and against whom. Nothing in the folder is trusted unless it was signed by a
+key given on the command line, or by a successor that such a key announced in a signed manifest.
 """
 
 import argparse
@@ -33,19 +33,19 @@ from typing import Any, BinaryIO
 
 FORMAT_VERSION = 2
 LONGEST_LINE = 64 * 1024
-"""Bytes of one line of a manifest. No report needs a tenth of that."""
+"""Bytes of one line of a manifest. A report's line needs less than a tenth of that."""
 MOST_KEPT = 10_000
-"""Findings that are kept for --json."""
+"""Findings kept for --json."""
 MOST_SHOWN = 20
-"""Findings of one kind that are printed."""
+"""Findings printed for each kind."""
 LARGEST_IN_ZIP = 6 * 1024**3
-"""Bytes. A report has 5 GiB at most."""
+"""Bytes. A report has at most 5 GiB."""
 LATE_TIME_STAMP = timedelta(days=3)
 
 MANIFEST = re.compile(r"(?P<prefix>(?:.+/)?)archive\.manifests/\d{4}/(?P<name>\d{4}-\d\d-\d\d(?:\.\d{1,10})?)\.jsonl")
 BESIDE = re.compile(r"(?P<prefix>(?:.+/)?)archive\.manifests/(?P<rest>.+)")
 REPORT = re.compile(r"[-a-zA-Z0-9_]{1,100}/\d{4}/\d\d/\d\d/\d{8}T\d{6}Z_[0-9a-f]{16}(?:\.[a-z0-9]{1,10})?")
-OF_NO_MEANING = re.compile(
+IGNORED = re.compile(
     r"(?:connection\.test|immutability\.check)/\d{8}T\d{6}Z_[0-9a-f]{16}\.txt"
     r"|[-a-zA-Z0-9_]{1,100}/catalogue/\d{4}-\d\d-\d\d\.jsonl"
 )
@@ -53,19 +53,19 @@ HEX = re.compile(r"[0-9a-f]{64}")
 
 
 class Unsafe(Exception):
-    """A name that leads out of the folder, or something that is no regular file."""
+    """The name leads out of the folder, or is not that of a regular file."""
 
 
 class Malformed(Exception):
-    """Something that cannot be read as what it should be; says why."""
+    """The content does not have the expected format; the message says why."""
 
 
-# What is found.
+# Findings.
 
 
 @dataclass
 class Findings:
-    """What is wrong, by kind and place; and remarks, which fail nothing."""
+    """The problems found, each with its kind and place, and remarks, which do not fail the verification."""
 
     on_finding: Callable[[dict[str, str]], None] = lambda finding: None
     counts: Counter[str] = field(default_factory=Counter)
@@ -74,7 +74,7 @@ class Findings:
     chains: list[dict[str, Any]] = field(default_factory=list)
 
     def add(self, kind: str, where: str, text: str) -> None:
-        """Count one finding, keep it while there is room, and pass it on."""
+        """Count one finding, keep it unless there are too many, and call `on_finding`."""
         self.counts[kind] += 1
         finding = {"kind": kind, "where": where, "text": text}
         if len(self.kept) < MOST_KEPT:
@@ -87,7 +87,7 @@ class Findings:
             self.remarks.append(text)
 
     def as_json(self) -> dict[str, Any]:
-        """Return all of it as plain values."""
+        """Return the findings as values that JSON can represent."""
         return {
             "verified": not self.counts,
             "counts": dict(self.counts),
@@ -97,29 +97,29 @@ class Findings:
         }
 
 
-# Where files come from.
+# Sources of files.
 
 
 class Folder:
-    """Files below a folder. No symbolic link is followed, and no name leads out of it."""
+    """The files below a folder. Symbolic links are not followed, and no name can lead out of the folder."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
 
     def names(self) -> Iterator[tuple[str, str]]:
-        """Yield each file's name, relative and with slashes, and what is wrong with it: empty for nothing."""
+        """Yield each file's relative name, with slashes, and the problem with it, empty if there is none."""
         folders = [""]
         while folders:
             folder = folders.pop()
             try:
                 entries = list(os.scandir(self._root / folder))
             except OSError as error:
-                yield folder, f"a folder that cannot be read ({error.strerror})"
+                yield folder, f"an unreadable folder ({error.strerror})"
                 continue
             for entry in entries:
                 name = f"{folder}{entry.name}"
                 if not name.isprintable():
-                    yield name, "a name with characters that no key of an archive has"
+                    yield name, "a name with characters that do not occur in an archive's keys"
                 elif entry.is_symlink():
                     yield name, "a symbolic link, which was not followed"
                 elif entry.is_dir(follow_symlinks=False):
@@ -152,13 +152,13 @@ class Folder:
 
 
 class Zip:
-    """Files of a ZIP archive, read where they lie."""
+    """The files of a ZIP archive, read without unpacking it."""
 
     def __init__(self, path: Path) -> None:
         self._zip = zipfile.ZipFile(path)
 
     def names(self) -> Iterator[tuple[str, str]]:
-        """Yield each file's name; nothing can be wrong with it."""
+        """Yield each file's name, always without a problem."""
         for info in self._zip.infolist():
             if not info.is_dir():
                 yield info.filename, ""
@@ -181,7 +181,7 @@ class Zip:
 
 
 def fingerprint(pem: str) -> str:
-    """Return the SHA-256 of a public key's DER form. Raises Malformed for what is no Ed25519 key in PEM."""
+    """Return the SHA-256 of a public key's DER form. Raises Malformed if it is not an Ed25519 key in PEM form."""
     body = re.fullmatch(r"\s*-----BEGIN PUBLIC KEY-----\s+([A-Za-z0-9+/=\s]{20,200})-----END PUBLIC KEY-----\s*", pem)
     if body is None:
         raise Malformed("This is not a public key in PEM form")
@@ -208,7 +208,7 @@ class OpenSsl:
         return subprocess.run([self._program, *arguments], stdin=subprocess.DEVNULL, capture_output=True, check=False)
 
     def signature(self, content: str, signature: bytes, pem: str) -> bool:
-        """Tell whether the file `content` bears this signature."""
+        """Return whether the signature is valid for the file `content`."""
         with tempfile.TemporaryDirectory() as folder:
             key, file = os.path.join(folder, "key.pem"), os.path.join(folder, "signature")
             Path(key).write_text(pem)
@@ -217,7 +217,7 @@ class OpenSsl:
         return found.returncode == 0
 
     def time_stamp(self, content: str, sha256: str, token: bytes) -> datetime:
-        """Return when a time-stamping authority saw a file of that digest. Raises Malformed."""
+        """Return the time at which a time-stamping authority stamped a file with this SHA-256. Raises Malformed."""
         with tempfile.TemporaryDirectory() as folder:
             file = os.path.join(folder, "token.tsr")
             Path(file).write_bytes(token)
@@ -228,7 +228,7 @@ class OpenSsl:
                 raise Malformed("it is not a time stamp")
             pairs = re.findall(r"^\s+[0-9a-f]{4} - ((?:[0-9a-f]{2}[ -]){1,16})", data[1], re.MULTILINE)
             if re.sub(r"[^0-9a-f]", "", "".join(pairs)) != sha256:
-                raise Malformed("it is the time stamp of something else")
+                raise Malformed("it is the time stamp of another file")
             made_at = datetime.strptime(f"{when[1]} {when[2]}", "%b %d %H:%M:%S %Y").replace(tzinfo=timezone.utc)
             if self._time_stamp_ca:
                 checked = self._run(
@@ -241,7 +241,7 @@ class OpenSsl:
 
     @property
     def checks_authority(self) -> bool:
-        """Whether it is checked who signed time stamps."""
+        """Whether the signer of time stamps is checked."""
         return bool(self._time_stamp_ca)
 
 
@@ -256,11 +256,11 @@ def parsed(line: bytes) -> dict[str, Any]:
     def members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         found = dict(pairs)
         if len(found) != len(pairs):
-            raise ValueError("a member is there twice")
+            raise ValueError("a member occurs twice")
         return found
 
     def constant(text: str) -> None:
-        raise ValueError(f"{text} is no number")
+        raise ValueError(f"{text} is not a number")
 
     try:
         found = json.loads(line.decode("utf-8", "strict"), object_pairs_hook=members, parse_constant=constant)
@@ -272,7 +272,7 @@ def parsed(line: bytes) -> dict[str, Any]:
 
 
 def text_of(found: dict[str, Any], name: str) -> str:
-    """Return a member that must be text. Raises Malformed."""
+    """Return a member that must be a string. Raises Malformed."""
     value = found.get(name)
     if not isinstance(value, str) or len(value) > 4096:
         raise Malformed(f"{name} is missing or not text")
@@ -280,7 +280,7 @@ def text_of(found: dict[str, Any], name: str) -> str:
 
 
 def number_of(found: dict[str, Any], name: str) -> int:
-    """Return a member that must be a whole number, not negative. Raises Malformed."""
+    """Return a member that must be a non-negative integer. Raises Malformed."""
     value = found.get(name)
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**63:
         raise Malformed(f"{name} is missing or not a whole number")
@@ -289,17 +289,17 @@ def number_of(found: dict[str, Any], name: str) -> int:
 
 @dataclass
 class Header:
-    """The first line of a manifest, checked for form."""
+    """The first line of a manifest. `read` checks its format."""
 
     name: str
-    """Of its file."""
+    """The manifest's file name, relative to the source."""
     interface: str
     bucket: str
     prefix: str
     day: date
     sequence: int
     previous: str
-    """SHA-256 of the manifest before; empty for none."""
+    """SHA-256 of the previous manifest; empty for the first."""
     reports: int
     size: int
     irregularities: int
@@ -308,13 +308,13 @@ class Header:
     time_stamp: bool
     verifier: str
     successor: str = ""
-    """PEM of the key that signs the next manifest, where it is a new one."""
+    """PEM of the key that signs the next manifest, if it is a new key."""
     new_chain: str = ""
-    """Why a key signs that no manifest announces."""
+    """The reason why this manifest is signed by a key that no manifest announced."""
 
     @classmethod
     def read(cls, name: str, line: bytes) -> "Header":
-        """Read it. Raises Malformed."""
+        """Parse the first line of the manifest `name`. Raises Malformed."""
         found = parsed(line)
         if found.get("type") != "manifest":
             raise Malformed("it does not begin with the header of a manifest")
@@ -350,12 +350,12 @@ class Header:
 
 
 def instant(text: str) -> datetime:
-    """Read an instant in UTC that ends with Z. Raises ValueError."""
+    """Parse an instant in UTC that ends with Z. Raises ValueError."""
     return datetime.fromisoformat(text.replace("Z", "+00:00")).astimezone(timezone.utc)
 
 
 def read_all(source: Any, name: str, longest: int) -> bytes:
-    """Return a small file. Raises OSError, Unsafe and Malformed."""
+    """Return the content of a file of at most `longest` bytes. Raises OSError, Unsafe and Malformed."""
     with source.open(name) as file:
         content: bytes = file.read(longest + 1)
     if len(content) > longest:
@@ -365,7 +365,7 @@ def read_all(source: Any, name: str, longest: int) -> bytes:
 
 @contextlib.contextmanager
 def copied(source: Any, name: str) -> Iterator[tuple[str, str]]:
-    """Copy a file of a source to a place of our own, where nobody changes it; give its path and its SHA-256."""
+    """Copy a file of a source to a temporary file, where nobody else can change it; yield its path and SHA-256."""
     digest = hashlib.sha256()
     with tempfile.NamedTemporaryFile() as copy:
         with source.open(name) as file:
@@ -377,14 +377,14 @@ def copied(source: Any, name: str) -> Iterator[tuple[str, str]]:
 
 
 class Listed:
-    """Which keys manifests list, kept on disk, so that memory does not grow with the archive."""
+    """The keys listed by manifests, stored on disk so that memory does not grow with the archive."""
 
     def __init__(self) -> None:
-        self._database = sqlite3.connect("")  # a temporary file of SQLite's own
+        self._database = sqlite3.connect("")  # SQLite creates a temporary file and removes it
         self._database.execute("CREATE TABLE listed (name TEXT PRIMARY KEY) WITHOUT ROWID")
 
     def add(self, name: str) -> bool:
-        """Add a name; return False if it was there."""
+        """Add a name; return False if it was listed before."""
         return bool(self._database.execute("INSERT OR IGNORE INTO listed VALUES (?)", [name]).rowcount)
 
     def __contains__(self, name: str) -> bool:
@@ -392,12 +392,12 @@ class Listed:
         return row is not None
 
     def close(self) -> None:
-        """Let the file go."""
+        """Close the database, which removes its file."""
         self._database.close()
 
 
 def compare(source: Any, name: str, line: dict[str, Any]) -> tuple[str, str]:
-    """Compare a stored report with its line; return a finding's kind and text, both empty if it is the same."""
+    """Compare a stored report with its manifest line; return a finding's kind and text, both empty if they match."""
     size, sha256 = number_of(line, "size"), text_of(line, "sha256")
     digest, found = hashlib.sha256(), 0
     try:
@@ -406,20 +406,20 @@ def compare(source: Any, name: str, line: dict[str, Any]) -> tuple[str, str]:
                 found += len(chunk)
                 digest.update(chunk)
     except FileNotFoundError:
-        return "report-missing", "a manifest lists it, and it is not there"
+        return "report-missing", "a manifest lists it, but it does not exist"
     except (OSError, Unsafe) as error:
         return "report-unreadable", f"it cannot be read: {error}"
     if found < size:
         return "report-truncated", f"it has {found:,} bytes, the manifest says {size:,}"
     if found > size:
-        return "report-altered", f"it has more than the {size:,} bytes that the manifest says"
+        return "report-altered", f"it has more than {size:,} bytes, the size in the manifest"
     if digest.hexdigest() != sha256:
         return "report-altered", f"its SHA-256 is {digest.hexdigest()}, the manifest says {sha256}"
     return "", ""
 
 
 class Verification:
-    """One run over a source: `run()` fills `findings`."""
+    """Verifies all chains of manifests in a source; `run()` adds the problems to `findings`."""
 
     def __init__(
         self,
@@ -439,8 +439,8 @@ class Verification:
         self._check = check or (lambda name, line: compare(source, name, line))
         self._listed = Listed()
         self._beside: dict[str, set[str]] = {}
-        self._vouched: set[str] = set()
-        """Of keys and verifiers: what verified headers name."""
+        self._named: set[str] = set()
+        """Fingerprints of keys and SHA-256 of verifiers that verified headers name."""
 
     def run(self) -> None:
         """Verify everything."""
@@ -453,15 +453,15 @@ class Verification:
             elif found := BESIDE.fullmatch(name):
                 self._beside.setdefault(found["prefix"], set()).add(name)
         if not chains:
-            self.findings.add("no-manifests", "", "there is no manifest here, so nothing can be proven")
+            self.findings.add("no-manifests", "", "no manifest was found, so nothing can be proven")
         for prefix in sorted(chains):
             self._chain(prefix, chains[prefix])
         for prefix in self._beside:
-            self._files_beside(prefix, chains.get(prefix, []))
-        self._others(sorted(chains, key=len, reverse=True))
+            self._manifest_folder(prefix, chains.get(prefix, []))
+        self._unlisted(sorted(chains, key=len, reverse=True))
         self._listed.close()
 
-    # A chain.
+    # One chain.
 
     def _headers(self, names: list[str]) -> list[Header]:
         headers = []
@@ -507,10 +507,10 @@ class Verification:
         )  # fmt: skip
 
     def _trust_earlier_keys(self, headers: list[Header], prefix: str) -> None:
-        """Trust the key of a manifest whose SHA-256 a manifest names that a trusted key has signed.
+        """Trust the key of a manifest whose SHA-256 is named by a following manifest, signed by a trusted key.
 
-        So the present key is enough after a rotation. The key itself is then the one in the folder that has the
-        fingerprint.
+        The present key alone is therefore enough after a rotation. The earlier key is read from the folder and must
+        have the fingerprint that the earlier manifest names.
         """
         for before, header in reversed(list(itertools.pairwise(headers))):
             if before.public_key in self._trusted or header.public_key not in self._trusted:
@@ -526,14 +526,14 @@ class Verification:
                     self._trusted[before.public_key] = pem
 
     def _signed(self, header: Header, path: str, sha256: str, before: Header | None) -> bool:
-        """Tell whether a trusted key has signed a manifest. Only then anything in it counts."""
+        """Return whether a trusted key has signed a manifest. Otherwise its content is ignored."""
         name = f"{header.name}.sig"
         beside = self._beside.get(header.name.partition("archive.manifests/")[0], set())
         if name not in beside:
-            self.findings.add("signature-missing", header.name, "there is no signature beside it")
+            self.findings.add("signature-missing", header.name, "it has no signature file")
             return False
         if header.public_key not in self._trusted:
-            text = f"it says that the key {header.public_key} signs it, which neither was given nor is announced"
+            text = f"it names the key {header.public_key} as its signer, which was neither given nor announced"
             self.findings.add("unknown-key", header.name, text)
             return False
         try:
@@ -543,16 +543,16 @@ class Verification:
             return False
         if not self.tools.signature(path, signature, self._trusted[header.public_key]):
             self.findings.add(
-                "signature-wrong", header.name, "it is not what was signed: it was altered, or its signature"
+                "signature-wrong", header.name, "its signature is not valid: the manifest or its signature was altered"
             )
             return False
-        self._vouched |= {header.public_key, header.verifier}
+        self._named |= {header.public_key, header.verifier}
         self._keys(header, before)
         self._time_stamp(header, path, sha256, beside)
         return True
 
     def _keys(self, header: Header, before: Header | None) -> None:
-        """Follow the keys: one that a signed manifest announces is trusted from then on."""
+        """Trust a key that this signed manifest announces, and check that the announced key signed this one."""
         if header.successor:
             try:
                 announced = fingerprint(header.successor)
@@ -560,7 +560,7 @@ class Verification:
                 self.findings.add("manifest-malformed", header.name, f"the key that it announces: {error}")
                 return
             self._trusted[announced] = header.successor
-            self._vouched.add(announced)
+            self._named.add(announced)
         if before is None:
             return
         expected = before.public_key
@@ -569,29 +569,29 @@ class Verification:
         if header.public_key == expected:
             return
         if header.new_chain and header.public_key in self._given:
-            self.findings.remark(f"From {header.day} on, another key signs, which you gave. {header.new_chain}")
+            self.findings.remark(f"From {header.day} on, manifests are signed by another given key. {header.new_chain}")
         else:
-            text = f"the key {header.public_key} signs it, and the manifest before does not announce it"
+            text = f"it is signed by the key {header.public_key}, which the previous manifest does not announce"
             self.findings.add("unknown-key", header.name, text)
 
     def _time_stamp(self, header: Header, path: str, sha256: str, beside: set[str]) -> None:
         name = f"{header.name}.tsr"
         if name not in beside:
             if header.time_stamp:
-                self.findings.add("time-stamp-missing", header.name, "it says that it has a time stamp; there is none")
+                self.findings.add("time-stamp-missing", header.name, "its header promises a time stamp; there is none")
             return
         try:
             made_at = self.tools.time_stamp(path, sha256, read_all(self.source, name, LONGEST_LINE))
         except (Malformed, Unsafe, OSError) as error:
-            self.findings.add("time-stamp-wrong", header.name, f"its time stamp is not its own: {error}")
+            self.findings.add("time-stamp-wrong", header.name, f"its time stamp is not valid: {error}")
             return
         if made_at - header.sealed_at > LATE_TIME_STAMP:
-            self.findings.remark(f"The manifest of {header.day} was stamped only on {made_at:%Y-%m-%d}.")
+            self.findings.remark(f"The manifest of {header.day} was not stamped before {made_at:%Y-%m-%d}.")
         if not self.tools.checks_authority:
-            self.findings.remark("Who signed the time stamps was not checked: name the authority by --time-stamp-ca.")
+            self.findings.remark("The signer of the time stamps was not checked: give --time-stamp-ca.")
 
     def _link(self, header: Header, before: Header | None, digest: str) -> None:
-        """Check that a manifest follows the one before: by sequence, by its hash, by the day."""
+        """Check that a manifest follows the previous one: its sequence number, the SHA-256 it names, and its day."""
         if before is None:
             if header.sequence != 1 or header.previous:
                 text = f"the manifests before sequence {header.sequence} ({header.day}) are missing"
@@ -604,18 +604,18 @@ class Verification:
             text = f"manifests are missing between sequence {before.sequence} and {header.sequence}"
             self.findings.add("manifest-missing", header.name, text)
         elif header.previous != digest:
-            text = f"it follows a manifest with another SHA-256 than {before.name} has, {digest}"
+            text = f"the SHA-256 that it names as its predecessor's is not that of {before.name}, {digest}"
             self.findings.add("chain-broken", header.name, text)
         if header.day <= before.day:
             self.findings.remark(
-                f"Sequence {header.sequence} is of {header.day}, the one before of {before.day}: a clock was set back."
+                f"Sequence {header.sequence} is for {header.day}, the previous one for {before.day}: a clock went back."
             )
         elif header.day != before.day + timedelta(days=1):
             text = f"there is no manifest between {before.day} and {header.day}"
             self.findings.add("day-missing", header.name, text)
 
     def _place(self, header: Header, first: Header, prefix: str) -> None:
-        """Check that a signed manifest is where it belongs: in this archive, under its own name."""
+        """Check that a signed manifest belongs to this archive and has its original name."""
         name = header.name.rpartition("/")[2].removesuffix(".jsonl")
         again = f"{header.day}.{header.sequence}"
         if name not in {str(header.day), again} or f"/{header.day.year:04}/" not in f"/{header.name}":
@@ -625,10 +625,10 @@ class Verification:
             text = f"it belongs to the bucket {header.bucket!r} with the prefix {header.prefix!r}"
             self.findings.add("manifest-misplaced", header.name, text)
         if header.interface != first.interface:
-            self.findings.remark(f"The interface was named {first.interface!r} first, {header.interface!r} later.")
+            self.findings.remark(f"The interface was renamed from {first.interface!r} to {header.interface!r}.")
 
     def _lines(self, header: Header, path: str, prefix: str) -> None:
-        """Check every line of a signed manifest, and what it lists. Its numbers must agree with the header."""
+        """Check every line of a signed manifest and the report it lists. The totals must match the header."""
         base = header.prefix.removesuffix(prefix)
         reports = size = irregularities = 0
         with open(path, "rb") as file:
@@ -647,91 +647,87 @@ class Verification:
                     self.findings.add("manifest-malformed", header.name, f"{error}")
                     return
         if (reports, size, irregularities) != (header.reports, header.size, header.irregularities):
-            text = (
-                f"its header counts {header.reports} reports and {header.size} bytes; its lines, {reports} and {size}"
-            )
+            text = f"its header says {header.reports} reports and {header.size} bytes; its lines, {reports} and {size}"
             self.findings.add("manifest-malformed", header.name, text)
 
     def _report(self, header: Header, key: str, base: str, line: dict[str, Any]) -> None:
         if not key.startswith(header.prefix):
-            raise Malformed(f"it lists {key!r}, which is outside of its prefix")
+            raise Malformed(f"it lists {key!r}, which is outside its prefix")
         name = key.removeprefix(base)
         if not self._listed.add(name):
-            self.findings.add("listed-twice", name, f"{header.name} lists it once more")
+            self.findings.add("listed-twice", name, f"{header.name} lists it a second time")
             return
         kind, text = self._check(name, line)
         if kind:
             self.findings.add(kind, name, f"{text} ({header.name})")
         self._on_report(name, line)
 
-    # What lies beside.
+    # All other files.
 
-    def _files_beside(self, prefix: str, manifests: list[str]) -> None:
-        """Check the keys and verifiers in the folder, and that every signature has its manifest."""
+    def _manifest_folder(self, prefix: str, manifests: list[str]) -> None:
+        """Check the other files in archive.manifests/: keys, verifiers, and that every signature has its manifest."""
         known = {f"{name}.sig" for name in manifests} | {f"{name}.tsr" for name in manifests}
         for name in sorted(self._beside[prefix]):
             rest = name.removeprefix(f"{prefix}archive.manifests/")
             if name in known:
                 continue
             if rest.endswith((".jsonl.sig", ".jsonl.tsr")):
-                self.findings.add(
-                    "manifest-missing", name[:-4], f"{name} belongs to it; the manifest itself is missing"
-                )
+                self.findings.add("manifest-missing", name[:-4], f"{name} exists, but its manifest is missing")
             elif rest.startswith("keys/"):
                 self._key_file(name)
             elif rest.startswith("verifier/"):
                 with copied(self.source, name) as (_, sha256):
-                    if sha256 not in self._vouched or not rest.startswith(f"verifier/{sha256[:16]}/"):
+                    if sha256 not in self._named or not rest.startswith(f"verifier/{sha256[:16]}/"):
                         self.findings.add(
                             "verifier-replaced", name, "no signed manifest names this program: do not run it"
                         )
             else:
-                self.findings.add("unknown-object", name, "this is nothing that the archive writes")
+                self.findings.add("unknown-object", name, "the archive does not write such an object")
 
     def _key_file(self, name: str) -> None:
         try:
             found = fingerprint(read_all(self.source, name, 4096).decode("ascii", "strict"))
         except (Malformed, Unsafe, OSError, UnicodeError) as error:
-            self.findings.add("key-replaced", name, f"it is no public key: {error}")
+            self.findings.add("key-replaced", name, f"it is not a public key: {error}")
             return
         if not name.endswith(f"/{found}.pem"):
-            self.findings.add("key-replaced", name, f"it holds another key, {found}")
-        elif found not in self._vouched:
-            self.findings.add("key-replaced", name, "no manifest that a trusted key signed speaks of this key")
+            self.findings.add("key-replaced", name, f"it contains another key, {found}")
+        elif found not in self._named:
+            self.findings.add("key-replaced", name, "no manifest that a trusted key signed names this key")
 
-    def _others(self, prefixes: list[str]) -> None:
-        """Look for objects that no manifest lists."""
-        without_meaning = outside = unlisted = 0
+    def _unlisted(self, prefixes: list[str]) -> None:
+        """Add findings for objects that no manifest lists."""
+        ignored = outside = unlisted = 0
         for name, problem in self.source.names():
             if problem or BESIDE.fullmatch(name) or name in self._listed:
                 continue
             prefix = next((each for each in prefixes if name.startswith(each)), None)
             if prefix is None:
                 outside += 1
-            elif OF_NO_MEANING.fullmatch(name.removeprefix(prefix)):
-                without_meaning += 1
+            elif IGNORED.fullmatch(name.removeprefix(prefix)):
+                ignored += 1
             elif REPORT.fullmatch(name.removeprefix(prefix)):
                 unlisted += 1
                 if not self._allow_unlisted:
                     text = "no signed manifest lists it: it was added, or delivered after the last manifest"
                     self.findings.add("report-unlisted", name, text)
             else:
-                self.findings.add("unknown-object", name, "this is nothing that the archive writes")
-        if without_meaning:
+                self.findings.add("unknown-object", name, "the archive does not write such an object")
+        if ignored:
             self.findings.remark(
-                f"{without_meaning:,} files of tests and catalogues of earlier versions: no reports, and not proven."
+                f"{ignored:,} files of tests and catalogues of earlier versions: not reports, and not proven."
             )
         if outside:
-            self.findings.remark(f"{outside:,} files lie outside of every archive here, and were not looked at.")
+            self.findings.remark(f"{outside:,} files are outside every archive in this folder and were not checked.")
         if unlisted and self._allow_unlisted:
-            self.findings.remark(f"{unlisted:,} reports are in no manifest, as --allow-unlisted permits: not proven.")
+            self.findings.remark(f"{unlisted:,} reports are in no manifest (--allow-unlisted): not proven.")
 
 
 # Evidence for one report.
 
 
 def verify_evidence(source: Any, public_keys: dict[str, str], tools: Any, findings: Findings) -> None:
-    """Verify the evidence for one report: a folder or ZIP archive with evidence.json."""
+    """Verify the evidence for one report. `source` is a folder or ZIP archive with an evidence.json."""
     try:
         Evidence(source, public_keys, tools, findings).verify()
     except (Malformed, Unsafe, OSError, UnicodeError, KeyError, TypeError, zipfile.BadZipFile) as error:
@@ -739,7 +735,7 @@ def verify_evidence(source: Any, public_keys: dict[str, str], tools: Any, findin
 
 
 class Evidence:
-    """One package: evidence.json, signed, says which report it is, and the chain from its manifest to the latest."""
+    """One evidence package. evidence.json, which is signed, names the report and the chain from its manifest on."""
 
     def __init__(self, source: Any, public_keys: dict[str, str], tools: Any, findings: Findings) -> None:
         self._source, self._tools, self._findings = source, tools, findings
@@ -750,24 +746,24 @@ class Evidence:
                 pem = read_all(source, name, 4096).decode("ascii", "strict")
                 self._enclosed[fingerprint(pem)] = pem
         self._trusted = public_keys or self._enclosed
-        self._said = parsed_document(read_all(source, "evidence.json", 64 * 1024 * 1024))
-        self._signer = text_of(self._said, "public_key")
+        self._statement = parsed_document(read_all(source, "evidence.json", 64 * 1024 * 1024))
+        self._signer = text_of(self._statement, "public_key")
         if not public_keys:
             findings.remark(
-                "The public key was taken from the package itself. Compare its fingerprint with one that you have from "
-                f"elsewhere, or give that key: {self._signer}"
+                "The public key was taken from the package itself. Compare its fingerprint with one from another "
+                f"source, or give a key with --public-key: {self._signer}"
             )
 
     def verify(self) -> None:
-        """Verify the whole of it. Raises what a malformed package makes fail."""
+        """Verify the package. A malformed package raises one of the exceptions that `verify_evidence` catches."""
         if not self._statement_is_signed():
             return
-        chain, report = self._said["chain"], self._said["report"]
+        chain, report = self._statement["chain"], self._statement["report"]
         for before, each in itertools.pairwise(chain):
             if each["sequence"] != before["sequence"] + 1:
-                text = f"after sequence {before['sequence']} comes {each['sequence']}"
+                text = f"sequence {before['sequence']} is followed by {each['sequence']}"
                 self._findings.add("chain-broken", "evidence.json", text)
-        header, line = self._manifest(text_of(self._said, "manifest"), chain[0], text_of(report, "key"))
+        header, line = self._manifest(text_of(self._statement, "manifest"), chain[0], text_of(report, "key"))
         if line is None:
             self._findings.add("report-unlisted", text_of(report, "key"), "the manifest does not list it")
             return
@@ -786,11 +782,11 @@ class Evidence:
 
     def _statement_is_signed(self) -> bool:
         if self._signer not in self._trusted:
-            text = f"the key {self._signer} signs it, which was not given"
+            text = f"it is signed by the key {self._signer}, which was not given"
             self._findings.add("unknown-key", "evidence.json", text)
             return False
         if not self._is_signed("evidence.json", self._trusted[self._signer]):
-            self._findings.add("signature-wrong", "evidence.json", "it is not what was signed")
+            self._findings.add("signature-wrong", "evidence.json", "its signature is not valid")
             return False
         return True
 
@@ -808,7 +804,7 @@ class Evidence:
                 self._findings.add("manifest-altered", name, text)
             pem = (self._enclosed | self._trusted).get(header.public_key)
             if pem is None or not self._is_signed(name, pem):
-                self._findings.add("signature-wrong", name, "it is not what was signed")
+                self._findings.add("signature-wrong", name, "its signature is not valid")
             if header.time_stamp or f"{name}.tsr" in self._names:
                 self._time_stamp(name, path, sha256)
             return header, _line_of(file, key)
@@ -817,11 +813,11 @@ class Evidence:
         try:
             made_at = self._tools.time_stamp(path, sha256, read_all(self._source, f"{name}.tsr", LONGEST_LINE))
         except (Malformed, OSError) as error:
-            self._findings.add("time-stamp-wrong", name, f"its time stamp: {error}")
+            self._findings.add("time-stamp-wrong", name, f"its time stamp is not valid: {error}")
             return
-        self._findings.remark(f"A time-stamping authority saw the manifest at {made_at:%Y-%m-%d %H:%M:%S} UTC.")
+        self._findings.remark(f"A time-stamping authority stamped the manifest at {made_at:%Y-%m-%d %H:%M:%S} UTC.")
         if not self._tools.checks_authority:
-            self._findings.remark("Who signed the time stamp was not checked: name the authority by --time-stamp-ca.")
+            self._findings.remark("The signer of the time stamp was not checked: give --time-stamp-ca.")
 
 
 def parsed_document(content: bytes) -> dict[str, Any]:
@@ -847,12 +843,12 @@ def _line_of(file: BinaryIO, key: str) -> dict[str, Any] | None:
 
 
 def printable(text: str) -> str:
-    """Return text that no terminal obeys: control characters as escapes."""
+    """Return text with its control characters escaped, so that a terminal does not interpret them."""
     return "".join(each if each.isprintable() else each.encode("unicode_escape", "replace").decode() for each in text)
 
 
 def words(findings: Findings, *, evidence: bool) -> Iterator[str]:
-    """Say what is proven and what is not."""
+    """Yield the lines of the summary: what is proven and what is not."""
     for kind, number in sorted(findings.counts.items()):
         if number > MOST_SHOWN:
             yield f"{kind}: {number:,} in all"
@@ -870,20 +866,20 @@ def words(findings: Findings, *, evidence: bool) -> Iterator[str]:
         yield f"Signed by {each['public_key']}"
         yield f"Last manifest: sequence {each['last_sequence']}, SHA-256 {each['last_sha256']}"
     if findings.counts:
-        yield f"NOT PROVEN: {findings.counts.total():,} findings. What they do not concern is as the manifests say."
+        yield f"NOT PROVEN: {findings.counts.total():,} findings. Everything else matches the manifests."
         return
     if evidence:
-        yield "PROVEN: the report is byte for byte the one that the signed manifest lists; the chain goes on from it."
+        yield "PROVEN: the report is, byte for byte, the one listed in the signed manifest."
     else:
-        yield "PROVEN: every report that the manifests list is there, unaltered; none was added, replaced or removed."
+        yield "PROVEN: every report listed in the manifests exists unaltered; none was added, replaced or removed."
     yield (
-        "Not proven: what came after the last manifest; what the holder of the private key signed wrongly in the first "
-        "place (time stamps bound when); that what was rendered is true."
+        "Not proven: anything stored after the last manifest; that the holder of the private key signed the truth in "
+        "the first place (a time stamp limits when); that the content of the reports is true."
     )
 
 
 def arguments() -> argparse.ArgumentParser:
-    """Return what the command line takes."""
+    """Return the parser of the command line."""
     parser = argparse.ArgumentParser(
         description="Verify a copy of an archive, or the evidence for one report, offline."
     )
@@ -891,11 +887,11 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument(
         "--public-key", metavar="KEY.pem", action="append", default=[], help="a key to trust; repeatable"
     )
-    parser.add_argument("--until", metavar="DATE", help="the day, in UTC, up to which there must be manifests")
+    parser.add_argument("--until", metavar="DATE", help="the UTC day up to which there must be manifests")
     parser.add_argument("--time-stamp-ca", metavar="CA.pem", default="", help="the time-stamping authority to trust")
-    parser.add_argument("--allow-unlisted", action="store_true", help="reports after the last manifest are no fault")
+    parser.add_argument("--allow-unlisted", action="store_true", help="accept reports that no manifest lists")
     parser.add_argument(
-        "--sha256sum", action="store_true", help="print what sha256sum --check takes; the rest to stderr"
+        "--sha256sum", action="store_true", help="print input for sha256sum --check; everything else goes to stderr"
     )
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     return parser
@@ -908,7 +904,10 @@ def keys_of(names: list[str]) -> dict[str, str]:
 
 
 def verify(options: argparse.Namespace, findings: Findings, on_report: Callable[[str, dict[str, Any]], None]) -> bool:
-    """Verify what the options name; return whether that is evidence. Raises OSError, ValueError and Malformed."""
+    """Verify the archive or evidence named by the options; return True for evidence.
+
+    Raises OSError, ValueError and Malformed.
+    """
     path, keys = Path(options.folder), keys_of(options.public_key)
     tools = OpenSsl(time_stamp_ca=options.time_stamp_ca)
     if not path.is_dir() or (path / "evidence.json").is_file():

@@ -63,7 +63,7 @@ def test_the_zip_verifies_by_itself(package: Path, report: Report, tmp_path: Pat
             command = [sys.executable, str(folder / "verify_archive.py"), where, *trusted]
             result = subprocess.run(command, capture_output=True, text=True, check=False)
             assert result.returncode == 0, result.stdout
-            assert "PROVEN: the report is byte for byte" in result.stdout
+            assert "PROVEN: the report is, byte for byte, the one listed" in result.stdout
             assert ("taken from the package itself" in result.stdout) is (not trusted)
     assert next((folder / "report").iterdir()).read_bytes() == report.local_path.read_bytes()
     assert json.loads((folder / "receipt.json").read_text())["report_id"] == str(report.pk)

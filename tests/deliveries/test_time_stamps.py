@@ -73,7 +73,7 @@ def test_the_verifier_names_what_is_wrong_with_one(
     assert run(*trusted)[0] == 0
     status, printed = run()
     assert status == 0
-    assert "Who signed the time stamps was not checked" in printed
+    assert "The signer of the time stamps was not checked" in printed
     with time_stamping.authority(tmp_path / "another") as other:
         status, printed = run("--time-stamp-ca", str(other.certificate))
     assert status == 1
@@ -99,7 +99,7 @@ def test_evidence_has_it(copy: Path, authority: Authority, tmp_path: Path, capsy
     path = tmp_path / "evidence.zip"
     call_command("evidence", str(report.pk), "--output", str(path), stdout=io.StringIO())
     assert verify.main([str(path), "--time-stamp-ca", str(authority.certificate)]) == 0
-    assert "A time-stamping authority saw the manifest" in capsys.readouterr().out
+    assert "A time-stamping authority stamped the manifest" in capsys.readouterr().out
 
 
 def test_a_rebuilt_index_has_them(copy: Path, interface: S3Interface, bucket: Bucket) -> None:
@@ -142,4 +142,4 @@ def test_an_authority_that_is_away_or_answers_another_question(
     authority.answer = repeat
     write(interface, FIRST + timedelta(days=1))
     assert Manifest.objects.filter(wants_time_stamp=True).count() == 1
-    assert "answered another request" in caplog.text
+    assert "belongs to another request" in caplog.text

@@ -1,6 +1,7 @@
-"""The stand-alone verifier: a true copy is proven, and every attack on a copy is found and named.
+"""The stand-alone verifier proves a true copy, and finds and names every attack on a copy.
 
-One archive is made for all of it: thirty days of one interface, five of another under a key prefix in the same bucket.
+All tests use copies of one archive: thirty days of one interface, and five days of another one, under a key prefix in
+the same bucket.
 """
 
 import hashlib
@@ -71,7 +72,7 @@ def copy(archive: Archive, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def found(archive: Archive, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, dict[str, Any]]]:
-    """Return a function that verifies a folder; it returns the exit status and what was found."""
+    """Return a function that verifies a folder and returns the exit status and the JSON document."""
 
     def run(folder: Path, *options: str) -> tuple[int, dict[str, Any]]:
         arguments = [str(folder), "--public-key", str(archive[1]), "--json", *options]
@@ -90,13 +91,14 @@ def report(folder: Path, day: int = 3) -> Path:
     return sorted((folder / f"sales/2026/03/{day:02}").iterdir())[0]
 
 
-def beside(path: Path, ending: str = ".sig") -> Path:
+def companion(path: Path, ending: str = ".sig") -> Path:
+    """Return the path of a manifest's signature, or of another file with the manifest's name and `ending`."""
     return path.with_name(path.name + ending)
 
 
 def remove(path: Path) -> None:
     path.unlink()
-    beside(path).unlink()
+    companion(path).unlink()
 
 
 def lines_of(path: Path) -> list[bytes]:
@@ -110,7 +112,7 @@ def change_header(path: Path, **values: Any) -> None:
 
 
 def sign(path: Path, private: Ed25519PrivateKey) -> None:
-    beside(path).write_bytes(private.sign(path.read_bytes()))
+    companion(path).write_bytes(private.sign(path.read_bytes()))
 
 
 def a_key() -> Ed25519PrivateKey:
@@ -134,8 +136,8 @@ def test_a_true_copy_is_proven(
     assert sum(chain["reports"] for chain in result["chains"]) == len(reports)
     command = [sys.executable, str(verifier.PATH), str(archive[0]), "--public-key", str(archive[1])]
     printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    assert "PROVEN: every report that the manifests list is there" in printed
-    assert "Not proven: what came after the last manifest" in printed
+    assert "PROVEN: every report listed in the manifests exists" in printed
+    assert "Not proven: anything stored after the last manifest" in printed
 
 
 def test_a_copy_of_a_prefix_alone_is_proven(
@@ -148,7 +150,7 @@ def test_a_copy_of_a_prefix_alone_is_proven(
     assert found(copy / "second")[0] == 1
 
 
-def test_what_the_verifier_prints_is_what_sha256sum_checks(archive: Archive, tmp_path: Path) -> None:
+def test_sha256sum_accepts_the_list_that_the_verifier_prints(archive: Archive, tmp_path: Path) -> None:
     command = [sys.executable, str(verifier.PATH), str(archive[0]), "--public-key", str(archive[1]), "--sha256sum"]
     listed = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "PROVEN" in listed.stderr
@@ -281,7 +283,7 @@ def all_manifests_removed(folder: Path) -> None:
 @attack("manifest-misplaced")
 def two_manifests_exchanged(folder: Path) -> None:
     for ending in ("", ".sig"):
-        one, other = (beside(manifest(folder, day), ending) for day in (3, 4))
+        one, other = (companion(manifest(folder, day), ending) for day in (3, 4))
         one.rename(folder / "aside")
         other.rename(one)
         (folder / "aside").rename(other)
@@ -362,13 +364,13 @@ def previous_hash_recomputed(folder: Path) -> None:
 @attack("manifest-misplaced")
 def day_of_another_interface(folder: Path) -> None:
     for ending in ("", ".sig"):
-        shutil.copy(beside(manifest(folder, 3, "second/"), ending), beside(manifest(folder, 3), ending))
+        shutil.copy(companion(manifest(folder, 3, "second/"), ending), companion(manifest(folder, 3), ending))
 
 
 @attack("manifest-misplaced")
 def first_days_exchanged_between_interfaces(folder: Path) -> None:
     for ending in ("", ".sig"):
-        one, other = (beside(manifest(folder, 1, prefix), ending) for prefix in ("", "second/"))
+        one, other = (companion(manifest(folder, 1, prefix), ending) for prefix in ("", "second/"))
         one.rename(folder / "aside")
         other.rename(one)
         (folder / "aside").rename(other)
@@ -378,22 +380,22 @@ def first_days_exchanged_between_interfaces(folder: Path) -> None:
 def a_signed_manifest_copied_under_another_day(folder: Path) -> None:
     for ending in ("", ".sig"):
         path = manifest(folder, 31)
-        shutil.copy(beside(manifest(folder, 30), ending), beside(path, ending))
+        shutil.copy(companion(manifest(folder, 30), ending), companion(path, ending))
 
 
 @attack("signature-missing")
 def signature_removed(folder: Path) -> None:
-    beside(manifest(folder, 3)).unlink()
+    companion(manifest(folder, 3)).unlink()
 
 
 @attack("signature-wrong")
 def signature_of_another_day(folder: Path) -> None:
-    shutil.copy(beside(manifest(folder, 4)), beside(manifest(folder, 3)))
+    shutil.copy(companion(manifest(folder, 4)), companion(manifest(folder, 3)))
 
 
 @attack("signature-wrong")
 def signature_too_long(folder: Path) -> None:
-    beside(manifest(folder, 3)).write_bytes(beside(manifest(folder, 3)).read_bytes() + b"\0" * 10_000_000)
+    companion(manifest(folder, 3)).write_bytes(companion(manifest(folder, 3)).read_bytes() + b"\0" * 10_000_000)
 
 
 def key_file(folder: Path) -> Path:
@@ -412,7 +414,7 @@ def key_file_added(folder: Path) -> None:
 
 
 @attack("key-replaced")
-def key_file_of_nonsense(folder: Path) -> None:
+def key_file_with_random_bytes(folder: Path) -> None:
     key_file(folder).write_bytes(os.urandom(5000))
 
 
@@ -436,18 +438,18 @@ def manifests_replaced_by_a_link(folder: Path) -> None:
 
 
 @attack("not-a-file")
-def link_that_leads_in_a_circle(folder: Path) -> None:
+def circular_link(folder: Path) -> None:
     (folder / "sales/2026/again").symlink_to(folder)
 
 
 @attack("not-a-file")
-def pipe_that_never_ends(folder: Path) -> None:
+def report_replaced_by_a_named_pipe(folder: Path) -> None:
     report(folder).unlink()
     os.mkfifo(folder / "sales/2026/03/03/20260303T060000Z_0123456789abcdef.pdf")
 
 
 @attack("not-a-file")
-def absurd_names(folder: Path) -> None:
+def names_with_control_characters(folder: Path) -> None:
     (folder / "sales/a\nb\x1b[2J").write_bytes(b"x")
     Path(os.fsdecode(os.fsencode(folder / "sales") + b"/\xff\xfe")).write_bytes(b"x")
 
@@ -475,12 +477,12 @@ def huge_number(folder: Path) -> None:
 
 
 @attack("manifest-malformed")
-def json_of_no_manifest(folder: Path) -> None:
+def json_that_is_not_a_manifest(folder: Path) -> None:
     manifest(folder, 3).write_bytes(b'{"type": "manifest", "sequence": NaN}\n')
 
 
 @attack("manifest-malformed")
-def bytes_of_no_text(folder: Path) -> None:
+def random_bytes(folder: Path) -> None:
     manifest(folder, 3).write_bytes(os.urandom(1000))
 
 
@@ -508,10 +510,10 @@ def test_an_attack_is_found_and_named(name: str, copy: Path, found: Callable[...
     assert kind in result["counts"], result["findings"]
 
 
-def test_what_is_found_names_the_place_and_is_harmless_to_print(
+def test_findings_name_the_file_and_are_safe_to_print(
     archive: Archive, copy: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    absurd_names(copy)
+    names_with_control_characters(copy)
     report_altered(copy)
     assert verify.main([str(copy), "--public-key", str(archive[1])]) == 1
     printed = capsys.readouterr().out
@@ -531,7 +533,7 @@ def test_what_is_found_names_the_place_and_is_harmless_to_print(
         (["FOLDER", "--public-key", str(verifier.PATH)], "not a public key"),
     ],
 )
-def test_what_cannot_be_verified_is_not_proven(
+def test_unusable_arguments_prove_nothing(
     archive: Archive, arguments: list[str], problem: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     names = {"FOLDER": str(archive[0]), "KEY": str(archive[1])}
@@ -551,7 +553,7 @@ def test_without_openssl_nothing_is_proven(
 class TestRotation:
     @pytest.fixture
     def rotated(self, bucket: Bucket, tmp_path: Path) -> tuple[Path, Path, Path]:
-        """A copy, the first public key and the last; two rotations lie between them."""
+        """Return a copy and the files of the first and the last public key, with two rotations between them."""
         interface = make_interface(bucket.server, bucket.name)
         make_policy(interface)
         keys = []
@@ -571,7 +573,7 @@ class TestRotation:
     ) -> None:
         assert verify.main([str(rotated[0]), "--public-key", str(rotated[which])]) == 0, capsys.readouterr().out
 
-    def test_a_stolen_former_key_signs_nothing_that_fits(
+    def test_a_manifest_forged_with_a_former_key_breaks_the_chain(
         self, rotated: tuple[Path, Path, Path], capsys: pytest.CaptureFixture[str]
     ) -> None:
         thief = signing.find(SigningKey.objects.get(generation=1).fingerprint)
@@ -579,8 +581,8 @@ class TestRotation:
         for day in (1, 4):
             copy = Path(shutil.copytree(rotated[0], rotated[0].with_name(f"forged-{day}")))
             change_header(manifest(copy, day), public_key=thief.fingerprint, interface="forged")
-            beside(manifest(copy, day)).write_bytes(thief.sign(manifest(copy, day).read_bytes()))
+            companion(manifest(copy, day)).write_bytes(thief.sign(manifest(copy, day).read_bytes()))
             for key in rotated[1:]:
                 assert verify.main([str(copy), "--public-key", str(key)]) == 1
         assert "chain-broken" in (printed := capsys.readouterr().out)
-        assert "does not announce it" in printed
+        assert "which the previous manifest does not announce" in printed
