@@ -1,7 +1,7 @@
-"""Evidence for one report: a ZIP file with which anybody proves it offline, without us.
+"""Builds the evidence for one report: a ZIP file that proves the report offline, without this installation.
 
-It has the report, its receipt, the manifest that lists it with signature and time stamp, the hashes of the chain up to
-the latest manifest (signed), the public keys, the verifier, and one page that explains it.
+It contains the report, its receipt, the manifest that lists it with signature and time stamp, the signed hashes of the
+chain up to the latest manifest, the public keys, the verifier, and a page of instructions.
 """
 
 import hashlib
@@ -24,21 +24,21 @@ from anaphora.reports.models import Report
 from anaphora.reports.timestamps import iso_instant
 
 
-class NoEvidence(Exception):  # noqa: N818  # of a report, it is a state
-    """There is none at present; the message says why and, where something can be done, what."""
+class NoEvidence(Exception):  # noqa: N818  # a state of a report, not a malfunction
+    """A report has no evidence at present. The message gives the reason and, if there is one, the remedy."""
 
 
 def available(report: Report) -> bool:
-    """Return whether a written manifest lists a report."""
+    """Return whether there is evidence for a report: whether a written manifest lists it."""
     return _listed(report) is not None
 
 
 def make(report: Report, target: BinaryIO) -> None:
-    """Write the evidence for a report. Raises NoEvidence; then what was written is of no use."""
+    """Write the evidence for a report to `target`. Raises NoEvidence; the caller must then discard the file."""
     delivery = _listed(report)
     if delivery is None or delivery.manifest is None:
         raise NoEvidence(
-            "No manifest lists this report yet. Each day's is written once the day is over, in UTC; "
+            "No manifest lists this report yet. The manifest of a day is written after the day is over, in UTC; "
             "write_manifests --until writes today's."
         )
     try:
@@ -68,13 +68,15 @@ def _manifest_name(manifest: Manifest) -> str:
 
 def _add_report(package: zipfile.ZipFile, report: Report, delivery: Delivery) -> None:
     digest = hashlib.sha256()
-    info = zipfile.ZipInfo(_report_name(delivery))  # stored as it is: most reports are compressed already
+    info = zipfile.ZipInfo(_report_name(delivery))  # not compressed: most reports are compressed already
     with files.opened(report) as source, package.open(info, "w", force_zip64=True) as member:
         while chunk := source.read(1024 * 1024):
             digest.update(chunk)
             member.write(chunk)
     if digest.hexdigest() != report.sha256:
-        raise files.Unavailable("The local copy is not what came in; verify_archive and the disk's log say more.")
+        raise files.Unavailable(
+            "The local copy is not what came in: its SHA-256 differs. Check the disk, and run verify_archive."
+        )
     package.writestr("receipt.json", json.dumps(_receipt(delivery), indent=2, ensure_ascii=False))
 
 
@@ -109,7 +111,7 @@ def _add_manifest(package: zipfile.ZipFile, delivery: Delivery, manifest: Manife
         if proof.digest_of(cast("BinaryIO", body)) == manifest.sha256:
             body.seek(0)
             _copy(package, name, cast("BinaryIO", body))
-        else:  # an index that was rebuilt may give another order; the store has the very bytes
+        else:  # a rebuilt index may list the lines in another order, so the bytes come from the store
             with proof.fetched(delivery.interface.destination(), manifest.key) as stored:
                 _copy(package, name, stored)
     package.writestr(f"{name}.sig", bytes(manifest.signature))

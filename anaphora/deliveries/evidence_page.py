@@ -1,7 +1,7 @@
-"""The one page of an evidence package that explains it: a PDF of plain text, which any viewer shows and searches.
+"""Builds the instructions in an evidence package: one page of plain text as a PDF, so that any viewer can open it.
 
-Written out here because it is forty lines of one fixed layout: pdfium, which draws previews, must not run in threads,
-and may crash on what it is given.
+The PDF is written without a library because the layout is fixed and takes forty lines. pdfium, which renders previews,
+cannot be used here: it is not thread-safe and may crash.
 """
 
 from collections.abc import Iterator
@@ -14,13 +14,13 @@ _LEFT, _TOP, _LEADING = 50, 780, 13.5
 
 
 _MARKS = {"# ": ("F2", 16, 60), "## ": ("F2", 11, 90), "    ": ("F3", 8, 104), "": ("F1", 9.5, 105)}
-"""How a line begins, and the font, its size and the characters of a line that such lines have."""
+"""By the prefix of a line: font, font size, and the number of characters after which the line is wrapped."""
 
 
 def page(text: str) -> bytes:
-    """Return a page of text whose lines begin with # (the title), ## (a heading), four blanks (code) or neither.
+    """Return a PDF with one page. Lines begin with # (the title), ## (a heading), four spaces (code) or neither.
 
-    What Latin-1 lacks becomes ?.
+    Characters that Latin-1 lacks become ?.
     """
     parts, top = ["BT"], float(_TOP)
     for mark, line in _lines(text):

@@ -1,4 +1,4 @@
-"""What went otherwise than it should on a day: recorded here, listed in the next manifest of the interface."""
+"""Records irregularities: events that an auditor must know about. The interface's next manifest lists them."""
 
 from collections.abc import Iterable
 from datetime import datetime
@@ -19,10 +19,10 @@ IMMUTABILITY_CHANGED = "immutability changed"
 def record_irregularity(
     kind: str, interface: Interface | None = None, *, at: datetime | None = None, **facts: Any
 ) -> None:
-    """Record an irregularity of one interface; without one, of every interface that is in use.
+    """Record an irregularity of one interface or, without `interface`, of every enabled interface.
 
-    `facts` go into a public list: strings, numbers and booleans that say what it concerns, never a secret. `at` is when
-    it happened; default: now.
+    `facts` describe the event by strings, numbers and booleans. They are published in the manifest, so they must not
+    contain secrets. `at` is when the event happened; default: now.
     """
     interfaces = [interface] if interface else list(Interface.objects.filter(enabled=True))
     Irregularity.objects.bulk_create(
@@ -31,7 +31,7 @@ def record_irregularity(
 
 
 class Undelivered(NamedTuple):
-    """A delivery that is not, or no more, on its way: what the list of irregularities says of it."""
+    """The facts that a manifest lists about a failed or cancelled delivery."""
 
     interface_id: int
     report_id: UUID
@@ -41,7 +41,7 @@ class Undelivered(NamedTuple):
 
 
 def record_deliveries(kind: str, deliveries: Iterable[Undelivered]) -> None:
-    """Record what became of deliveries."""
+    """Record an irregularity of this kind for each failed or cancelled delivery."""
     Irregularity.objects.bulk_create(
         Irregularity(
             interface_id=each.interface_id,

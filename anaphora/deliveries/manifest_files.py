@@ -1,7 +1,7 @@
-"""The bytes of a sealed manifest, and what is stored of it: manifest, signature, time stamp, public key.
+"""Builds the bytes of a sealed manifest, and stores the manifest, its signature, time stamp and public key.
 
-All of it is written by conditional PUTs like reports, with their retention; s3:PutObject is enough. The same manifest
-always has the same bytes, so writing it again, after a failure or by two processes at once, changes nothing.
+All of these are written like reports: by conditional PUTs, with the same retention. s3:PutObject is enough. The same
+manifest always has the same bytes, so writing it again, after a failure or by two processes at once, changes nothing.
 """
 
 import hashlib
@@ -37,13 +37,13 @@ _FIELDS = (
 
 
 def lines(manifest: Manifest) -> Iterator[bytes]:
-    """Yield the lines of a sealed manifest: the header, the reports as they were recorded, the irregularities."""
+    """Yield the lines of a sealed manifest: the header, the reports in the order of delivery, the irregularities."""
     yield manifest.header.encode() + b"\n"
     for row in Delivery.objects.filter(manifest=manifest).order_by("pk").values(*_FIELDS).iterator(1000):
         yield json.dumps(_report(row, manifest.titles), ensure_ascii=False).encode() + b"\n"
     for event in Irregularity.objects.filter(manifest=manifest).order_by("pk").iterator(1000):
-        said = event.facts | {"type": "irregularity", "kind": event.kind, "at": iso_instant(event.at)}
-        yield json.dumps(dict(sorted(said.items())), ensure_ascii=False).encode() + b"\n"
+        line = event.facts | {"type": "irregularity", "kind": event.kind, "at": iso_instant(event.at)}
+        yield json.dumps(dict(sorted(line.items())), ensure_ascii=False).encode() + b"\n"
 
 
 def _report(row: dict[str, Any], titles: dict[str, str]) -> dict[str, Any]:
@@ -70,17 +70,17 @@ def _report(row: dict[str, Any], titles: dict[str, str]) -> dict[str, Any]:
 
 
 def put(interface: Interface, destination: Destination, manifest: Manifest) -> None:
-    """Write a sealed manifest and all that belongs to it. Raises DeliveryError and SigningProblem.
+    """Store a sealed manifest and the files that belong to it. Raises DeliveryError and SigningProblem.
 
-    Done again after a failure, it goes on where it was.
+    Call it again after a failure: it continues where it stopped.
     """
     with tempfile.TemporaryFile(dir=settings.FILE_UPLOAD_TEMP_DIR) as body:
-        upload = _made(manifest, body)
+        upload = _write_body(manifest, body)
         _sign(manifest, upload, body)
         if manifest.wants_time_stamp:
             _fetch_time_stamp(manifest, body)
         _refuse_another(destination, upload)
-        _put_beside(interface, destination, manifest)
+        _put_keys_and_verifier(interface, destination, manifest)
         destination.put(upload, body)
     _put_bytes(destination, f"{manifest.key}.sig", bytes(manifest.signature), "application/octet-stream")
     _put_time_stamp(destination, manifest)
@@ -89,9 +89,10 @@ def put(interface: Interface, destination: Destination, manifest: Manifest) -> N
 
 
 def _refuse_another(destination: Destination, upload: Upload) -> None:
-    """Raise DeliveryError where the store has another manifest under this key, and lets us see that.
+    """Raise DeliveryError if the store has another manifest with this key. Skipped if reading is not granted.
 
-    Not every store heeds the condition of a write, and a database from a backup does not know what came after it.
+    Not every store supports conditional writes, and a database restored from a backup lacks the manifests written
+    after the backup.
     """
     try:
         stored = destination.head(upload.key)
@@ -100,20 +101,23 @@ def _refuse_another(destination: Destination, upload: Upload) -> None:
     if stored is None or stored.metadata.get("sha256") == upload.sha256:
         return
     if stored.size != upload.size or stored.integrity(sha256=upload.sha256, md5=upload.md5) is Integrity.NONE:
-        raise DeliveryError(errors.KEY_TAKEN, f"{upload.key} holds another manifest; rebuild_index goes on from it")
+        raise DeliveryError(
+            errors.KEY_TAKEN, f"{upload.key} is another manifest; run rebuild_index to continue the chain after it"
+        )
 
 
 def add_time_stamps(interface: Interface, destination: Destination) -> None:
-    """Bring the time stamps of written manifests that could not be had then. Raises DeliveryError."""
+    """Fetch and store time stamps that were not available when their manifests were written. Raises DeliveryError."""
     for manifest in Manifest.objects.filter(interface=interface, wants_time_stamp=True, written_at__isnull=False):
         with tempfile.TemporaryFile(dir=settings.FILE_UPLOAD_TEMP_DIR) as body:
-            _made(manifest, body)
+            _write_body(manifest, body)
             if not _fetch_time_stamp(manifest, body):
                 return
         _put_time_stamp(destination, manifest)
 
 
-def _made(manifest: Manifest, body: BinaryIO) -> Upload:
+def _write_body(manifest: Manifest, body: BinaryIO) -> Upload:
+    """Write the manifest's bytes to a file; return the upload that stores them."""
     size, sha256, md5 = 0, hashlib.sha256(), hashlib.md5(usedforsecurity=False)
     for line in lines(manifest):
         body.write(line)
@@ -123,8 +127,8 @@ def _made(manifest: Manifest, body: BinaryIO) -> Upload:
     body.flush()
     if manifest.sha256 and manifest.sha256 != sha256.hexdigest():
         raise SigningProblem(
-            f"The index no longer says what it said when {manifest.key} was sealed: somebody changed receipts in the "
-            "database. Restore the database from a backup, or rebuild it from the bucket (rebuild_index)."
+            f"The receipts that {manifest.key} lists are not the same as when it was sealed: somebody changed receipts "
+            "in the database. Restore the database from a backup, or rebuild it from the bucket (rebuild_index)."
         )
     metadata = {
         "format-version": str(MANIFEST_VERSION),
@@ -140,7 +144,10 @@ def _sign(manifest: Manifest, upload: Upload, body: BinaryIO) -> None:
         return
     key = signing.find(manifest.public_key)
     if key is None:
-        raise SigningProblem(f"The private key {manifest.public_key}, which must sign {manifest.key}, is not at hand.")
+        raise SigningProblem(
+            f"{manifest.key} must be signed by the private key {manifest.public_key}, which is not available. Put it "
+            "back into SIGNING_KEY, or the key of FERNET_KEYS that decrypts it."
+        )
     with mmap.mmap(body.fileno(), 0, access=mmap.ACCESS_READ) as mapped, memoryview(mapped) as content:
         manifest.signature = key.sign(content)
     manifest.sha256, manifest.size = upload.sha256, upload.size
@@ -148,13 +155,16 @@ def _sign(manifest: Manifest, upload: Upload, body: BinaryIO) -> None:
 
 
 def _fetch_time_stamp(manifest: Manifest, body: BinaryIO) -> bool:
-    """Ask for the time stamp, unless it is there; return whether it is. A failure delays the time stamp alone."""
+    """Request the time stamp unless there is one; return whether there is one now.
+
+    A failure delays only the time stamp, not the manifest.
+    """
     if not manifest.time_stamp and settings.TIME_STAMP_URL:
         body.seek(0)
         try:
             manifest.time_stamp = time_stamps.fetch(settings.TIME_STAMP_URL, body.read())
         except time_stamps.NoTimeStamp as problem:
-            logger.warning("No time stamp for %s: %s It is asked for again.", manifest.key, problem)
+            logger.warning("No time stamp for %s: %s The request will be retried.", manifest.key, problem)
             return False
         manifest.save(update_fields=["time_stamp"])
     return bool(manifest.time_stamp)
@@ -167,20 +177,20 @@ def _put_time_stamp(destination: Destination, manifest: Manifest) -> None:
         manifest.save(update_fields=["wants_time_stamp"])
 
 
-def _put_beside(interface: Interface, destination: Destination, manifest: Manifest) -> None:
-    """Put the public keys and the verifier of which the manifest before did not speak yet."""
+def _put_keys_and_verifier(interface: Interface, destination: Destination, manifest: Manifest) -> None:
+    """Store the public keys and the verifier, unless the previous manifest already named them."""
     header = json.loads(manifest.header)
     former = Manifest.objects.filter(interface=interface, sequence=manifest.sequence - 1).first()
-    known = json.loads(former.header) if former else {}
+    earlier = json.loads(former.header) if former else {}
     keys = {header["public_key"]: signing.known_public_keys().get(header["public_key"], "")}
     if announced := header.get("next_public_key"):
         keys[announced["fingerprint"]] = announced["pem"]
-    spoken_of = {known.get("public_key"), known.get("next_public_key", {}).get("fingerprint")}
+    stored = {earlier.get("public_key"), earlier.get("next_public_key", {}).get("fingerprint")}
     for fingerprint, pem in keys.items():
-        if pem and fingerprint not in spoken_of:
+        if pem and fingerprint not in stored:
             name = public_key_key(prefix=interface.key_prefix, fingerprint=fingerprint)
             _put_bytes(destination, name, pem.encode(), "application/x-pem-file")
-    if known.get("verifier") != header["verifier"] == verifier.sha256():
+    if earlier.get("verifier") != header["verifier"] == verifier.sha256():
         name = verifier_key(prefix=interface.key_prefix, sha256=header["verifier"])
         _put_bytes(destination, name, verifier.content(), "text/x-python; charset=utf-8")
 

@@ -1,6 +1,7 @@
-"""What the proof of an archive consists of: manifests, irregularities, and the key that signs them.
+"""The models behind the proof of an archive: manifests, irregularities, and the keys that sign manifests.
 
-`manifests` and `irregularities` write these rows, `signing` the keys. A row that was written to the store is final.
+`manifests` and `irregularities` write these rows, `signing` writes the keys. A row that was written to the store is
+final.
 """
 
 from django.db import models
@@ -10,11 +11,11 @@ from django.utils import timezone
 class Manifest(models.Model):
     """The signed list of what one interface stored on one UTC day.
 
-        sealed ──digested and signed──> written          (final)
+        sealed ──hashed and signed──> written          (final)
 
-    Sealing decides by one transaction what is in it: the deliveries and irregularities that refer to it, its first
-    line, and the dashboards' titles. From then on its bytes are always the same, so writing can be repeated after any
-    failure. The next one is sealed only once this one is written.
+    Sealing fixes the content in one transaction: the deliveries and irregularities that refer to the manifest, its
+    first line, and the dashboards' titles. From then on its bytes are always the same, so writing can be repeated after
+    any failure. The next manifest is sealed after this one has been written.
     """
 
     interface = models.ForeignKey("deliveries.Interface", on_delete=models.CASCADE, related_name="manifests")
@@ -44,7 +45,7 @@ class Manifest(models.Model):
 
 
 class Irregularity(models.Model):
-    """Something of a day that an auditor must know of; the next manifest lists it."""
+    """An event that an auditor must know about, such as a failed delivery. The next manifest lists it."""
 
     interface = models.ForeignKey("deliveries.Interface", on_delete=models.CASCADE, related_name="irregularities")
     manifest = models.ForeignKey(
@@ -63,7 +64,7 @@ class Irregularity(models.Model):
 
 
 class SigningKey(models.Model):
-    """A key that was made here. `private_key` is encrypted with FERNET_KEYS; the highest generation signs."""
+    """A signing key made by this installation. `private_key` is encrypted with FERNET_KEYS; the newest key signs."""
 
     generation = models.PositiveIntegerField(unique=True)
     fingerprint = models.CharField(max_length=64, unique=True)

@@ -1,9 +1,9 @@
-"""Manifests: which day's is due, and sealing, which decides what is in it.
+"""Decides which manifests are due, and seals them: sealing fixes the content of a manifest.
 
-Each UTC day has one manifest for each interface, written once the day is over, one after the other. Sealing is one
-transaction: it takes every delivery that no manifest lists yet, so each is listed exactly once, in the first manifest
-after it, whatever clocks do and whatever is killed. `manifest_files` makes the bytes and stores them.
-docs/archive-format.md says what is in a manifest.
+Each interface gets one manifest per UTC day, written after the day is over, in the order of days. Sealing is one
+transaction that claims every delivery not yet listed in a manifest. Each delivery is therefore listed exactly once, in
+the first manifest sealed after it, even if clocks change or processes are killed. `manifest_files` builds the bytes
+and stores them. docs/archive-format.md describes the content of a manifest.
 """
 
 import json
@@ -29,24 +29,24 @@ from anaphora.reports.timestamps import iso_instant
 logger = logging.getLogger(__name__)
 
 GRACE = timedelta(hours=1)
-"""After midnight, for outcomes that are still to be written: an upload may take long."""
+"""How long after midnight a day's manifest is due. Slow uploads can still finish and be recorded in that time."""
 
 TOLERANCE = timedelta(seconds=60)
-"""By which clocks of two machines may differ."""
+"""How far the clocks of two machines may differ."""
 
 FURTHEST_BACK = timedelta(days=3660)
-"""Before its first manifest, an interface gets none for earlier days; what was delivered earlier is in the first."""
+"""How far back an interface's first manifest may be dated. It also lists everything delivered before."""
 
 
 def last_day(now: datetime) -> date:
-    """Return the last day, in UTC, whose manifest is due at `now`, an aware time."""
+    """Return the last UTC day whose manifest is due at `now`, which is an aware datetime."""
     return (now - GRACE).astimezone(UTC).date() - timedelta(days=1)
 
 
 def write_due(now: datetime, seconds: float) -> bool:
-    """Write the manifests that are due, for so long; return whether there may be more.
+    """Write due manifests for up to `seconds`; return whether more may be due.
 
-    What an interface's store refuses is tried again next time.
+    A manifest that the store refuses is written again the next time.
     """
     end = monotonic() + seconds
     free = Q(paused_until__isnull=True) | Q(paused_until__lte=now)
@@ -56,12 +56,12 @@ def write_due(now: datetime, seconds: float) -> bool:
                 if monotonic() > end:
                     return True
         except (DeliveryError, SigningProblem) as error:
-            logger.warning("No manifest to %s: %s", interface, error)
+            logger.warning("Manifest of %s not written: %s", interface, error)
     return False
 
 
 def interfaces_in_use() -> Any:
-    """Return the interfaces that get manifests: enabled, and with anything to say or to wait for."""
+    """Return the interfaces that get manifests: enabled, with a policy, a delivery, an irregularity or a manifest."""
     of_interface = {"interface": OuterRef("pk")}
     used = [Exists(model.objects.filter(**of_interface)) for model in (ArchivePolicy, Delivery, Irregularity, Manifest)]
     return Interface.objects.filter(
@@ -70,9 +70,9 @@ def interfaces_in_use() -> Any:
 
 
 def overdue(now: datetime) -> dict[int, date | None]:
-    """Return the interfaces with a manifest that is more than a day overdue, and the day of the last one in the store.
+    """Return the interfaces whose next manifest is more than a day overdue, each with the day of its last written one.
 
-    None where the first one was never written. One query.
+    The day is None if none has been written. Runs one query.
     """
     of_interface = Manifest.objects.filter(interface=OuterRef("pk"))
     written = of_interface.filter(written_at__isnull=False).order_by("-sequence").values("day")[:1]
@@ -82,9 +82,10 @@ def overdue(now: datetime) -> dict[int, date | None]:
 
 
 def write(interface: Interface, *, until: date, now: datetime) -> Iterator[Manifest]:
-    """Write an interface's manifests that are due up to and including the day `until`, in UTC; yield each.
+    """Write an interface's manifests that are due up to and including the UTC day `until`; yield each.
 
-    The first may be one that was sealed before and not written to its end. Raises DeliveryError and SigningProblem.
+    Starts with the manifest that was sealed earlier but not completely written, if there is one. Raises DeliveryError
+    and SigningProblem.
     """
     destination = interface.destination()
     _refuse_same_place(interface)
@@ -95,7 +96,7 @@ def write(interface: Interface, *, until: date, now: datetime) -> Iterator[Manif
 
 
 def _refuse_same_place(interface: Interface) -> None:
-    """Raise SigningProblem where another interface writes its manifests under the same keys."""
+    """Raise SigningProblem if another interface writes its manifests to the same keys."""
     others = Interface.objects.filter(key_prefix=interface.key_prefix, manifests__isnull=False).exclude(pk=interface.pk)
     for other in others.distinct().select_subclasses():
         if other.place == interface.child().place and not interface.manifests.exists():
@@ -106,7 +107,7 @@ def _refuse_same_place(interface: Interface) -> None:
 
 
 def _next(interface: Interface, until: date, now: datetime) -> Manifest | None:
-    """Return the manifest to write next: one that was sealed and not written, else a new one; None for none."""
+    """Return the manifest to write next: the one sealed but not written, else a new one if due, else None."""
     with transaction.atomic():
         Interface.objects.select_for_update().get(pk=interface.pk)  # one process at a time
         last = Manifest.objects.filter(interface=interface).order_by("sequence").last()
@@ -123,13 +124,13 @@ def _next_day(interface: Interface, last: Manifest | None, until: date, now: dat
         begun = first.astimezone(UTC).date() if first else until
         return min(max(begun, until - FURTHEST_BACK), until)
     if last.day > now.astimezone(UTC).date():
-        # A clock was ahead when that one was sealed, and has been set back: the days go on from now.
+        # The last manifest was sealed while a clock was ahead, and the clock has been set back since.
         return until
     return last.day + timedelta(days=1) if last.day < until else None
 
 
 def _seal(interface: Interface, last: Manifest | None, day: date, now: datetime) -> Manifest:
-    """Decide what is in the next manifest. Runs in a transaction, under the lock of the interface."""
+    """Create the next manifest and assign its deliveries and irregularities. The caller holds the interface's lock."""
     key, handover = _signer(last)
     sequence = last.sequence + 1 if last else 1
     name = manifest_key(prefix=interface.key_prefix, day=day)
@@ -145,7 +146,7 @@ def _seal(interface: Interface, last: Manifest | None, day: date, now: datetime)
         wants_time_stamp=bool(settings.TIME_STAMP_URL),
     )
     end = datetime.combine(day + timedelta(days=1), time.min, tzinfo=UTC)
-    # What has a time to come was written by a clock that was ahead: it need not wait until then.
+    # A time in the future was written while a clock was ahead. Such rows are listed now instead of on that day.
     rows = Delivery.objects.filter(interface=interface, state=State.DELIVERED, manifest=None)
     rows.filter(Q(delivered_at__lt=end) | Q(delivered_at__gt=now + TOLERANCE)).update(manifest=manifest)
     events = Irregularity.objects.filter(interface=interface, manifest=None)
@@ -183,9 +184,9 @@ def _header(
 
 
 def _signer(last: Manifest | None) -> tuple[Key, dict[str, Any]]:
-    """Return the key that signs the next manifest, and what its header says of a change of keys.
+    """Return the key that signs the next manifest, and the members of its header that concern a change of keys.
 
-    A new key is announced in a manifest that the former one signs, and signs the one after it.
+    The former key signs one more manifest, which announces the new key. The new key signs the manifest after that.
     """
     key = signing.current()
     if last is None:

@@ -1,7 +1,7 @@
-"""Verifies manifests where they are stored, by the code of the stand-alone verifier.
+"""Verifies manifests in the store, with the code of the stand-alone verifier.
 
-What it reads comes from the store, not from a folder, and what a manifest lists is compared with the receipts: these
-are compared with the objects by `verification`. It changes nothing.
+It reads objects of an interface instead of files of a folder, and compares the lines of manifests with the receipts
+instead of the objects. `verification` compares the receipts with the objects. Nothing is changed.
 """
 
 import mmap
@@ -28,13 +28,13 @@ from anaphora.deliveries.object_keys import public_key_key
 
 _CHUNK = 2000
 LARGEST = 4 * 1024**3
-"""Bytes of a manifest; more than any has."""
+"""Bytes. Larger manifests are refused; no real one comes near this size."""
 
 
 def verify_manifests(interface: Interface) -> Any:
-    """Verify an interface's manifests; return the verifier's `Findings`. Needs the permission to read.
+    """Verify an interface's manifests; return the verifier's `Findings`. Requires permission to read objects.
 
-    Where listing is permitted, objects that no manifest lists are found, too. Raises DeliveryError.
+    With permission to list the bucket, objects that no manifest lists are found, too. Raises DeliveryError.
     """
     checks = verifier.module()
     findings = checks.Findings()
@@ -43,15 +43,15 @@ def verify_manifests(interface: Interface) -> Any:
     listed = sum(chain["reports"] for chain in findings.chains)
     expected = Delivery.objects.filter(interface=interface, manifest__written_at__isnull=False).count()
     if listed < expected and not findings.counts:
-        text = f"the index says that manifests list {expected:,} reports; they list {listed:,}"
+        text = f"according to the index, manifests list {expected:,} reports, but they list {listed:,}"
         findings.add("receipt-unlisted", interface.name, text)
     if not source.listed:
-        findings.remark("Listing is not permitted, so objects that no manifest lists were not looked for.")
+        findings.remark("Listing is not permitted, so there was no search for objects that no manifest lists.")
     return findings
 
 
 class StoredFiles:
-    """The objects of one interface, as the verifier reads files."""
+    """The objects of one interface, with the methods of the verifier's `Folder`."""
 
     def __init__(self, interface: Interface) -> None:
         self._interface, self._destination = interface, interface.destination()
@@ -64,7 +64,7 @@ class StoredFiles:
         )
 
     def names(self) -> Iterator[tuple[str, str]]:
-        """Yield the keys; without those of other interfaces, and of reports that the next manifest will list."""
+        """Yield the keys, except those of other interfaces and of reports that are not in a written manifest yet."""
         try:
             listing = self._destination.list_objects(self._interface.key_prefix)
             pages = ([each.key for each in page] for page in listing)
@@ -96,14 +96,14 @@ class StoredFiles:
 
     @contextmanager
     def open(self, name: str) -> Iterator[BinaryIO]:
-        """Fetch an object and open it. Raises FileNotFoundError, OSError and DeliveryError."""
+        """Download an object and open it. Raises FileNotFoundError, OSError and DeliveryError."""
         with fetched(self._destination, name) as file:
             yield file
 
 
 @contextmanager
 def fetched(destination: Destination, key: str) -> Iterator[BinaryIO]:
-    """Fetch an object to the local disk and open it. Raises FileNotFoundError, OSError and DeliveryError."""
+    """Download an object to a temporary file and open it. Raises FileNotFoundError, OSError and DeliveryError."""
     stored = destination.head(key)
     if stored is None:
         raise FileNotFoundError(key)
@@ -118,12 +118,12 @@ def fetched(destination: Destination, key: str) -> Iterator[BinaryIO]:
 
 
 class Tools:
-    """Checks signatures and time stamps in this process, where the stand-alone verifier asks openssl."""
+    """Checks signatures and time stamps in this process; the stand-alone verifier runs openssl instead."""
 
-    checks_authority = True  # the operator chose it; the verifier's remark is for auditors
+    checks_authority = True  # the operator chose the authority; the verifier's remark about it is for auditors
 
     def signature(self, content: str, signature: bytes, pem: str) -> bool:
-        """Tell whether the file `content` bears this signature."""
+        """Return whether the signature is valid for the file `content`."""
         public = load_pem_public_key(pem.encode())
         assert isinstance(public, Ed25519PublicKey)
         with (
@@ -138,34 +138,34 @@ class Tools:
         return True
 
     def time_stamp(self, content: str, digest: str, token: bytes) -> datetime:
-        """Return when a time-stamping authority saw a file of that digest. Raises the verifier's Malformed."""
+        """Return the time at which an authority stamped a file with this SHA-256. Raises the verifier's Malformed."""
         malformed = verifier.module().Malformed
         try:
             found = decode_timestamp_response(token).tst_info
         except ValueError as error:
             raise malformed("it is not a time stamp") from error
         if found.message_imprint.message.hex() != digest:
-            raise malformed("it is the time stamp of something else")
+            raise malformed("it is the time stamp of another file")
         return found.gen_time
 
 
 class _Receipts:
-    """Compares what manifests list with the receipts, some thousand of which it reads at a time."""
+    """Compares lines of manifests with the receipts, which are read in chunks of a few thousand."""
 
     def __init__(self, interface: Interface) -> None:
         self._interface = interface
         self._rows: dict[str, tuple[str, int, str, str]] = {}
 
     def compare(self, name: str, line: dict[str, Any]) -> tuple[str, str]:
-        """Return a finding's kind and text; both empty where receipt and manifest agree."""
+        """Return a finding's kind and text, both empty if receipt and manifest agree."""
         if name not in self._rows:
             self._load(name)
         found = self._rows.get(name)
         if found is None:
-            return "receipt-missing", "a manifest lists it, and the index has no receipt of it: run rebuild_index"
-        said = line.get("sha256"), line.get("size"), line.get("version_id"), line.get("etag")
-        if found != said:
-            return "receipt-altered", f"the manifest says {said}, the receipt {found}"
+            return "receipt-missing", "a manifest lists it, but the index has no receipt for it: run rebuild_index"
+        expected = line.get("sha256"), line.get("size"), line.get("version_id"), line.get("etag")
+        if found != expected:
+            return "receipt-altered", f"the manifest says {expected}, the receipt {found}"
         return "", ""
 
     def _load(self, key: str) -> None:
@@ -180,7 +180,7 @@ class _Receipts:
 
 
 def digest_of(file: BinaryIO) -> str:
-    """Return the SHA-256 of what is left of a file."""
+    """Return the SHA-256 of a file from its current position to its end."""
     found = sha256()
     while chunk := file.read(1024 * 1024):
         found.update(chunk)

@@ -1,4 +1,7 @@
-"""Immutability checks, made each night and by Test: what they found is kept, and a change listed in a manifest."""
+"""Runs the nightly immutability checks and records their results, which Test does too.
+
+A change of the grade is recorded as an irregularity, so the next manifest lists it.
+"""
 
 import logging
 from datetime import datetime
@@ -12,19 +15,19 @@ logger = logging.getLogger(__name__)
 
 
 def check_all(now: datetime) -> None:
-    """Check every interface that is in use; one that cannot be checked holds up no other."""
+    """Check every interface in use. One that cannot be checked is logged and skipped."""
     for interface in manifests.interfaces_in_use():
         try:
             found = interface.check_protection(now)
         except DeliveryError as error:
-            logger.warning("No immutability check of %s: %s", interface, error)
+            logger.warning("Immutability of %s not checked: %s", interface, error)
             continue
         if found is not None:
             record(interface, found.as_json())
 
 
 def record(interface: Interface, found: dict[str, Any]) -> None:
-    """Keep what a check found, as `Protection.as_json()` gives it."""
+    """Store the result of a check, in the form of `Protection.as_json()`."""
     stored = Interface.objects.filter(pk=interface.pk)
     before = stored.values_list("protection", flat=True).first() or {}
     stored.update(protection=found)

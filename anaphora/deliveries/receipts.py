@@ -1,4 +1,4 @@
-"""What receipts say: since when a report is safe, and where it is stored, in words for an auditor."""
+"""Answers questions from receipts: since when a report is safe, and where it is stored, in words for an auditor."""
 
 from collections import defaultdict
 from collections.abc import Collection
@@ -15,26 +15,27 @@ from anaphora.reports.models import Report
 
 @dataclass(frozen=True)
 class StoredAt:
-    """One receipt of a report, in words."""
+    """One receipt of a report, with sentences for an auditor."""
 
     destination: str
     place: str
-    """Bucket and endpoint, or what takes their place."""
+    """Bucket and endpoint, or the equivalent of another kind of destination."""
     key: str
     version_id: str
-    """Empty for none."""
+    """Empty if there is none."""
     delivered_at: datetime
     integrity: str
-    """A sentence: how far the store confirmed that it holds the bytes that came in."""
+    """A sentence: how far the store confirmed that its bytes are the report's."""
     retention: str
-    """A sentence: until when the store protects it from being removed."""
+    """A sentence: until when the store prevents its removal."""
 
 
 def safe_since(reports: Collection[UUID], integrity: str) -> dict[UUID, datetime]:
-    """Return since when each report is delivered to every interface that it has a delivery to or that a policy wants.
+    """Return since when each safe report has been safe.
 
-    Reports that are not, with at least this integrity, are left out, and so are those that no interface wants. A
-    cancelled delivery counts only while a policy wants it: then the report isn't safe.
+    A report is safe if it was delivered, with at least this integrity, to every interface for which it has a delivery
+    or which a policy requires. Other reports are left out, and so are reports without any such interface. A cancelled
+    delivery makes a report unsafe only while a policy requires it.
     """
     enough = Integrity.values[: Integrity.values.index(integrity) + 1]
     wanted = policies.interfaces_of(reports)
@@ -52,7 +53,7 @@ def safe_since(reports: Collection[UUID], integrity: str) -> dict[UUID, datetime
 
 
 def stored_at(report: Report) -> list[StoredAt]:
-    """Return the receipts of a report in words, by interface name."""
+    """Return the receipts of a report in words, ordered by interface name."""
     rows = list(Delivery.objects.filter(report=report, state=State.DELIVERED).order_by("interface__name"))
     interfaces = Interface.objects.filter(pk__in=[row.interface_id for row in rows]).select_subclasses()
     by_id = {interface.pk: interface for interface in interfaces}
@@ -80,6 +81,6 @@ INTEGRITY_WORDS = {
 
 def _retention(row: Delivery) -> str:
     if row.retain_until is None:
-        return "No retention was requested: whoever may delete in this bucket can remove it."
+        return "No retention was requested: anyone with permission to delete in this bucket can remove it."
     until = f"{row.retain_until.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
     return f"Locked until {until}: until then this version can be neither changed nor removed."

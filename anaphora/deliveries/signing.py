@@ -1,7 +1,7 @@
-"""The keys that sign manifests: Ed25519, from SIGNING_KEY or made on first use and kept encrypted by FERNET_KEYS.
+"""The Ed25519 keys that sign manifests: from SIGNING_KEY, or created on first use and encrypted with FERNET_KEYS.
 
-A private key never leaves this module: not in a message, a log or a representation. An older key only signs the
-manifest that announces its successor.
+A private key never leaves this module: it is in no message, log or repr. A former key signs one more manifest, the one
+that announces its successor.
 """
 
 import hashlib
@@ -27,8 +27,8 @@ from anaphora.deliveries.manifest_models import SigningKey
 logger = logging.getLogger(__name__)
 
 
-class SigningProblem(Exception):  # noqa: N818  # of a key, it is a state
-    """Nothing can be signed at present; the message says why and what to do."""
+class SigningProblem(Exception):  # noqa: N818  # a state of the keys, not a malfunction
+    """Manifests cannot be signed at present. The message gives the reason and the remedy."""
 
 
 @dataclass(frozen=True)
@@ -40,12 +40,12 @@ class Key:
     _private: Ed25519PrivateKey = field(repr=False, compare=False)
 
     def sign(self, content: bytes | memoryview) -> bytes:
-        """Return the 64 bytes of the signature. The same content gives the same signature."""
+        """Return the signature, 64 bytes. It is always the same for the same content."""
         return self._private.sign(content)
 
 
 def current() -> Key:
-    """Return the key that signs: the first of SIGNING_KEY, else the newest that was made here; make one if need be.
+    """Return the key that signs: the first of SIGNING_KEY, else the newest in the database, created if there is none.
 
     Raises SigningProblem.
     """
@@ -58,7 +58,7 @@ def current() -> Key:
 
 
 def find(fingerprint: str) -> Key | None:
-    """Return the key of a fingerprint if its private half is at hand; None if it is not."""
+    """Return the key pair with this fingerprint, or None if its private key is not available."""
     for each in map(_of_pem, settings.SIGNING_KEY):
         if each.fingerprint == fingerprint:
             return each
@@ -71,15 +71,15 @@ def find(fingerprint: str) -> Key | None:
 
 
 def known_public_keys() -> dict[str, str]:
-    """Return the public keys of this installation, present and past, by fingerprint, as PEM."""
+    """Return the present and former public keys of this installation: PEM by fingerprint."""
     found = dict(SigningKey.objects.values_list("fingerprint", "public_key"))
     return found | {each.fingerprint: each.public_pem for each in map(_of_pem, settings.SIGNING_KEY)}
 
 
 def make_key() -> Key:
-    """Make a new key, which signs from now on unless SIGNING_KEY is set; the former one announces it.
+    """Create a new key, which signs from now on unless SIGNING_KEY is set. The former key announces it.
 
-    Of two processes that make the first one at the same time, both get the same.
+    Two processes that create a key at the same time get the same one.
     """
     private = Ed25519PrivateKey.generate()
     key = _of(private)
@@ -98,7 +98,10 @@ def make_key() -> Key:
 
 
 def reencrypt() -> tuple[int, list[str]]:
-    """Encrypt every key with the newest of FERNET_KEYS; return how many, and the names of those that none decrypts."""
+    """Re-encrypt every key with the newest of FERNET_KEYS.
+
+    Return how many were re-encrypted, and the names of those that no key of FERNET_KEYS decrypts.
+    """
     done, unreadable = 0, []
     with transaction.atomic():
         for row in SigningKey.objects.select_for_update():
@@ -150,6 +153,6 @@ def _decrypted(token: bytes) -> str:
     except InvalidToken:
         raise SigningProblem(
             "No key of FERNET_KEYS decrypts the signing key. Put the former key of FERNET_KEYS back, or run "
-            "rotate_signing_key: it makes a new signing key, and the manifests will say that the former one was lost."
+            "rotate_signing_key: it creates a new signing key, and the manifests will say that the former one was lost."
         ) from None
     return plain.decode()

@@ -14,11 +14,11 @@ TIMEOUT = 10
 """Seconds."""
 
 LARGEST = 64 * 1024
-"""Bytes of an answer."""
+"""Bytes of an authority's response."""
 
 
-class NoTimeStamp(Exception):  # noqa: N818  # of a manifest, it is a state
-    """The authority gave none; the message says why."""
+class NoTimeStamp(Exception):  # noqa: N818  # a state of a manifest, not a malfunction
+    """The authority returned no valid time stamp; the message says why."""
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
@@ -27,11 +27,10 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 
 
 def fetch(url: str, content: bytes) -> bytes:
-    """Return the authority's answer: a DER TimeStampResp as `openssl ts -verify -in` takes it, its certificates
-    in DER's order.
+    """Request a time stamp of `content`; return the DER TimeStampResp, which `openssl ts -verify -in` accepts.
 
-    It is checked that the answer is about this content and this request. Who signed it, an auditor checks with the
-    authority's certificate. Raises NoTimeStamp.
+    The response is checked to belong to this content and this request. Its signature is not checked here: an auditor
+    checks it with the authority's certificate. Raises NoTimeStamp.
     """
     request = TimestampRequestBuilder().data(content).hash_algorithm(HashAlgorithm.SHA256).build()
     asked = urllib.request.Request(  # noqa: S310  # the setting takes http and https only
@@ -41,7 +40,7 @@ def fetch(url: str, content: bytes) -> bytes:
         with urllib.request.build_opener(_NoRedirect).open(asked, timeout=TIMEOUT) as answer:
             der: bytes = answer.read(LARGEST + 1)
         if len(der) > LARGEST:
-            raise NoTimeStamp("The time-stamping authority's answer is too long.")
+            raise NoTimeStamp("The time-stamping authority's response is too long.")
         der = in_canonical_order(der)
         response = decode_timestamp_response(der)
         if response.status not in {PKIStatus.GRANTED, PKIStatus.GRANTED_WITH_MODS}:
@@ -49,23 +48,23 @@ def fetch(url: str, content: bytes) -> bytes:
         found = response.tst_info
     except (OSError, ValueError, http.client.HTTPException, urllib.error.URLError) as error:
         raise NoTimeStamp(
-            f"The time-stamping authority gave no usable answer: {clean_line(str(error), 200)}."
+            f"The time-stamping authority returned no valid response: {clean_line(str(error), 200)}."
         ) from error
     if found.message_imprint.message != sha256(content).digest() or found.nonce != request.nonce:
-        raise NoTimeStamp("The time-stamping authority answered another request.")
+        raise NoTimeStamp("The time-stamping authority's response belongs to another request.")
     return der
 
 
 def in_canonical_order(der: bytes) -> bytes:
     """Return a TimeStampResp with its certificates in the order that DER prescribes for a SET OF.
 
-    Authorities that run openssl send them in another, which rfc3161-client refuses. The order is in no signature.
-    Raises ValueError for what is no DER.
+    Authorities that run openssl use another order, which rfc3161-client refuses. No signature covers the order. Raises
+    ValueError if `der` is not DER.
     """
     at, end = _content(der, 0)  # TimeStampResp: status, token
     at = _content(der, at)[1]
     if at >= end:
-        return der  # a refusal has no token
+        return der  # the authority refused, so there is no token
     at = _content(der, at)[0]  # ContentInfo: type, [0] content
     at = _content(der, _content(der, at)[1])[0]
     at, end = _content(der, at)  # SignedData: version, digests, content, [0] certificates
@@ -83,7 +82,7 @@ def in_canonical_order(der: bytes) -> bytes:
 
 
 def _content(der: bytes, at: int) -> tuple[int, int]:
-    """Return where the content of the element at `at` begins and ends."""
+    """Return the start and the end of the content of the DER element at `at`."""
     if at + 2 > len(der):
         raise ValueError("The answer is cut short")
     start, length = at + 2, der[at + 1]

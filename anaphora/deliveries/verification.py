@@ -1,4 +1,4 @@
-"""Compares receipts with what the store holds now. It only reads: neither the store nor the database is changed."""
+"""Compares receipts with the objects in the store. It changes neither the store nor the database."""
 
 import hashlib
 from collections.abc import Iterable, Iterator
@@ -18,7 +18,7 @@ _CHUNK = 500
 
 
 class Verdict(StrEnum):
-    """What became of one receipt's object."""
+    """The result of comparing one receipt with its object."""
 
     SAME = "same"
     MISSING = "missing"
@@ -28,7 +28,7 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True)
 class Finding:
-    """One receipt, compared. `detail` says what differs, or why it could not be told."""
+    """The result for one receipt. `detail` says what differs, or why the object could not be compared."""
 
     delivery: Delivery
     verdict: Verdict
@@ -43,10 +43,10 @@ def count_receipts(interface: Interface) -> int:
 
 
 def verify(interface: Interface, *, full: bool = False) -> Iterator[Finding]:
-    """Compare each receipt of an interface, the oldest first, by what the store says of the object.
+    """Compare each receipt of an interface, the oldest first, with the size, ETag and checksum that the store returns.
 
-    With `full`, each object is read from end to end and its SHA-256 taken. Needs the permission to read. Raises
-    DeliveryError where the interface itself cannot be used.
+    With `full`, each object is also downloaded and its SHA-256 computed. Requires permission to read objects. Raises
+    DeliveryError if the interface itself cannot be used.
     """
     destination = interface.destination()
     rows = Delivery.objects.filter(interface=interface, state=State.DELIVERED).order_by("pk").iterator(_CHUNK)
@@ -56,7 +56,7 @@ def verify(interface: Interface, *, full: bool = False) -> Iterator[Finding]:
 
 
 def verify_one(row: Delivery, *, full: bool) -> Finding:
-    """Compare one receipt as `verify` does. An interface that cannot be used makes the object unreadable."""
+    """Compare one receipt as `verify` does. If the interface cannot be used, the verdict is UNREADABLE."""
     try:
         destination = row.interface.destination()
     except DeliveryError as error:

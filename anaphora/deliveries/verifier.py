@@ -1,4 +1,7 @@
-"""The stand-alone verifier, docs/verify_archive.py: the same file runs here, at an auditor's and lies in the bucket."""
+"""Loads the stand-alone verifier, docs/verify_archive.py.
+
+The same file runs in this process and on an auditor's machine, and a copy is stored in the bucket.
+"""
 
 import hashlib
 import importlib.util
