@@ -1,4 +1,4 @@
-"""The admin pages of archive policies and deliveries. Those of interfaces and reports are in modules of their own."""
+"""The admin pages of archive policies and deliveries. Those of interfaces and reports are in separate modules."""
 
 import logging
 from datetime import datetime
@@ -42,7 +42,7 @@ logger = logging.getLogger(__name__)
 admin.site.register(Report, ReportAdmin)
 __all__ = ["interface_admin"]  # importing it registers its pages
 
-# Forms offer schedules in words, so nobody makes those of django-celery-beat by hand.
+# Forms offer schedules in words, so the admin pages of django-celery-beat are not needed.
 admin.site.unregister([ClockedSchedule, CrontabSchedule, IntervalSchedule, SolarSchedule])
 
 
@@ -103,7 +103,7 @@ class ArchivePolicyAdmin(admin.ModelAdmin[ArchivePolicy]):
         ]
 
     def next_runs_view(self, request: HttpRequest) -> HttpResponse:
-        """Return the next runs of the schedule in the query as JSON. It computes; it reads nothing of the database."""
+        """Return the next runs of the schedule in the query as JSON. Does not use the database."""
         return JsonResponse(schedule_field.preview(request.GET.dict()))
 
     def backfill_view(self, request: HttpRequest, pk: int) -> HttpResponse:
@@ -141,14 +141,14 @@ WAITING = {
     State.SENDING.value: "It is being uploaded.",
     State.CANCELLED.value: "An administrator cancelled it. A backfill of an archive policy makes it pending again.",
 }
-"""What an unfinished delivery is doing."""
+"""The explanation of an undelivered delivery's state."""
 
 LISTED = 20
 """How many deliveries the confirmation page lists; it counts the rest."""
 
 
 def _problem_of(interface: Interface) -> tuple[Diagnosis | None, str]:
-    """Return why all deliveries to an interface wait, with the detail; None where nothing is wrong."""
+    """Return the diagnosis of why all deliveries to an interface wait, with its detail; None if nothing is wrong."""
     if not interface.enabled:
         return errors.INTERFACE_DISABLED, ""
     if diagnosis := diagnosis_of(interface):
@@ -193,7 +193,7 @@ class DeliveryAdmin(DeliveryPageAdmin):
     ]
 
     def get_fieldsets(self, request: HttpRequest, obj: Delivery | None = None) -> Any:
-        """Leave out what does not apply: the receipt until there is one, then the problem and the queue."""
+        """Leave out what does not apply: the receipt before the delivery, the problem and the queue after it."""
         delivered = obj is not None and obj.state == State.DELIVERED
         left_out = {"explanation", "due_at", "leased_until"} if delivered else {"leased_until"}
         left_out |= {name for name in ("version_id", "retain_until") if obj is not None and not getattr(obj, name)}

@@ -1,4 +1,4 @@
-"""Where reports go."""
+"""The app config of deliveries."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from django.db import transaction
 
 
 class DeliveriesConfig(AppConfig):
-    """Where reports go, whatever the kind of destination."""
+    """The app of interfaces, policies and deliveries, for every kind of destination."""
 
     name = "anaphora.deliveries"
     verbose_name = "Deliveries"
@@ -30,6 +30,6 @@ def _on_report_ingested(*, reports: Any, **kwargs: Any) -> None:
             tasks.request_delivery(interface_id)
 
     if wanted:
-        # Robust: the reports are safe by then, and the sweep makes up for a message that could not be sent. No
-        # partial(): Django logs the name of the function that failed, and a partial has none.
+        # Robust: the reports are committed by then, and the sweep sends a message that failed again. A function
+        # instead of a partial(): Django logs the name of a function that fails, and a partial has none.
         transaction.on_commit(wake_worker, robust=True)

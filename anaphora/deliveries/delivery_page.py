@@ -29,7 +29,7 @@ class DeliveryPageAdmin(ReadOnlyAdmin[Delivery]):
     change_form_template = "admin/deliveries/delivery/change_form.html"
 
     def has_operate_permission(self, request: HttpRequest) -> bool:
-        """The change permission of deliveries, which are read-only, allows to retry, to cancel and to verify."""
+        """Whether the user may retry, cancel and verify: deliveries are read-only, so "change" means this."""
         return request.user.has_perm("deliveries.change_delivery")
 
     def get_urls(self) -> list[URLPattern]:
@@ -94,7 +94,7 @@ class DeliveryPageAdmin(ReadOnlyAdmin[Delivery]):
         return HttpResponseRedirect(delivery.admin_url)
 
     def verify_view(self, request: HttpRequest, pk: int) -> HttpResponse:
-        """Read the stored object and say whether it is still what the receipt says."""
+        """Compare the stored object with the receipt, and show the result."""
         delivery = self._delivery_to_operate(request, pk)
         if request.method != "POST":
             return HttpResponseNotAllowed(["POST"])
@@ -122,7 +122,7 @@ class DeliveryPageAdmin(ReadOnlyAdmin[Delivery]):
 
 
 def _explain(finding: Finding, *, full: bool) -> str | SafeString:
-    """Return in words what Verify now found and, where something is wrong, what to do."""
+    """Return the result of Verify now as a message, with the remedy if something is wrong."""
     row, where = finding.delivery, f"{finding.delivery.object_key} in {finding.delivery.interface}"
     if finding.verdict is Verdict.MISSING:
         return (

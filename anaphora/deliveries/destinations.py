@@ -1,6 +1,7 @@
-"""The `Destination` protocol: what a kind of destination offers the engine, and the values that pass between the two.
+"""The `Destination` protocol, which every kind of destination implements, and the values that the engine exchanges
+with it.
 
-This module imports no client library of any kind of destination.
+This module does not import the client library of any kind of destination.
 """
 
 import base64
@@ -17,7 +18,7 @@ from anaphora.reports.timestamps import iso_instant
 
 
 class Integrity(TextChoices):
-    """How far the store confirmed that it holds the very bytes that came in; the best first."""
+    """How far the store confirmed that it stored exactly the ingested bytes; the best first."""
 
     SHA256 = "sha256", "SHA-256 confirmed"
     ETAG = "etag", "MD5 confirmed"
@@ -26,7 +27,7 @@ class Integrity(TextChoices):
 
 
 class Condition(TextChoices):
-    """What the store did with the condition of a write, that no object has its key yet."""
+    """The outcome of a conditional write (`If-None-Match: *`)."""
 
     MET = "met", "the key was free"
     EXISTED = "existed", "an earlier upload of the same content was there"
@@ -35,7 +36,7 @@ class Condition(TextChoices):
 
 
 class ProtectionGrade(TextChoices):
-    """How the store protects an object from whoever has the interface's key; the best first."""
+    """How the store protects an object from somebody with the interface's key; the best first."""
 
     LOCKED = "locked", "locked by the store"
     FORBIDDEN = "forbidden", "forbidden by permissions"
@@ -45,17 +46,17 @@ class ProtectionGrade(TextChoices):
 
 @dataclass(frozen=True)
 class Protection:
-    """What an immutability check found, in words."""
+    """The result of an immutability check, with sentences for the page."""
 
     grade: ProtectionGrade
     text: str
     advice: str
     attempts: Mapping[str, str]
-    """What was tried, and what the store answered."""
+    """Each attempted request, with the store's answer."""
     checked_at: datetime
 
     def as_json(self) -> dict[str, Any]:
-        """Return plain values."""
+        """Return the result as values that JSON can represent."""
         return {
             "grade": self.grade.value,
             "text": self.text,
@@ -80,7 +81,7 @@ class Upload:
 
 @dataclass(frozen=True)
 class Receipt:
-    """What the store answered, as far as it did. Empty: it didn't say."""
+    """The store's answer to an upload. A value is empty if the answer lacks it."""
 
     object_key: str
     size: int
@@ -88,7 +89,7 @@ class Receipt:
     integrity: Integrity
     condition: Condition
     sha256_refused: bool = False
-    """Whether the store took the upload only without the header that names its SHA-256."""
+    """Whether the store accepted the upload only without the header with its SHA-256."""
     version_id: str = ""
     etag: str = ""
     retain_until: datetime | None = None
@@ -100,7 +101,7 @@ class Receipt:
 
 @dataclass(frozen=True)
 class StoredObject:
-    """What a store says of an object that it holds. Empty: it doesn't say."""
+    """A stored object, as the store describes it. A value is empty if the answer lacks it."""
 
     size: int
     etag: str
@@ -119,13 +120,13 @@ class StoredObject:
         object.__setattr__(self, "content_type", clean_line(self.content_type, 200))
 
     def integrity(self, *, sha256: str, md5: str) -> Integrity:
-        """Return how far this confirms that the object has these digests."""
+        """Return how far the answer confirms that the object has these digests."""
         return integrity_of(sha256, md5, etag=self.etag, checksum=base64_of(self.sha256), accepted=False)
 
 
 @dataclass(frozen=True)
 class ListedObject:
-    """What a listing says of an object. An empty ETag: it doesn't say."""
+    """An object in a listing. The ETag is empty if the listing lacks it."""
 
     key: str
     size: int
@@ -133,7 +134,7 @@ class ListedObject:
 
 
 def integrity_of(sha256: str, md5: str, *, etag: str, checksum: str, accepted: bool) -> Integrity:
-    """Return how far a store's answer, its `checksum` in Base64, confirms what came in."""
+    """Return how far a store's answer confirms these digests. `checksum` is the SHA-256 in Base64, or empty."""
     if checksum and checksum == base64_of(sha256):
         return Integrity.SHA256
     if etag == md5:
@@ -147,39 +148,39 @@ def base64_of(hexadecimal: str) -> str:
 
 
 class Destination(Protocol):
-    """Where one interface puts reports: one bucket, or what takes its place.
+    """Where one interface stores reports: one bucket, or the equivalent of another kind of destination.
 
-    Many threads use one destination at the same time. Every method raises DeliveryError for what the catalogue knows;
-    anything else that it raises is a bug.
+    Many threads use one destination at the same time. Every method raises DeliveryError for failures in the catalogue;
+    any other exception is a bug.
     """
 
     def prepare(self) -> None:
-        """Do once what all threads share, before they start."""
+        """Initialize what all threads share. Called once, before they start."""
 
     def put(self, upload: Upload, body: BinaryIO) -> Receipt:
-        """Store `body`, from its start to its end, under `upload.key`, unless an object is there already.
+        """Store the whole of `body`, which is seekable, as `upload.key`, unless an object with this key exists.
 
-        An object that is there already with the same content is an earlier success of the same upload and gets its
-        receipt now; any other is left as it is and is `errors.KEY_TAKEN`. `body` is seekable.
+        An existing object with the same content was stored by an earlier attempt: return its receipt. Any other
+        existing object is not changed: raise `errors.KEY_TAKEN`.
         """
 
     def head(self, key: str, version_id: str = "") -> StoredObject | None:
-        """Return what the store says of an object, None if it has none of that key."""
+        """Return the description of an object, or None if there is no object with this key."""
 
     def stream(
         self, key: str, version_id: str = "", *, size: int, between: tuple[int, int] | None = None, etag: str = ""
     ) -> Iterator[bytes]:
-        """Yield an object's bytes in chunks of a megabyte at most.
+        """Yield an object's bytes in chunks of at most a megabyte, and no more bytes than requested.
 
-        `between` is a half-open range of them. An object of another length than `size`, or of another ETag than `etag`
-        (empty: any), is `errors.OBJECT_CHANGED` before its first byte; no more bytes are yielded than were asked for.
+        `between` is a half-open range of bytes; None means all. If the object's length is not `size`, or its ETag is
+        not `etag` (unless that is empty), raise `errors.OBJECT_CHANGED` before the first byte.
         """
 
     def list_objects(self, prefix: str) -> Iterator[list[ListedObject]]:
-        """Yield the objects whose keys begin with `prefix`, in the order of the keys, some at a time."""
+        """Yield the objects whose keys begin with `prefix`, in the order of the keys, one page at a time."""
 
     def presigned_url(self, key: str, version_id: str, *, content_type: str, disposition: str) -> str:
-        """Return an address from which anybody gets the object for a minute, under these headers; empty for none."""
+        """Return a URL that serves the object with these headers for a minute; empty if not supported."""
 
 
 class DestinationCache:
@@ -190,7 +191,7 @@ class DestinationCache:
         self._held: dict[int, tuple[Hashable, Destination]] = {}
 
     def get(self, interface_id: int, configuration: Hashable, make: Callable[[], Destination]) -> Destination:
-        """Return the destination that was made for an equal configuration; else make one and prepare it."""
+        """Return the cached destination if its configuration is equal; otherwise make and prepare a new one."""
         with self._lock:
             held = self._held.get(interface_id)
             if held is None or held[0] != configuration:
@@ -200,7 +201,7 @@ class DestinationCache:
             return held[1]
 
     def clear(self) -> None:
-        """Forget all of them."""
+        """Drop all cached destinations."""
         with self._lock:
             self._held.clear()
 

@@ -1,4 +1,4 @@
-"""Where the documentation explains a diagnosis: links from the pages to docs/troubleshooting.md. No I/O."""
+"""Links from diagnoses on pages to their sections in docs/troubleshooting.md. No I/O."""
 
 from django.conf import settings
 from django.utils.html import format_html
@@ -7,14 +7,14 @@ from django.utils.text import slugify
 
 
 def address(title: str) -> str:
-    """Return the address of the section on the diagnosis of that title; empty unless DOCS_URL is set."""
+    """Return the URL of the section about the diagnosis with this title; empty unless DOCS_URL is set."""
     return f"{settings.DOCS_URL.rstrip('/')}/troubleshooting.html#{slugify(title)}" if settings.DOCS_URL else ""
 
 
 def link(title: str) -> SafeString:
-    """Return a link to that section; empty unless DOCS_URL is set.
+    """Return a link to the section about the diagnosis with this title; empty unless DOCS_URL is set.
 
-    It opens a new tab, because the page that shows it may be a form with unsaved values.
+    The link opens in a new tab, because the page with the link may be a form with unsaved values.
     """
     found = address(title)
     if not found:

@@ -62,8 +62,9 @@ def deliver_due(
 
 
 def stop() -> None:
-    """Let the runs of this process and of those forked from it end: what is being uploaded they finish, the rest they
-    give back. For a worker that must end.
+    """End the runs of this process and of processes forked from it, because the worker must end.
+
+    Uploads in progress are finished; all other claimed deliveries become pending again.
     """
     time_slice.stop_all()
 
@@ -100,7 +101,7 @@ class _Run:
                     pool.adapt()
                     _widths[self._interface_id] = pool.width
             except BaseException:
-                self._slice.halt_for_good()  # what can no longer be recorded need not be uploaded
+                self._slice.halt_for_good()  # outcomes can no longer be recorded, so start no more uploads
                 raise
         return self._drained
 
@@ -141,17 +142,17 @@ class _Run:
 
     def _check_time(self) -> None:
         if self._slice.halt_if_over():
-            self._drained.unfinished = True  # what no thread has started is given back
+            self._drained.unfinished = True  # deliveries that no thread has started become pending again
         elif self._slice.resume_if_outlasted() or self._more_may_be_due():
             self._more = True
 
     def _more_may_be_due(self) -> bool:
-        """Return whether to claim again, for what has become due since the last claim found no more."""
+        """Return whether to claim again: deliveries may have become due since the last claim returned none."""
         waiting = not self._more and self._in_flight and not self._slice.halt.is_set()
         return bool(waiting) and monotonic() - self._claimed_at > SETTLE_SECONDS
 
     def _wait_for(self, number: int) -> None:
-        """Wait until so many uploads are done, or for a while. Waking up for each one would slow all threads down."""
+        """Wait until this many uploads are done, at most for WINDOW. Waking up for each one would slow the threads."""
         self._wanted = number
         self._wake.clear()
         if len(self._done) < number:
@@ -211,7 +212,7 @@ class _Run:
         if not finished:
             return
         failure = outcomes.settle(self._lease, finished, self._drained)
-        for _ in finished:  # not before: should the database fail, they are still to be settled
+        for _ in finished:  # only after settling: if the database fails, they must be settled again
             self._done.popleft()
         self._in_flight -= len(finished)
         if failure:

@@ -1,6 +1,7 @@
-"""A report's file as an answer to a browser: from the local copy while there is one, else from where it is stored.
+"""Builds HTTP responses with a report's file, from the local copy or else from a store.
 
-PDF, PNG and JPEG are shown in place. The rest is downloaded: HTML and SVG can carry script, which must not run as ours.
+PDF, PNG and JPEG are displayed by the browser. All other types are downloaded, because HTML and SVG can contain
+scripts, which must not run with this site's origin.
 """
 
 import re
@@ -34,10 +35,10 @@ _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})", re.ASCII)
 
 
 def response(report: Report, request: HttpRequest) -> HttpResponseBase:
-    """Return the file, or the part of it that the request names, or 304 for who has it. Raises files.Unavailable.
+    """Return the file, the requested range of it, or 304 if the client has it. Raises files.Unavailable.
 
-    Its ETag is its SHA-256. One range of bytes is given (RFC 9110, 14.2); of several, the whole file. The read is
-    recorded before anything is given.
+    The ETag is the SHA-256. A request for one range of bytes (RFC 9110, section 14.2) gets that range, a request for
+    several gets the whole file. The read is recorded in the audit trail before any byte is sent.
     """
     etag = f'"{report.sha256}"'
     disposition = content_disposition_header(report.content_type not in PREVIEWABLE, report.filename) or "attachment"
@@ -46,7 +47,7 @@ def response(report: Report, request: HttpRequest) -> HttpResponseBase:
         answer = kept
     elif link := _link(report, disposition):
         _record_read(report, request)
-        # It stops working after a minute, so nobody may keep it.
+        # The link expires after a minute, so caches must not keep it.
         return HttpResponseRedirect(link, headers={"Cache-Control": "no-store"})
     else:
         answer = _bytes(report, _range(request, report.size, etag))
@@ -66,9 +67,9 @@ def response(report: Report, request: HttpRequest) -> HttpResponseBase:
 
 
 def _record_read(report: Report, request: HttpRequest) -> None:
-    """Record the download. A picture in a page, and the further parts of a file, are recorded once an hour.
+    """Record the download. An image in a page, and later ranges of a file, are recorded at most once an hour.
 
-    What is given decides, not what the client says of it: a range that does not count gives the whole file.
+    The decision depends on the response, not on the header alone: an invalid range gets the whole file.
     """
     if request.headers.get("Sec-Fetch-Dest") == "image" and report.content_type.startswith("image/"):
         record(Action.VIEWED, report, request=request, once=AN_HOUR)
@@ -83,7 +84,7 @@ def evidence_response(report: Report) -> FileResponse:
         check_space(report.size)
     except IngestError as error:
         raise evidence.NoEvidence(str(error)) from error
-    package = tempfile.TemporaryFile(dir=settings.FILE_UPLOAD_TEMP_DIR)  # noqa: SIM115  # the answer closes it
+    package = tempfile.TemporaryFile(dir=settings.FILE_UPLOAD_TEMP_DIR)  # noqa: SIM115  # the response closes it
     try:
         evidence.make(report, cast("BinaryIO", package))
         record(Action.EVIDENCE, report)
@@ -109,7 +110,7 @@ def _link(report: Report, disposition: str) -> str:
 
 
 def _bytes(report: Report, wanted: tuple[int, int] | None) -> HttpResponseBase:
-    """Return the answer with the bytes from `wanted[0]` up to before `wanted[1]`; None: all of them."""
+    """Return a response with the bytes of the half-open range `wanted`, or with all bytes if it is None."""
     start, end = wanted or (0, report.size)
     if start >= end:
         return HttpResponse(status=416, headers={"Content-Range": f"bytes */{report.size}"})
@@ -129,7 +130,7 @@ def _bytes(report: Report, wanted: tuple[int, int] | None) -> HttpResponseBase:
 
 
 def _range(request: HttpRequest, size: int, etag: str) -> tuple[int, int] | None:
-    """Return the range that the request asks for, as half-open; None where it asks for none that counts."""
+    """Return the requested range as a half-open one; None if the request has no valid range."""
     found = _RANGE.fullmatch(request.headers.get("Range", "").replace(" ", ""))
     if not found or request.headers.get("If-Range", etag) != etag:
         return None

@@ -1,4 +1,4 @@
-"""The bytes of a report: from its local copy, else from a store, and from there only after verification."""
+"""Reads the bytes of a report: from its local copy or else from a store, where they are verified."""
 
 import hashlib
 import logging
@@ -23,12 +23,12 @@ from anaphora.reports.models import Report
 logger = logging.getLogger(__name__)
 
 
-class Unavailable(Exception):  # noqa: N818  # of a file, it is a state
-    """The file cannot be read at present; the message says why and, where something can be done, what."""
+class Unavailable(Exception):  # noqa: N818  # a state of a file, not a malfunction
+    """The file cannot be read at present. The message gives the reason and, if there is one, the remedy."""
 
 
 class ReportFile(Protocol):
-    """What reading a report's bytes needs of it: a `Report`, or what the engine claimed."""
+    """The attributes needed to read a report's bytes. `Report` and `queue.Claimed` have them."""
 
     @property
     def local_path(self) -> Path: ...
@@ -42,7 +42,7 @@ class ReportFile(Protocol):
 
 @dataclass(frozen=True)
 class StoredCopy:
-    """Where a store holds a report: what one receipt says."""
+    """The location of a stored report, from one receipt."""
 
     interface: Interface
     key: str
@@ -50,11 +50,11 @@ class StoredCopy:
     etag: str
 
     def stream(self, report: ReportFile, start: int, end: int) -> Iterator[bytes]:
-        """Yield the report's bytes from `start` up to before `end`. Raises DeliveryError.
+        """Yield the report's bytes from `start` up to, but not including, `end`. Raises DeliveryError.
 
-        The whole report is compared with its SHA-256 while it passes, and its last bytes are held back until the two
-        match. A part is read only of an object that still has the ETag of the receipt; where the receipt has none, the
-        whole object is read for it.
+        If the whole report is read, its SHA-256 is checked before the last bytes are yielded. If only a part is read,
+        the object must still have the ETag of the receipt. If the receipt has no ETag, the whole object is read to
+        verify it.
         """
         destination = self.interface.destination()
         if (start, end) != (0, report.size) and self.etag:
@@ -70,7 +70,7 @@ class StoredCopy:
                 yield part
 
     def explain(self, error: DeliveryError) -> str:
-        """Return in words why the report cannot be read here."""
+        """Return a sentence that explains why the report cannot be read from this copy."""
         if error.diagnosis is errors.OBJECT_CHANGED:
             return f"{error.diagnosis.title}: {self.interface} holds {self.key}, but not the report: {error.detail}."
         needed = self.interface.needed_to_read
@@ -81,7 +81,7 @@ class StoredCopy:
 
 
 def stored_copies(reports: Collection[UUID]) -> dict[UUID, list[StoredCopy]]:
-    """Return where stores hold each of the reports, the oldest receipt first. Two queries."""
+    """Return the stored copies of each report, the oldest receipt first. Runs two queries."""
     rows = list(Delivery.objects.filter(report__in=reports, state=State.DELIVERED).order_by("pk"))
     interfaces = {
         interface.pk: interface
@@ -95,7 +95,7 @@ def stored_copies(reports: Collection[UUID]) -> dict[UUID, list[StoredCopy]]:
 
 
 def open_local(report: ReportFile) -> BinaryIO:
-    """Open the local copy. Raises DeliveryError, also for one of another length than the report."""
+    """Open the local copy. Raises DeliveryError, also if its length is not that of the report."""
     path = report.local_path
     try:
         body = path.open("rb")
@@ -111,9 +111,10 @@ def open_local(report: ReportFile) -> BinaryIO:
 
 
 def read_stored(report: Report, start: int, end: int) -> Iterator[bytes]:
-    """Return bytes of a report, from `start` up to before `end`, from the first store that lets us read them.
+    """Return an iterator over a report's bytes from `start` up to, but not including, `end`.
 
-    Raises Unavailable; the iterator raises DeliveryError where what follows is not the report or breaks off.
+    The bytes come from the first store that can be read. Raises Unavailable. The iterator raises DeliveryError if the
+    object turns out not to be the report, or if the transfer breaks off.
     """
     problem = "The file is neither here nor archived."
     for copy in stored_copies([report.pk])[report.pk]:
@@ -128,9 +129,9 @@ def read_stored(report: Report, start: int, end: int) -> Iterator[bytes]:
 
 @contextmanager
 def fetched(report: ReportFile, copies: Collection[StoredCopy]) -> Iterator[BinaryIO]:
-    """Fetch a report from a store to the local disk and open it there, verified. Raises Unavailable.
+    """Download a report from a store to a temporary file, verify it, and open it. Raises Unavailable.
 
-    Touches no database. The file has a name for as long as it is open.
+    Uses no database. The file has a name, which other programs can open, until it is closed.
     """
     problem = "The file is neither here nor archived."
     with NamedTemporaryFile(dir=settings.FILE_UPLOAD_TEMP_DIR) as body:
@@ -155,7 +156,7 @@ def fetched(report: ReportFile, copies: Collection[StoredCopy]) -> Iterator[Bina
 
 @contextmanager
 def opened(report: Report) -> Iterator[BinaryIO]:
-    """Open a file of the local disk with the report's bytes: the local copy or a fetched one. Raises Unavailable."""
+    """Open a local file with the report's bytes: the local copy, or a download from a store. Raises Unavailable."""
     try:
         local = open_local(report)
     except DeliveryError:
@@ -167,7 +168,7 @@ def opened(report: Report) -> Iterator[BinaryIO]:
 
 
 def problem(report: Report) -> str:
-    """Return why the file cannot be read at present; empty if it can. Reads one byte from the store if it must."""
+    """Return why the file cannot be read at present; empty if it can. Reads one byte from the store if necessary."""
     if report.local_path.exists():
         return ""
     try:
@@ -179,13 +180,13 @@ def problem(report: Report) -> str:
 
 
 def _with_first(first: bytes, chunks: Iterator[bytes]) -> Iterator[bytes]:
-    """Yield `first` and what follows. Unlike itertools' chain, it ends the request when it is closed."""
+    """Yield `first`, then `chunks`. Unlike itertools.chain, closing this generator closes `chunks` and its request."""
     yield first
     yield from chunks
 
 
 def _verified(chunks: Iterator[bytes], report: ReportFile) -> Iterator[bytes]:
-    """Yield a report's bytes, the last of them only once they are proved to be the report's. Raises DeliveryError."""
+    """Yield a report's bytes; check their SHA-256 before yielding the last chunk. Raises DeliveryError."""
     digest, size, held = hashlib.sha256(), 0, b""
     for chunk in chunks:
         size += len(chunk)

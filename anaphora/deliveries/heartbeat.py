@@ -17,7 +17,7 @@ from anaphora.deliveries.models import Heartbeat, Role
 logger = logging.getLogger(__name__)
 
 NEEDED = (Role.WORKER, Role.BEAT)
-"""Without a process of these roles nothing is delivered on time. That no web server runs, nobody needs to be told."""
+"""Roles whose absence is reported. Without a web server there is no page that could report it."""
 EVERY = timedelta(seconds=20)
 """How often a process records that it runs."""
 SILENT = timedelta(seconds=90)
@@ -47,7 +47,7 @@ class Missing:
 
 
 def note(role: Role) -> None:
-    """Record that a process of this role runs on this machine. A database that is away does not end the process."""
+    """Record that a process of this role runs on this machine. A database error is logged, not raised."""
     seen = Heartbeat(role=role, host=socket.gethostname()[:255], seen_at=timezone.now())
     try:
         Heartbeat.objects.bulk_create(
@@ -60,7 +60,7 @@ def note(role: Role) -> None:
 def missing() -> list[Missing]:
     """Return the roles without a running process."""
     now = timezone.now()
-    # The newest of each; there are as many rows as machines.
+    # dict() keeps the newest of each role. There is one row per role and machine, so few in all.
     rows = Heartbeat.objects.filter(seen_at__lte=now + _SKEW).order_by("seen_at").values_list("role", "seen_at")
     last: dict[str, datetime] = dict(rows)
     return [Missing(role, last.get(role)) for role in NEEDED if role not in last or last[role] < now - SILENT]
@@ -77,9 +77,9 @@ def forget(now: datetime) -> None:
 
 
 class _Beating(threading.Thread):
-    """Records heartbeats of this process until it is told to end. It keeps no connection open.
+    """Records heartbeats of this process until it is told to end. Keeps no database connection open.
 
-    A worker's runs in its main process, so that a long upload does not delay it.
+    In a worker it runs in the main process, so that long uploads do not delay heartbeats.
     """
 
     def __init__(self, role: Role) -> None:
@@ -100,9 +100,9 @@ _starting = threading.Lock()
 
 
 def keep_noting(role: Role) -> None:
-    """Record from now on that this process runs; a second call in the same process does nothing."""
+    """Start recording that this process runs. A second call in the same process does nothing."""
     with _starting:
-        if not any(each.is_alive() for each in _beating):  # a fork leaves the threads behind
+        if not any(each.is_alive() for each in _beating):  # threads do not survive a fork
             _beating[:] = [_Beating(role)]
             _beating[0].start()
 

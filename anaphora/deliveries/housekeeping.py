@@ -1,7 +1,8 @@
 """Housekeeping: the removal of local copies that are safely archived.
 
-A local copy is removed only when its dashboard says after how many days, and every interface that should store the
-report does, with at least HOUSEKEEPING_INTEGRITY. The report's row stays, and its bytes can be read from the store.
+A local copy is removed only if its dashboard has a number of days to keep local copies, and every interface that
+should have the report confirmed it with at least HOUSEKEEPING_INTEGRITY. The report's row stays, and the file can be
+read from the store.
 
 It also removes what killed processes left on the disk: uploads, local copies and previews that belong to no report.
 """
@@ -32,19 +33,19 @@ MOST_ORPHANS = 20
 one that was restored from an older backup: they may be the only copies of reports."""
 
 LONGEST_DAYS = 36_500
-"""More than that is for ever; so many more that there is no such date would stop housekeeping for all dashboards."""
+"""Upper limit for a dashboard's days. A larger number could lead to a date outside the calendar and raise."""
 
 
 @dataclass
 class Removed:
-    """What one run removed, or would."""
+    """What one run removed, or would remove in a dry run."""
 
     reports: int = 0
     bytes: int = 0
     unsafe: int = 0
-    """Reports old enough by their rendering, and kept because they aren't safely archived long enough."""
+    """Reports that are old enough, but have not been safely archived for long enough."""
     orphans: int = 0
-    """Local copies that belonged to no report."""
+    """Local copies that belong to no report."""
 
 
 def run_housekeeping(now: datetime, *, dry_run: bool = False) -> Removed:
@@ -71,7 +72,7 @@ def run_housekeeping(now: datetime, *, dry_run: bool = False) -> Removed:
 
 
 def _batches(dashboard: Dashboard, before: datetime) -> Iterator[list[Report]]:
-    """Yield the reports that have a local copy and came in early enough, in batches."""
+    """Yield the reports that have a local copy and came in not later than `before`, in batches."""
     rows = Report.objects.filter(dashboard=dashboard, ingested_at__lte=before).exclude(file="").order_by("pk")
     last = None
     while True:
@@ -83,12 +84,12 @@ def _batches(dashboard: Dashboard, before: datetime) -> Iterator[list[Report]]:
 
 
 def _remove_orphans(before: datetime, *, dry_run: bool) -> int:
-    """Remove the local copies that belong to no report; return how many. Of more than MOST_ORPHANS, remove none."""
+    """Remove the local copies that belong to no report; return how many. Remove none if over MOST_ORPHANS."""
     found = list(islice(orphans.find_orphans(Path(local_store().location), before), MOST_ORPHANS + 1))
     if len(found) > MOST_ORPHANS:
         logger.error(
             "More than %d local copies belong to no report, such as %s. None of them is removed. Check that "
-            "DATABASE_URL leads to the right database. If the database was restored from a backup, take them in "
+            "DATABASE_URL leads to the right database. If the database was restored from a backup, ingest them "
             "again with manage.py ingest.",
             MOST_ORPHANS,
             found[0],
@@ -108,15 +109,15 @@ def _remove_previews(before: datetime) -> None:
 
 
 def _remove_interrupted_uploads(now: datetime) -> None:
-    """Remove what web servers that were killed left of uploads; nobody uploads for a day."""
+    """Remove temporary files that killed web servers left. No upload takes a day."""
     for file in Path(settings.FILE_UPLOAD_TEMP_DIR).iterdir():
-        with suppress(FileNotFoundError):  # an upload, or what was fetched to be looked at, came to its end
+        with suppress(FileNotFoundError):  # an upload or a download ended meanwhile
             if file.stat().st_mtime < (now - A_DAY).timestamp():
                 file.unlink()
 
 
 def _remove(report: Report) -> None:
-    # First the file: should this process die in between, the next run finds it gone and goes on.
+    # The file first: if this process dies before the row is updated, the next run repeats both steps.
     report.local_path.unlink(missing_ok=True)
     Report.objects.filter(pk=report.pk).update(file="")
     logger.info("Removed the local copy of %s, which is safely archived", report)

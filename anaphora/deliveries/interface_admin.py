@@ -20,7 +20,7 @@ T = TypeVar("T", bound=Interface)
 
 
 class InterfaceList(ChangeList):
-    """A list of interfaces that counts the deliveries of all rows by few queries."""
+    """A list of interfaces that counts the deliveries of all its rows in a few queries."""
 
     def get_results(self, request: HttpRequest) -> None:
         super().get_results(request)
@@ -35,7 +35,7 @@ class InterfaceList(ChangeList):
 
 
 class InterfaceAdmin(ProtectedAdmin[T]):
-    """What the pages of all kinds share: the list with the condition of each interface, and what a save starts."""
+    """The base of the admin pages of all kinds: the list with each interface's condition, and saving."""
 
     list_display = ["name", "where", "last_test", "condition", "counts", "enabled"]
     list_filter = ["enabled", "test_passed"]

@@ -63,7 +63,7 @@ class Interface(models.Model):
     detail = models.TextField(blank=True, editable=False)
     wakeup_sent_at = models.DateTimeField(null=True, blank=True, editable=False)
     protection = models.JSONField(default=dict, blank=True, editable=False)
-    """What the last immutability check found, as `destinations.Protection.as_json()` gives it."""
+    """The result of the last immutability check, in the form of `destinations.Protection.as_json()`."""
 
     objects: ClassVar[Any] = InheritanceManager()
 
@@ -75,21 +75,21 @@ class Interface(models.Model):
 
     @property
     def place(self) -> str:
-        """Where it leads, in words: bucket and endpoint, or what takes their place."""
+        """Where it stores reports, in words: bucket and endpoint, or the equivalent of another kind."""
         return ""
 
     @property
     def container(self) -> str:
-        """What holds the objects: the bucket's name, or what takes its place."""
+        """The name of the bucket, or the equivalent of another kind."""
         return ""
 
     @property
     def retention(self) -> str:
-        """The lock and the days that each object gets, in words; empty for none."""
+        """The Object Lock mode and the days that each object is locked, in words; empty if there is none."""
         return ""
 
     def configuration(self) -> Hashable:
-        """Return everything that a destination is made of. Raises DeliveryError where something is unusable."""
+        """Return every value that a destination depends on. Raises DeliveryError if one of them is unusable."""
         raise DeliveryError(KIND_MISSING, f"{self.name} is of no installed kind")
 
     def open(self) -> Destination:
@@ -97,28 +97,29 @@ class Interface(models.Model):
         raise DeliveryError(KIND_MISSING, f"{self.name} is of no installed kind")
 
     def test(self) -> bool | None:
-        """Test the saved values and record what was found; return whether that passed, None where a kind has no test.
+        """Test the saved values and record the result; return whether the test passed.
 
-        Kinds that have a test override this.
+        Returns None if the kind has no test. Kinds that have one override this.
         """
         return None
 
     def check_protection(self, now: datetime) -> Protection | None:
-        """Try, on an object of its own and never on a report, what somebody with this interface's key could do to one.
+        """Check what somebody with this interface's key could do to a report.
 
-        Returns None where a kind has no such check; the others override this. `now` is aware. Raises DeliveryError.
+        The check attacks an object of its own, never a report. `now` is aware. Returns None if the kind has no such
+        check. Kinds that have one override this. Raises DeliveryError.
         """
         return None
 
     def child(self) -> "Interface":
-        """Return this interface as what it is a kind of."""
+        """Return this interface as an instance of its kind's model."""
         if type(self) is not Interface:
             return self
         child: Interface = Interface.objects.get_subclass(pk=self.pk)
         return child
 
     def destination(self) -> Destination:
-        """Return this process's one destination of the interface, until its configuration changes.
+        """Return the interface's destination, cached in this process until the configuration changes.
 
         Raises DeliveryError.
         """
@@ -127,7 +128,7 @@ class Interface(models.Model):
 
     @property
     def admin_url(self) -> str:
-        """The page on which it is configured; empty where its kind is not installed."""
+        """The URL of its configuration page; empty if its kind is not installed."""
         opts = self.child()._meta
         if opts.model is Interface:
             return ""
@@ -148,8 +149,8 @@ def may(user: Any, action: str, kind: type[Interface]) -> bool:
 class ArchivePolicy(models.Model):
     """Which dashboards' reports go to which interface, and when.
 
-    `ran_at` is the scheduled instant up to which its schedule has been kept. A schedule that is new, or a policy that
-    is enabled again, has no run to make up for.
+    `ran_at` is the time of the last scheduled run that was made. It starts anew for a new schedule and for a policy
+    that is enabled again, so that runs before are not made up for.
     """
 
     name = models.CharField(max_length=100, unique=True)
@@ -173,7 +174,7 @@ class ArchivePolicy(models.Model):
         return self.name
 
     def save(self, *args: Any, **kwargs: Any) -> None:
-        """Save; the schedule is kept from now on if it did not run until now."""
+        """Save. If the schedule is new, or the policy was disabled, runs before now are not made up for."""
         if self.pk and self.enabled and self.schedule_id:
             ran = ArchivePolicy.objects.filter(pk=self.pk, enabled=True, schedule=self.schedule_id)
             if not ran.exists():
@@ -192,7 +193,7 @@ class State(models.TextChoices):
 
 
 class Priority(models.IntegerChoices):
-    """What is claimed first."""
+    """The order in which due deliveries are claimed."""
 
     FRESH = 0, "fresh"
     BACKFILL = 1, "backfill"
@@ -231,7 +232,7 @@ class Delivery(models.Model):
     integrity = models.CharField(max_length=10, blank=True, choices=Integrity.choices)
     retain_until = models.DateTimeField(null=True, blank=True)
     delivered_at = models.DateTimeField(null=True, blank=True)
-    # The one thing of a receipt that is set later, once: its index is partial, so that the queue pays nothing for it.
+    # The only part of a receipt that is set later, and once. Its index is partial, so it does not slow down the queue.
     manifest = models.ForeignKey(
         "deliveries.Manifest",
         on_delete=models.PROTECT,
@@ -298,7 +299,7 @@ class Delivery(models.Model):
 
 
 class Role(models.TextChoices):
-    """What a process of the installation does."""
+    """The role of a process of the installation."""
 
     WEB = "web", "web server"
     WORKER = "worker", "worker"
@@ -327,7 +328,7 @@ def keep_receipts(instance: Delivery, **kwargs: Any) -> None:
 
 
 def with_interfaces() -> "models.Prefetch[Any]":
-    """Return what prefetches the deliveries of reports with their interfaces, by interface name."""
+    """Return a Prefetch of reports' deliveries with their interfaces, ordered by interface name."""
     return models.Prefetch("deliveries", Delivery.objects.select_related("interface").order_by("interface__name"))
 
 
@@ -337,9 +338,9 @@ def remember_created(report: Report, deliveries: "list[Delivery]") -> None:
 
 
 def deliveries_of(report: Report) -> "list[Delivery]":
-    """Return a report's deliveries by interface name: as they were created where this instance was just ingested.
+    """Return a report's deliveries, ordered by interface name.
 
-    No query in this case, nor if `with_interfaces()` was prefetched.
+    Runs no query if this instance was just ingested or `with_interfaces()` was prefetched.
     """
     created: list[Delivery] | None = getattr(report, "created_deliveries", None)
     if created is None:

@@ -1,4 +1,4 @@
-"""Object keys and object metadata: pure functions of what a report is. No input or output.
+"""Builds and parses object keys and object metadata. Pure functions, no I/O.
 
 A key contains the content's SHA-256, so it names exactly one content, and the instant in UTC, so a plain
 listing of the bucket is in order of time. The metadata makes an object understandable without any database.
@@ -15,19 +15,19 @@ from anaphora.foreign_text import clean_line
 from anaphora.reports.timestamps import compact_instant, is_plausible, iso_instant, parse_compact_instant
 
 FORMAT_VERSION = "1"
-"""Of reports' keys and metadata together; a reader of the bucket goes by it."""
+"""The version of the keys and metadata of reports. Readers of the bucket check it."""
 
 MANIFEST_VERSION = 2
-"""Of manifests and what lies beside them."""
+"""The version of manifests and the files that belong to them."""
 
 MAX_KEY_BYTES = 1024
 """Amazon S3 User Guide, "Naming Amazon S3 objects"."""
 
 MAX_NAME_BYTES = 240
-"""Of a file name in Content-Disposition, percent-encoded."""
+"""The longest file name in Content-Disposition, percent-encoded."""
 
 MAX_TITLE_BYTES = 200
-"""Of a dashboard's title in the metadata, percent-encoded; a longer one is left out."""
+"""The longest dashboard title in the metadata, percent-encoded. Longer titles are left out."""
 
 _PREFIX = re.compile(r"(?:[A-Za-z0-9!_.*'()-]+/)+")
 _HEX = re.compile(r"[0-9a-f]+")
@@ -44,7 +44,7 @@ _BESIDE_MANIFESTS = re.compile(
 
 
 def prefix_problem(prefix: str) -> str:
-    """Return what is wrong with a key prefix, in words; empty when it can be used."""
+    """Return a sentence about what is wrong with a key prefix; empty if it is valid."""
     if not prefix:
         return ""
     if not _PREFIX.fullmatch(prefix):
@@ -69,7 +69,7 @@ def object_key(*, prefix: str, dashboard: str, rendered_at: datetime, sha256: st
 
 
 def connection_test_key(*, prefix: str, tested_at: datetime, sha256: str) -> str:
-    """Return the key of a connection test's file. A folder that no dashboard's slug can name keeps it apart."""
+    """Return the key of a connection test's file. Its folder contains a dot, so no dashboard's slug can equal it."""
     return f"{prefix}connection.test/{compact_instant(tested_at)}_{sha256[:16]}.txt"
 
 
@@ -79,14 +79,14 @@ def immutability_check_key(*, prefix: str, checked_at: datetime, sha256: str) ->
 
 
 def manifests_prefix(prefix: str) -> str:
-    """Return what the keys of all manifests begin with. A folder that no dashboard's slug can name keeps them apart."""
+    """Return the prefix of all manifests' keys. Its folder contains a dot, so no dashboard's slug can equal it."""
     return f"{prefix}archive.manifests/"
 
 
 def manifest_key(*, prefix: str, day: date, again: int | None = None) -> str:
-    """Return the key of the manifest of a day, in UTC.
+    """Return the key of the manifest of a UTC day.
 
-    `again` is its sequence number where the day has a manifest already, because a clock was set back.
+    `again` is the manifest's sequence number if the day already has a manifest, because a clock was set back.
     """
     name = day.isoformat() if again is None else f"{day.isoformat()}.{again}"
     return f"{manifests_prefix(prefix)}{day.year:04}/{name}.jsonl"
@@ -98,7 +98,7 @@ def public_key_key(*, prefix: str, fingerprint: str) -> str:
 
 
 def verifier_key(*, prefix: str, sha256: str) -> str:
-    """Return the key of the verifier, of which each release has its own."""
+    """Return the key of the verifier with this SHA-256. Each version of the verifier has its own key."""
     return f"{manifests_prefix(prefix)}verifier/{sha256[:16]}/verify_archive.py"
 
 
@@ -113,7 +113,7 @@ def object_metadata(
     md5: str,
     filename: str,
 ) -> dict[str, str]:
-    """Return the `x-amz-meta-*` values, without that prefix, all ASCII: names are percent-encoded UTF-8."""
+    """Return the `x-amz-meta-*` values by name without that prefix. All are ASCII; names are percent-encoded UTF-8."""
     metadata = {
         "format-version": FORMAT_VERSION,
         "report-id": report_id,
@@ -130,7 +130,7 @@ def object_metadata(
 
 @dataclass(frozen=True)
 class Described:
-    """What key and metadata say of a report."""
+    """A report as described by its object's key and metadata."""
 
     report_id: UUID
     dashboard: str
@@ -142,13 +142,15 @@ class Described:
     filename: str
 
 
-class Unclear(ValueError):  # noqa: N818  # of an object, it is a state
-    """Key and metadata don't tell what the object is; says why."""
+class Unclear(ValueError):  # noqa: N818  # a state of an object, not a malfunction
+    """Key and metadata do not describe a report; the message says why."""
 
 
 def kind_of(prefix: str, key: str) -> str:
-    """Return what a key is of: `report`, `manifest`, `proof` (what lies beside manifests), `catalogue` (which earlier
-    versions wrote), `test`, or empty for none of ours.
+    """Return the kind of object that a key belongs to; empty if the archive writes no such key.
+
+    The kinds are `report`, `manifest`, `proof` (signatures, time stamps, public keys and the verifier), `catalogue`
+    (written by earlier versions) and `test`.
     """
     if not key.startswith(prefix):
         return ""
@@ -164,7 +166,7 @@ def kind_of(prefix: str, key: str) -> str:
 
 
 def parts_of(prefix: str, key: str) -> tuple[str, datetime]:
-    """Return dashboard and instant of a report's key. Raises ValueError for an instant outside the calendar."""
+    """Return dashboard and instant of a report's key. Raises ValueError if the instant is not a valid date."""
     found = _OF_A_REPORT.fullmatch(key.removeprefix(prefix))
     if found is None:
         raise ValueError(key)
@@ -172,7 +174,7 @@ def parts_of(prefix: str, key: str) -> tuple[str, datetime]:
 
 
 def described(*, prefix: str, key: str, metadata: Mapping[str, str]) -> Described:
-    """Read what `object_key` and `object_metadata` wrote. Raises Unclear."""
+    """Return the report described by a key and its metadata. Raises Unclear."""
     version = metadata.get("format-version")
     if version is None:
         raise Unclear("It has no metadata of ours.")
@@ -213,8 +215,9 @@ def described(*, prefix: str, key: str, metadata: Mapping[str, str]) -> Describe
 def content_disposition(filename: str) -> str:
     """Return the header that makes a browser save the object under its original name.
 
-    Two forms, as RFC 6266 recommends: plain ASCII for old clients, percent-encoded UTF-8 for all others. A very long
-    name is shortened here, as stores limit what describes an object to 2 KB in all; the metadata have it whole.
+    It contains the name twice, as RFC 6266 recommends: in plain ASCII for old clients, in percent-encoded UTF-8 for all
+    others. A very long name is shortened, because stores limit headers and metadata to 2 KB in all. The metadata have
+    the complete name.
     """
     stem, dot, ending = filename.rpartition(".")
     while len(quote(filename, safe="")) > MAX_NAME_BYTES and stem:

@@ -1,4 +1,4 @@
-"""Recording what became of deliveries: receipts, retries with backoff, failures, and the pause of an interface."""
+"""Records the outcomes of deliveries: receipts, retries with backoff, failures, and the pause of an interface."""
 
 import logging
 import random
@@ -24,22 +24,23 @@ from anaphora.deliveries.sending import Result
 logger = logging.getLogger(__name__)
 
 BACKOFF_BASE = 5
-"""Seconds. The first retry waits for up to twice as long; each further one for up to twice as long as the last."""
+"""Seconds. The first retry waits up to twice as long, and each further one up to twice as long as the one before."""
 
 PROBE_SECONDS = 60
-"""The longest pause after a failure that may concern one report alone. The next report shows, and must not wait."""
+"""The longest pause after a failure that may concern a single report. The next report will show, and should not wait
+long."""
 
 
 @dataclass
 class Drained:
-    """What one run of `deliver_due()` did. `diagnoses` counts (code, detail) of what was not delivered."""
+    """The result of one run of `deliver_due()`. `diagnoses` counts the failures by (code, detail)."""
 
     delivered: int = 0
     failed: int = 0
     postponed: int = 0
     diagnoses: Counter[tuple[str, str]] = field(default_factory=Counter)
     unfinished: bool = False
-    """Whether it stopped for want of time, so that there may be more."""
+    """Whether the run's time was over, so that more deliveries may be due."""
 
     @property
     def complete(self) -> bool:
@@ -53,7 +54,7 @@ class Drained:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """What a thread has done with a delivery, and how long that took."""
+    """A delivery that a thread has processed, with the result and the duration."""
 
     delivery: Claimed
     result: Result
@@ -62,7 +63,7 @@ class Finished:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What is written of a delivery."""
+    """The values to write to a delivery's row."""
 
     delivery: Claimed
     state: State
@@ -85,8 +86,8 @@ class Outcome:
 def settle(lease: uuid.UUID, finished: list[Finished], drained: Drained) -> DeliveryError | None:
     """Write outcomes and count them; return the failure of the whole interface, if there is one.
 
-    Rows whose lease was lost meanwhile are another process's and are left alone: if the upload succeeded, that
-    process's attempt finds the object and builds the receipt.
+    Rows whose lease has run out belong to another process by now and are not changed: if the upload succeeded, the
+    attempt of that process finds the object and builds the receipt.
     """
     delivered = any(isinstance(each.result, Receipt) for each in finished)
     outcomes = [_outcome(each, others_delivered=delivered) for each in finished]
@@ -114,7 +115,7 @@ def settle(lease: uuid.UUID, finished: list[Finished], drained: Drained) -> Deli
 
 
 def update_interface(interface_id: int, finished: list[Finished], failure: DeliveryError | None) -> None:
-    """Pause the interface after a failure of its own, or end its pause; record what its store refused."""
+    """Pause the interface after a failure of its own, or end its pause; record request headers its store refused."""
     receipts = [each.result for each in finished if isinstance(each.result, Receipt)]
     if failure:
         pause(interface_id, failure)
@@ -124,7 +125,7 @@ def update_interface(interface_id: int, finished: list[Finished], failure: Deliv
 
 
 def pause(interface_id: int, error: DeliveryError) -> None:
-    """Leave a failed interface alone for a while: the longer, the more often it failed in a row."""
+    """Pause a failed interface. The pause grows with the number of failures in a row."""
     interface = Interface.objects.get(pk=interface_id)
     failures = interface.failures + 1
     wait = _wait(failures, error)
@@ -159,7 +160,7 @@ def _outcome(finished: Finished, *, others_delivered: bool) -> Outcome:
         scope = FailureScope.REPORT if others_delivered else FailureScope.INTERFACE
     kept = replace(kept, diagnosis=result.diagnosis.code, detail=result.detail, failure=result)
     if scope is FailureScope.INTERFACE:
-        # Not this report's fault: no attempt is counted, and it is due again as soon as the interface is.
+        # Not this report's fault: no attempt is counted, and the delivery is due again when the pause ends.
         return replace(kept, of_interface=True)
     attempts = claimed.attempts + 1
     if result.diagnosis.retryable:
@@ -223,7 +224,7 @@ def _undelivered(outcome: Outcome) -> irregularities.Undelivered:
 
 
 def _record_capabilities(interface_id: int, receipts: list[Receipt]) -> None:
-    """Record what the store refused, so that the next request does without it."""
+    """Record which request headers the store refused, so that the next request omits them."""
     refused = {}
     if any(receipt.condition is Condition.REFUSED for receipt in receipts):
         refused["condition"] = "refused"
@@ -236,7 +237,7 @@ def _record_capabilities(interface_id: int, receipts: list[Receipt]) -> None:
 
 
 def _wait(failures: int, error: DeliveryError) -> timedelta:
-    """Return how long to wait: at least as long as the store asked for, within the bound of all waits."""
+    """Return how long to wait: at least as long as the store asked for, but at most DELIVERY_RETRY_SECONDS."""
     return max(_backoff(failures), timedelta(seconds=min(error.retry_after, settings.DELIVERY_RETRY_SECONDS)))
 
 

@@ -1,7 +1,7 @@
 """Which interfaces want a report, and the creation of missing deliveries. Creating twice changes nothing.
 
-The rule is here and nowhere else: an enabled policy wants the reports of the dashboards that it names, or of all
-dashboards where it names none. A policy without a schedule wants them as soon as they are rendered.
+This module alone implements the rule: an enabled policy wants the reports of its dashboards, or of all dashboards if it
+has none. A policy without a schedule wants them as soon as they are rendered.
 """
 
 from collections import defaultdict
@@ -20,7 +20,7 @@ from anaphora.reports.models import Dashboard, Report
 from anaphora.reports.timestamps import iso_instant
 
 MISSED = timedelta(minutes=15)
-"""A scheduled run that has not happened this long after its time was missed."""
+"""A scheduled run that starts later than this after its time counts as missed."""
 
 BATCH = 1000
 """Deliveries created by one statement."""
@@ -50,7 +50,7 @@ def create_for_new(*reports: Report) -> set[int]:
 
 
 def _named(pk: int, name: str) -> Interface:
-    """Return an interface of which only the name is known; the rest is read when somebody asks for it."""
+    """Return an interface with only its id and name loaded; the other fields are deferred."""
     return Interface.from_db(None, ["id", "name"], [pk, name])
 
 
@@ -78,7 +78,7 @@ def covered(policy: ArchivePolicy) -> QuerySet[Report]:
 
 @dataclass(frozen=True)
 class Coverage:
-    """How far a policy has got: reports, and their bytes where it matters."""
+    """The progress of a policy: the number of reports it wants, by the state of their deliveries."""
 
     missing: int
     missing_bytes: int
@@ -97,12 +97,12 @@ class Coverage:
 
     @property
     def backfilled(self) -> int:
-        """How many reports a backfill would make deliveries pending for."""
+        """How many deliveries a backfill would create or make pending again."""
         return self.missing + self.cancelled
 
     @property
     def remaining(self) -> timedelta | None:
-        """How long the rest takes at the present pace; None where nothing moves."""
+        """How long the rest takes at the present rate; None if nothing was delivered lately."""
         left = self.missing + self.waiting
         if not left:
             return timedelta(0)
@@ -116,7 +116,7 @@ def missing(policy: ArchivePolicy) -> QuerySet[Report]:
 
 
 def coverage(policy: ArchivePolicy) -> Coverage:
-    """Count how far a policy has got."""
+    """Count the reports that a policy wants, by the state of their deliveries."""
     left = missing(policy).aggregate(number=Count("pk"), size=Sum("size"))
     of_policy = Delivery.objects.filter(interface=policy.interface_id, report__in=covered(policy).order_by())
     states = dict(of_policy.order_by().values_list("state").annotate(Count("pk")))
@@ -137,9 +137,9 @@ def coverage(policy: ArchivePolicy) -> Coverage:
 
 
 def backfill(policy: ArchivePolicy) -> Iterator[int]:
-    """Make the cancelled deliveries pending again and create the missing ones; yield how many after each batch.
+    """Make cancelled deliveries pending again and create missing ones; yield the number after each batch.
 
-    It may be stopped at any point and started again.
+    The caller may stop at any point and start again.
     """
     yield from _restore_cancelled(policy)
     yield from create_missing(policy, Priority.BACKFILL)
@@ -156,9 +156,9 @@ def _restore_cancelled(policy: ArchivePolicy) -> Iterator[int]:
 
 
 def create_missing(policy: ArchivePolicy, priority: Priority) -> Iterator[int]:
-    """Create the missing deliveries, the newest reports first; yield how many after each batch.
+    """Create the missing deliveries, the newest reports first; yield the number after each batch.
 
-    A cancelled delivery isn't missing: a schedule leaves it cancelled. It may be stopped at any point and started
+    A cancelled delivery is not missing: a schedule leaves it cancelled. The caller may stop at any point and start
     again.
     """
     last: datetime | None = None
@@ -180,7 +180,7 @@ def create_missing(policy: ArchivePolicy, priority: Priority) -> Iterator[int]:
 def run_scheduled(now: datetime) -> list[int]:
     """Create what is missing for each policy with a scheduled run due; return their interfaces' ids.
 
-    Any number of processes may do so at the same time. Missed runs are made up for by one.
+    Any number of processes may do so at the same time. Several missed runs are made up for by one run.
     """
     interfaces = []
     scheduled = ArchivePolicy.objects.filter(enabled=True, schedule__isnull=False).select_related("schedule")
@@ -191,14 +191,14 @@ def run_scheduled(now: datetime) -> list[int]:
             continue
         for _ in create_missing(policy, Priority.FRESH):
             pass
-        # Not before: should this process die in between, the next one goes on.
+        # Recorded last: if this process dies before, the next one repeats the run.
         _note_run(policy, due, now)
         interfaces.append(policy.interface_id)
     return interfaces
 
 
 def _note_run(policy: ArchivePolicy, due: datetime, now: datetime) -> None:
-    """Note that the run of `due` was made; if earlier ones or itself were missed, the next manifest says so."""
+    """Record that the run of `due` was made, and an irregularity if this run or earlier ones were missed."""
     assert policy.schedule is not None
     first = schedules.next_run(policy.schedule, policy.ran_at)
     with transaction.atomic():

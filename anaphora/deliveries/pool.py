@@ -2,8 +2,8 @@
 
 With a distant store, many threads increase the throughput, because each of them mostly waits. With a store that answers
 immediately, few threads are better: threads that compete for the interpreter reduce the throughput by up to a third.
-A pool starts with two threads, or as many as the last one found good, and a few times a second compares the CPU time of
-the process with the elapsed time.
+A pool starts with two threads, or with as many as the last pool had at its end, and adapts a few times a second by
+comparing the CPU time of the process with the elapsed time.
 """
 
 import threading
@@ -62,7 +62,7 @@ class Pool:
         for _ in self._threads:
             self._jobs.put(None)
         with self._resized:
-            self.width = self._most  # the last jobs may be those of a thread that waits to be needed
+            self.width = self._most  # also waiting threads must each take a None, which ends them
             self._resized.notify_all()
         for thread in self._threads:
             thread.join()

@@ -36,7 +36,7 @@ class Claimed(NamedTuple):
     attempts: int
     due_at: datetime
     diagnosis: str
-    """Of an earlier attempt, with its detail."""
+    """The diagnosis of an earlier attempt."""
     detail: str
     dashboard: str
     """The slug."""
@@ -94,7 +94,7 @@ def claim(interface_id: int, lease: UUID, limit: int) -> list[Claimed]:
         with database.cursor() as cursor:
             cursor.execute(_CLAIM, values | {"until": _lease_end(now)})
             return [Claimed._make(row) for row in cursor.fetchall()]
-    with transaction.atomic():  # which lets nobody else write meanwhile
+    with transaction.atomic():  # SQLite: no other process can write until it ends
         due = of_interface.filter(state=State.PENDING, due_at__lte=now).order_by("priority", "due_at")
         claimed = [Claimed._make(row) for row in due.values_list(*_COLUMNS)[:limit]]
         Delivery.objects.filter(pk__in=[each.pk for each in claimed]).update(
@@ -103,7 +103,7 @@ def claim(interface_id: int, lease: UUID, limit: int) -> list[Claimed]:
     return claimed
 
 
-# One statement, which the planner cannot execute twice (MATERIALIZED), and which needs no transaction around it.
+# One statement needs no transaction around it. MATERIALIZED keeps the planner from running the subquery twice.
 _CLAIM = """
 WITH due AS MATERIALIZED (
     SELECT id FROM deliveries_delivery
@@ -157,12 +157,12 @@ def record_wakeup_sent(interface_id: int) -> bool:
 
 
 def record_wakeup_received(interface_id: int) -> None:
-    """Record that the message has arrived. What becomes due from now on needs another one."""
+    """Record that the message has arrived. Deliveries that become due from now on need another message."""
     Interface.objects.filter(pk=interface_id, wakeup_sent_at__isnull=False).update(wakeup_sent_at=None)
 
 
 def resume(interface_id: int) -> None:
-    """End an interface's pause: its settings have changed, a test has passed, or a delivery has."""
+    """End an interface's pause, because its settings changed, or a test or a delivery succeeded."""
     Interface.objects.filter(pk=interface_id, failures__gt=0).update(
         failures=0, paused_until=None, diagnosis="", detail=""
     )
@@ -180,7 +180,7 @@ def reset_future_timestamps() -> None:
     Delivery.objects.filter(state=State.SENDING, leased_until__gt=last_lease).update(leased_until=now)
     Interface.objects.filter(paused_until__gt=last_retry).update(paused_until=now)
     Interface.objects.filter(wakeup_sent_at__gt=now + timedelta(seconds=60)).update(wakeup_sent_at=None)
-    # What has been done "up to" a time in the future counts as done up to now.
+    # Scheduled runs recorded for a time in the future count as made until now.
     ArchivePolicy.objects.filter(ran_at__gt=now + timedelta(seconds=60)).update(ran_at=now)
 
 
@@ -241,10 +241,11 @@ MOST_TRIED = 200
 
 
 def oldest_pending(interfaces: Collection[int]) -> dict[int, datetime]:
-    """Return, for those interfaces that have something pending, since when the oldest of it has waited. Two queries.
+    """Return, for the interfaces with pending deliveries, since when the oldest has been waiting. Runs two queries.
 
-    That is since the delivery was created: what a backfill makes has not waited since its report came in. What failed
-    for its own sake is due later at each try, so it counts from when its report came in; MOST_TRIED of these are read.
+    A delivery waits from its creation on, so one created by a backfill has not waited since its report came in. After
+    an attempt that failed for the report's own sake, `due_at` is later at each retry, so such a delivery counts from
+    the time its report came in; at most MOST_TRIED of these are read.
     """
     rows = Delivery.objects.filter(interface__in=interfaces, state=State.PENDING).order_by()
     oldest = dict(rows.values_list("interface").annotate(Min("due_at")))
@@ -255,8 +256,9 @@ def oldest_pending(interfaces: Collection[int]) -> dict[int, datetime]:
 
 
 def count_by_state(interfaces: Collection[int], *, recent: bool = True) -> dict[int, Counter[State]]:
-    """Count, for each interface, what is pending or being sent, what failed, and, with `recent`, what was delivered in
-    24 hours.
+    """Count, for each interface, the deliveries that are pending (including those being sent) and that failed.
+
+    With `recent`, also count those delivered in the last 24 hours.
     """
     counts: dict[int, Counter[State]] = {interface: Counter() for interface in interfaces}
     open_rows = Delivery.objects.filter(

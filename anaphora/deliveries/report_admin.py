@@ -126,12 +126,12 @@ class ReportAdmin(ReadOnlyAdmin[Report]):
         ]
 
     def upload_view(self, request: HttpRequest) -> HttpResponse:
-        """Take files in, one by one."""
+        """Show the upload page; on POST, ingest files."""
         context = self.admin_site.each_context(request) | {"opts": self.opts}
         return upload.page(request, context, notice=heartbeat.notice)
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
-        """Say how many files the inbox refused, to those who may put them back."""
+        """Show how many files the inbox refused to users who may put them back."""
         more: dict[str, Any] = {}
         if settings.INBOX_DIR and request.user.has_perm("reports.add_report"):
             more = {"inbox": True, "refused": inbox_refused.count()}
@@ -142,7 +142,7 @@ class ReportAdmin(ReadOnlyAdmin[Report]):
         return refused_page.page(request, self.admin_site.each_context(request) | {"opts": self.opts})
 
     def content_view(self, request: HttpRequest, pk: UUID) -> HttpResponseBase:
-        """Answer with the file: the local copy, else from where it is stored."""
+        """Respond with the file, from the local copy or else from a store."""
         report = self.get_object(request, str(pk))
         if report is None or not self.has_view_permission(request, report) or not request.user.has_perm(READ):
             raise PermissionDenied

@@ -3,7 +3,7 @@
     class PolicyForm(ScheduleForm[ArchivePolicy]):
         schedule = ScheduleField(empty="As soon as rendered")
 
-A crontab that is none of the simple kinds is shown, and kept, as an expression.
+A crontab that is not hourly, daily or weekly is shown and kept as an expression.
 """
 
 from typing import Any, TypeVar, cast
@@ -136,14 +136,14 @@ EXPRESSION_HELP = (
 
 
 class ScheduleForm(forms.ModelForm[T]):
-    """A form with the field `schedule`. A schedule that exists already is used again; an unchanged one stays."""
+    """A form with the field `schedule`. It reuses an existing equal schedule, and keeps one that was not changed."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.initial["schedule"] = cast("Any", self.instance).schedule
 
     def clean_schedule(self) -> CrontabSchedule | None:
-        """Keep the row if nothing was changed, because it may be written in another way."""
+        """Keep the present row if its meaning is unchanged: the same schedule can be written in several ways."""
         kept: CrontabSchedule | None = self.initial["schedule"]
         chosen: CrontabSchedule | None = self.cleaned_data["schedule"]
         if kept and chosen and parts_of(kept) == parts_of(chosen):
@@ -151,7 +151,7 @@ class ScheduleForm(forms.ModelForm[T]):
         return chosen
 
     def save(self, commit: bool = True) -> T:  # noqa: FBT001, FBT002
-        """Save the schedule first if there is none like it."""
+        """Save the schedule first, unless an equal one exists."""
         schedule: CrontabSchedule | None = self.cleaned_data.get("schedule")
         if schedule is not None and schedule.pk is None:
             same = {name: getattr(schedule, name) for name in (*CRON_FIELDS, "timezone")}
@@ -161,7 +161,7 @@ class ScheduleForm(forms.ModelForm[T]):
 
 
 def preview(parts: dict[str, Any]) -> dict[str, Any]:
-    """Return the next runs of the parts in words, or why there are none. Reads and writes nothing."""
+    """Return the next runs of the described schedule in words, or the problem. Does not use the database."""
     field = ScheduleField(empty="")
     try:
         schedule = field.clean([parts.get(name) for name in PARTS])

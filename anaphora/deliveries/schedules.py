@@ -1,4 +1,4 @@
-"""When a crontab is due, across changes to and from daylight saving time, and in words. Pure functions.
+"""Computes when a crontab is due, across daylight saving time changes, and describes it in words. Pure functions.
 
 As in cron's manual: a run at fixed hours happens once a day. If its local time is skipped in spring, it happens later
 by the length of the gap; if its local time occurs twice in autumn, it happens at the first occurrence. Runs in every

@@ -1,4 +1,4 @@
-"""Sending one report: its bytes, its key and metadata, the one PUT. Runs in threads and touches no database."""
+"""Sends one report: opens its file, builds key and metadata, and makes the PUT. Runs in threads, without database."""
 
 import hashlib
 import logging
@@ -19,12 +19,12 @@ from anaphora.deliveries.queue import Claimed
 logger = logging.getLogger(__name__)
 
 Result = Receipt | DeliveryError | None
-"""The outcome of one delivery. None: not tried, because the interface had failed before or the run's time was over."""
+"""The outcome of one delivery; None if it was not attempted, because the interface failed or the run ended."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """One delivery to send, and where else its bytes are once housekeeping has removed the local copy."""
+    """One delivery to send, and the stored copies to read it from if housekeeping has removed the local copy."""
 
     delivery: Claimed
     destination: Destination
@@ -33,7 +33,7 @@ class Job:
 
 
 def send(job: Job, halt: threading.Event) -> Result:
-    """Upload one report. A failure of the interface sets `halt`, so that nothing else is begun."""
+    """Upload one report. A failure of the interface sets `halt`, so that no other upload is started."""
     if halt.is_set():
         return None
     try:
@@ -101,7 +101,7 @@ def _upload(report: Claimed, key_prefix: str) -> Upload:
 
 
 def _check_unchanged(report: Claimed, body: BinaryIO) -> None:
-    """Raise DeliveryError if it is the local copy that changed, not the transfer that broke."""
+    """Raise LOCAL_COPY_CHANGED if the store refused the upload because the local copy changed, not the transfer."""
     body.seek(0)
     if hashlib.file_digest(cast("BufferedReader", body), "sha256").hexdigest() != report.sha256:
         raise DeliveryError(errors.LOCAL_COPY_CHANGED, f"Its SHA-256 is no longer {report.sha256}")

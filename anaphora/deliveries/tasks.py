@@ -1,4 +1,4 @@
-"""The Celery tasks of deliveries. A message carries an interface's id and nothing else."""
+"""The Celery tasks of deliveries. The message of a delivery contains only an interface's id."""
 
 import logging
 from functools import partial
@@ -16,13 +16,13 @@ logger = logging.getLogger(__name__)
 
 
 TURN_SECONDS = 10
-"""How long one task continues to claim. Then it gives back what it has not started and queues up again behind the other
-interfaces, so that a long backlog or a slow store delays none of them."""
+"""How long one task claims deliveries. Then it gives back those not started and sends itself a new message, behind
+those of other interfaces, so that a long backlog or a slow store does not delay them."""
 
 
 @worker_shutting_down.connect
 def end_turns(**kwargs: Any) -> None:
-    """Let a worker that is told to end (SIGTERM) do so as soon as the uploads in progress are done."""
+    """On SIGTERM, let the worker end as soon as the uploads in progress are finished."""
     engine.stop()
 
 
@@ -37,7 +37,7 @@ def deliver_due(interface_id: int) -> None:
 
 @shared_task(name="deliveries.sweep")
 def sweep() -> None:
-    """Find what no message was sent for: retries, ended pauses, and what dead workers or lost messages left."""
+    """Send messages for deliveries that became due without one: retries, ended pauses, dead workers, lost messages."""
     queue.reset_future_timestamps()
     policies.run_scheduled(timezone.now())
     for interface_id in queue.interfaces_with_due_work():
@@ -60,36 +60,36 @@ def backfill(policy_id: int) -> None:
 
 @shared_task(name="deliveries.write_manifests")
 def write_manifests() -> None:
-    """Write the manifests of the days that are over; continue at once if that was not all."""
+    """Write the manifests of the days that are over, for one turn at a time."""
     if manifests.write_due(timezone.now(), TURN_SECONDS):
         write_manifests.delay()
 
 
 @shared_task(name="deliveries.check_immutability")
 def check_immutability() -> None:
-    """Try what somebody with each interface's key could do to a report, on an object of its own."""
+    """Run the immutability check of each interface."""
     protection.check_all(timezone.now())
 
 
 @shared_task(name="deliveries.housekeeping")
 def run_housekeeping() -> None:
-    """Remove the local copies that are safely archived and whose days are over."""
+    """Remove local copies that are safely archived, and old heartbeats."""
     heartbeat.forget(timezone.now())
     housekeeping.run_housekeeping(timezone.now())
 
 
 def request_delivery(interface_id: int) -> None:
-    """Wake a worker to deliver what is due, unless a message to one is on its way.
+    """Send a worker a message to deliver what is due, unless one is already on its way.
 
-    So there is one message for many reports, and those of a busy interface do not delay another's.
+    There is one message for many reports, so a busy interface does not delay others.
     """
     if queue.record_wakeup_sent(interface_id):
         _send(interface_id)
 
 
 def _send(interface_id: int) -> None:
-    """Send the message. A broker that fails costs time only: the sweep sends it again."""
+    """Send the message. If the broker fails, the sweep sends it later."""
     try:
         deliver_due.delay(interface_id)
     except Exception as error:  # each kind of broker has errors of its own, such as a refused password
-        logger.warning("The broker takes no message (%s); the delivery waits for the sweep", error)
+        logger.warning("The broker did not accept a message (%s); the delivery waits for the sweep", error)

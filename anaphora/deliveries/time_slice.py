@@ -1,25 +1,25 @@
-"""The time of one run of the engine: how long it may start new uploads, so that other interfaces get their turn."""
+"""Limits how long one run of the engine starts new uploads, so that other interfaces get their turn."""
 
 import multiprocessing
 import threading
 from time import monotonic
 
 OUTLASTING_SECONDS = 3.0
-"""How much longer than its run an upload must take for the run to continue with others meanwhile."""
+"""If an upload takes this much longer than the run's time, the run continues with other uploads meanwhile."""
 
-# A worker's processes inherit it from the one that they are forked from, which sets it for all of them.
+# Shared with the processes that the worker forks, so that setting it in the main process ends the runs in all of them.
 _stopping = multiprocessing.Event()
 
 
 def stop_all() -> None:
-    """Let the runs of this process and of those forked from it end. For a worker that must end."""
+    """End the runs of this process and of processes forked from it, because the worker must end."""
     _stopping.set()
 
 
 class TimeSlice:
-    """When a run is over, and whether it continues beside an upload that outlasts it.
+    """The time of one run, and whether it continues while a long upload is still in progress.
 
-    While `halt` is set, no upload is started; `started` are the deliveries that a thread is uploading.
+    While `halt` is set, no upload is started. `started` contains the ids of the deliveries being uploaded.
     """
 
     def __init__(self, seconds: float | None) -> None:
@@ -41,7 +41,7 @@ class TimeSlice:
         return True
 
     def resume_if_outlasted(self) -> bool:
-        """Continue if an upload outlasts the time: until that one ends, this process is not free anyway."""
+        """Continue if an upload outlasts the run: this process must wait for it anyway."""
         over = self._ended_at and monotonic() - self._ended_at > OUTLASTING_SECONDS
         if not over or _stopping.is_set():
             return False

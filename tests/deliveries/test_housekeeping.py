@@ -295,7 +295,7 @@ def test_a_local_copy_of_no_report_is_removed_after_a_day(tmp_path: Path) -> Non
     assert orphan.exists()
     out = io.StringIO()
     call_command("housekeeping", stdout=out)
-    assert "1 file of no report removed." in out.getvalue()
+    assert "1 file without a report removed." in out.getvalue()
     assert not orphan.exists()
     assert all(file.exists() for file in [*stays, linked])
 

@@ -61,7 +61,7 @@ class TestCommands:
         for _ in range(2):  # deliver_due ignores the pause after the first attempt
             out, problem = run("deliver_due")
             assert "1 × Connection refused. Check the port" in out
-            assert problem == "Not everything that was due is delivered."
+            assert problem == "Not all due deliveries were delivered."
         facts = json.loads(run("deliver_due", "--json")[0])
         assert facts["diagnoses"][0]["code"] == "connection_refused"
         assert (facts["delivered"], facts["postponed"]) == (0, 1)

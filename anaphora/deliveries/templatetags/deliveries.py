@@ -1,4 +1,4 @@
-"""What pages say of deliveries: which processes are missing, where the interfaces and the documentation are."""
+"""Template tags of deliveries: missing processes, permission to view interfaces, links to the documentation."""
 
 from typing import Any
 
@@ -20,13 +20,13 @@ def may_view_interfaces(user: User | AnonymousUser) -> bool:
 
 @register.simple_tag
 def documentation_link(title: str) -> SafeString:
-    """Link to what the documentation says of a diagnosis; show nothing where there is no documentation site."""
+    """Return a link to the documentation of a diagnosis; empty if there is no documentation site."""
     return documentation.link(title)
 
 
 @register.inclusion_tag("admin/missing_processes.html")
 def missing_processes(user: User | AnonymousUser) -> dict[str, Any]:
-    """Show which processes are missing, to those whose work waits for them."""
+    """Show which processes are missing to users whose work waits for them."""
     return {"missing": heartbeat.missing() if concerned_with_processes(user) else []}
 
 

@@ -1,4 +1,4 @@
-"""`manage.py backfill`: make the missing deliveries of a policy."""
+"""`manage.py backfill`: create the missing deliveries of a policy."""
 
 import sys
 import time
@@ -14,8 +14,9 @@ from anaphora.deliveries.models import ArchivePolicy
 
 
 class Command(commands.Command):
-    """Only creates deliveries: workers or `deliver_due` deliver them, after new reports. It may be stopped and
-    started again.
+    """It only creates deliveries; workers or `deliver_due` deliver them, after new reports.
+
+    It may be stopped and started again.
     """
 
     help = "Creates the missing deliveries of a policy, for the reports that came in before it."
@@ -27,11 +28,11 @@ class Command(commands.Command):
     def handle(self, *args: Any, **options: Any) -> None:
         policy = ArchivePolicy.objects.filter(name=options["policy"]).select_related("interface").first()
         if policy is None:
-            raise CommandError(f"There is no archive policy of the name {options['policy']!r}.")
+            raise CommandError(f"There is no archive policy named {options['policy']!r}.")
         coverage = policies.coverage(policy)
         # Plain spaces, for pipes and old terminals.
         size = filesizeformat(coverage.missing_bytes).replace("\xa0", " ")
-        self.stdout.write(f"{coverage.missing} reports, {size}, are to go to {policy.interface}.")
+        self.stdout.write(f"{coverage.missing} reports, {size}, have no delivery to {policy.interface} yet.")
         if coverage.cancelled:
             self.stdout.write(f"{coverage.cancelled} cancelled deliveries become pending again.")
         if options["dry_run"]:

@@ -1,4 +1,4 @@
-"""`manage.py deliver_due`: drain what is due in this process, without Celery."""
+"""`manage.py deliver_due`: deliver what is due in this process, without Celery."""
 
 import json
 import signal
@@ -41,7 +41,7 @@ class Command(commands.Command):
         finally:
             signal.signal(signal.SIGTERM, before)
         if not complete:
-            raise CommandError("Not everything that was due is delivered.")
+            raise CommandError("Not all due deliveries were delivered.")
 
     def _print(self, interface: Interface, drained: Drained, *, as_json: bool) -> None:
         problems = [(DIAGNOSES[code], detail, count) for (code, detail), count in drained.diagnoses.most_common()]
@@ -72,7 +72,7 @@ def _interfaces(name: str | None) -> list[Interface]:
         return list(Interface.objects.filter(enabled=True))
     interface = Interface.objects.filter(name=name).first()
     if interface is None:
-        raise CommandError(f"There is no interface of the name {name!r}.")
+        raise CommandError(f"There is no interface named {name!r}.")
     if not interface.enabled:
         raise CommandError(f"The interface {name!r} is disabled; enable it first.")
     return [interface]

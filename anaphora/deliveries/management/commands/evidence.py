@@ -15,16 +15,16 @@ from anaphora.reports.models import Report
 
 
 class Command(commands.Command):
-    """Writes the package beside its place and renames it, so that no part of one is ever there."""
+    """Writes a temporary file in the same folder and renames it, so that there is never an incomplete package."""
 
-    help = "Writes the evidence for one report: a ZIP file with which others prove it without us."
+    help = "Writes the evidence for one report: a ZIP file with which others can verify the report independently."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("report", metavar="REPORT", help="its id, or the key of its object")
-        parser.add_argument("--output", metavar="FILE.zip", required=True, help="write it there")
+        parser.add_argument("report", metavar="REPORT", help="the report's id, or its object's key")
+        parser.add_argument("--output", metavar="FILE.zip", required=True, help="the file to write")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Make it."""
+        """Write the evidence."""
         report, target = _report(options["report"]), Path(options["output"])
         try:
             with NamedTemporaryFile(dir=target.resolve().parent, prefix=".evidence-", delete=False) as file:

@@ -17,7 +17,7 @@ class Command(commands.Command):
     """Beat does the same every hour."""
 
     help = (
-        "Removes the local copies whose dashboard's days are over and that are safely archived wherever they should be."
+        "Removes local copies that are safely archived and older than the number of days that their dashboard allows."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -33,7 +33,7 @@ class Command(commands.Command):
         verb = "would be removed" if options["dry_run"] else "removed"
         size = filesizeformat(done.bytes).replace("\xa0", " ")
         self.stdout.write(
-            f"{done.reports} local {copies}, {size}, {verb}; {done.unsafe} kept, not safely archived so long."
+            f"{done.reports} local {copies}, {size}, {verb}; {done.unsafe} kept, not safely archived for long enough."
         )
         if done.orphans:
-            self.stdout.write(f"{count_noun(done.orphans, 'file', 'files')} of no report {verb}.")
+            self.stdout.write(f"{count_noun(done.orphans, 'file', 'files')} without a report {verb}.")

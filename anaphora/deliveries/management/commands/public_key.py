@@ -14,7 +14,7 @@ class Command(commands.Command):
     help = "Prints the archive's public key (PEM)."
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Print it; make the key if there is none yet."""
+        """Print the key; create it if there is none yet."""
         try:
             key = signing.current()
         except signing.SigningProblem as problem:

@@ -10,15 +10,17 @@ from anaphora.deliveries import signing
 
 
 class Command(commands.Command):
-    """The next manifest of each interface, signed by the former key, announces the new one."""
+    """The next manifest of each interface is signed by the former key and announces the new one."""
 
-    help = "Makes a new signing key. The next manifest of each interface announces it, signed by the former one."
+    help = (
+        "Creates a new signing key. The next manifest of each interface is signed by the former key and announces it."
+    )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Make it, and print its public half."""
+        """Create the key and print its public key."""
         if settings.SIGNING_KEY:
             raise CommandError(
-                "The setting SIGNING_KEY names the key. Put a new one before it, in the same value, and restart: the "
-                "first one signs, the others announce it."
+                "The key comes from the setting SIGNING_KEY. Put a new key before it, in the same value, and restart: "
+                "the first key signs, and the former one announces it."
             )
         self.stdout.write(signing.make_key().public_pem, ending="")

@@ -15,22 +15,22 @@ from anaphora.deliveries.verification import Finding, Verdict
 
 
 class Command(commands.Command):
-    """Names every object that is missing, changed or unreadable."""
+    """Prints every object that is missing, changed or unreadable, and every finding in the manifests."""
 
     help = "Compares receipts and manifests with what the store holds now. Exits 1 on any difference."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--interface", metavar="NAME", help="only this interface; without it all")
+        parser.add_argument("--interface", metavar="NAME", help="only this interface; default: all")
         parser.add_argument("--full", action="store_true", help="read every object from end to end")
         parser.add_argument("--json", action="store_true", help="print one JSON object per difference, and a summary")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Compare, and print what differs."""
+        """Compare, and print the differences."""
         interfaces = Interface.objects.select_subclasses()
         if options["interface"] is not None:
             interfaces = interfaces.filter(name=options["interface"])
             if not interfaces:
-                raise CommandError(f"There is no interface of the name {options['interface']!r}.")
+                raise CommandError(f"There is no interface named {options['interface']!r}.")
         counts: Counter[Verdict] = Counter()
         manifests: Counter[str] = Counter()
         for interface in interfaces:
@@ -71,7 +71,7 @@ class Command(commands.Command):
         return counts
 
     def _verify_manifests(self, interface: Interface, *, as_json: bool) -> Counter[str]:
-        """Verify the manifests, if there are any; return how many there are, and how many findings."""
+        """Verify the manifests, if there are any; return their number and the number of findings."""
         if not interface.manifests.filter(written_at__isnull=False).exists():
             return Counter()
         try:

@@ -13,7 +13,7 @@ from anaphora.deliveries.signing import SigningProblem
 
 
 class Command(commands.Command):
-    """Does at once, and for all interfaces, what beat does every hour."""
+    """Does the same as beat does every hour, immediately and for all interfaces."""
 
     help = "Writes and signs the manifests that are due. Exits 1 if one could not be written."
 
@@ -23,7 +23,7 @@ class Command(commands.Command):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Write, and print each manifest's key."""
+        """Write the manifests, and print the key of each."""
         now = timezone.now()
         until = _day(options["until"], now.astimezone(UTC).date()) if options["until"] else manifests.last_day(now)
         problems = []
@@ -45,7 +45,5 @@ def _day(text: str, today: date) -> date:
     except ValueError:
         raise CommandError(f"{text!r} is not a date such as 2026-03-01.") from None
     if day > today:
-        raise CommandError(
-            f"{text} is still to come: a day that is not over has no manifest. Today, in UTC, is {today}."
-        )
+        raise CommandError(f"{text} is in the future. The last day that can have a manifest is today in UTC, {today}.")
     return day
