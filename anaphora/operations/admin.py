@@ -1,4 +1,4 @@
-"""The administrator's pages of operation: alert channels, past alerts, what is expected of dashboards, beat's tasks."""
+"""Admin pages for operation: alert channels, past alerts, expectations of dashboards, lockouts, periodic tasks."""
 
 from typing import Any
 
@@ -27,14 +27,14 @@ __all__ = ["audit_admin"]  # importing it registers its page
 
 
 class AlertChannelForm(forms.ModelForm[AlertChannel]):
-    """A channel; the stored service URL never reaches the page, and left empty it stays."""
+    """The form of a channel. The stored service URL is never shown; an empty field leaves it unchanged."""
 
     url = forms.CharField(
         label="Service URL",
         required=False,
         widget=SecretInput(attrs={"autocomplete": "off", "class": "vTextField"}),
         help_text="For another service: its Apprise URL, such as slack://…, msteams://… or jsons://host/path. "
-        "Stored encrypted and never shown. Empty: stays as it is.",
+        "Stored encrypted and never shown. Leave empty to keep the stored URL.",
     )
 
     class Meta:
@@ -46,14 +46,14 @@ class AlertChannelForm(forms.ModelForm[AlertChannel]):
         self.initial.pop("url", None)
 
     def clean_recipients(self) -> str:
-        """Take mail addresses."""
+        """Check that these are mail addresses."""
         try:
             return ", ".join(channels.addresses(self.cleaned_data["recipients"]))
         except ValidationError as error:
             raise ValidationError("Enter mail addresses, separated by commas.") from error
 
     def clean_url(self) -> Secret:
-        """Keep the stored URL where the field is empty."""
+        """Keep the stored URL if the field is empty."""
         typed: str = self.cleaned_data["url"].strip()
         if typed:
             return Secret(typed)
@@ -61,7 +61,7 @@ class AlertChannelForm(forms.ModelForm[AlertChannel]):
         return stored
 
     def clean(self) -> dict[str, Any]:
-        """Check that the channel has what its kind needs."""
+        """Check that the field that the kind of channel requires is filled in."""
         values: dict[str, Any] = super().clean() or self.cleaned_data
         kind, url = values.get("kind"), values.get("url")
         if kind == ChannelKind.MAIL and not values.get("recipients") and "recipients" not in self.errors:
@@ -73,7 +73,7 @@ class AlertChannelForm(forms.ModelForm[AlertChannel]):
 
 @admin.register(AlertChannel)
 class AlertChannelAdmin(admin.ModelAdmin[AlertChannel]):
-    """Where alerts go, with a test."""
+    """Alert channels, with a button that sends a test alert."""
 
     form = AlertChannelForm
     list_display = ["name", "kind", "condition", "sent_at", "enabled"]
@@ -82,23 +82,23 @@ class AlertChannelAdmin(admin.ModelAdmin[AlertChannel]):
     fields = ["name", "kind", "recipients", "url", "enabled"]
 
     def get_urls(self) -> list[URLPattern]:
-        """Add the address of the test."""
+        """Add the URL of the test."""
         view = self.admin_site.admin_view(self.test_view)
         return [path("<int:pk>/test/", view, name="operations_alertchannel_test"), *super().get_urls()]
 
     def save_model(self, request: HttpRequest, obj: AlertChannel, form: Any, change: bool) -> None:  # noqa: FBT001
-        """Save; what failed before failed with other settings."""
+        """Save, and clear the last error, because it occurred with other settings."""
         if form.changed_data:
             obj.error, obj.failed_at = "", None
         super().save_model(request, obj, form, change)
 
     def test_view(self, request: HttpRequest, pk: int) -> HttpResponse:
-        """Send a test alert by the saved channel."""
+        """Send a test alert through the saved channel."""
         channel = self.get_object(request, str(pk))
         if channel is None or request.method != "POST" or not self.has_change_permission(request, channel):
             raise PermissionDenied
         if channels.send_test(channel):
-            messages.success(request, f"The test alert was sent by {channel}.")
+            messages.success(request, f"The test alert was sent through {channel}.")
         else:
             messages.error(request, f"The test alert was not sent. {channel.error}")
         self.log_change(request, channel, "Sent a test alert.")
@@ -106,7 +106,7 @@ class AlertChannelAdmin(admin.ModelAdmin[AlertChannel]):
 
     @admin.display(description="condition")
     def condition(self, channel: AlertChannel) -> SafeString:
-        """Show whether the last message arrived."""
+        """Show whether the last message was delivered."""
         if channel.error:
             return badge("failed", "failing", title=channel.error)
         return badge("delivered", "working") if channel.sent_at else badge("never", "nothing sent yet")
@@ -114,7 +114,7 @@ class AlertChannelAdmin(admin.ModelAdmin[AlertChannel]):
 
 @admin.register(Alert)
 class AlertAdmin(ReadOnlyAdmin[Alert]):
-    """What needed a hand, and from when until when."""
+    """Present and past alerts, each with the times when it began and ended."""
 
     list_display = ["title", "began_at", "ended_at"]
     list_filter = [("ended_at", admin.EmptyFieldListFilter)]
@@ -124,9 +124,9 @@ class AlertAdmin(ReadOnlyAdmin[Alert]):
 
 
 class ExpectationForm(ScheduleForm[Expectation]):
-    """What is expected of a dashboard."""
+    """The form of an expectation."""
 
-    schedule = ScheduleField(empty="No fixed times: at least every so many hours", label="Expected")
+    schedule = ScheduleField(empty="No fixed times: at least every … hours", label="Expected")
 
     class Meta:
         model = Expectation
@@ -134,7 +134,7 @@ class ExpectationForm(ScheduleForm[Expectation]):
 
 
 class ExpectationInline(admin.StackedInline[Expectation, Dashboard]):
-    """What is expected of a dashboard, on the dashboard's page."""
+    """The expectation of a dashboard, on the dashboard's page."""
 
     model = Expectation
     form = ExpectationForm
@@ -143,23 +143,23 @@ class ExpectationInline(admin.StackedInline[Expectation, Dashboard]):
     extra = 0
 
     def get_fields(self, request: HttpRequest, obj: Dashboard | None = None) -> Any:
-        """Show in words what is expected to those who may not change it."""
+        """Show the expectation in words to users who may not change it."""
         may_edit = self.has_change_permission(request, obj) or self.has_add_permission(request, obj)
         return ["schedule", "every_hours", "grace_minutes"] if may_edit else ["expected", "grace_minutes"]
 
     @admin.display(description="expected")
     def expected(self, expectation: Expectation) -> str:
-        """Say what is expected."""
+        """Return the expectation in words."""
         return str(expectation)
 
 
 class WatchedDashboardAdmin(DashboardAdmin):
-    """The page of a dashboard, with what is expected of it."""
+    """The page of a dashboard, with its expectation."""
 
     inlines = [ExpectationInline]
 
     def get_inline_instances(self, request: HttpRequest, obj: Dashboard | None = None) -> Any:
-        """Leave expectations alone where a form comes without them, as from a script that knows the dashboard only."""
+        """Keep the expectation if a request lacks its form, for example one from a script."""
         if request.method == "POST" and "expectation-TOTAL_FORMS" not in request.POST:
             return []
         return super().get_inline_instances(request, obj)
@@ -173,7 +173,7 @@ class LockoutAdmin(AccessAttemptAdmin):  # type: ignore[misc]
     """Lockouts, which administrators may end by deleting them."""
 
     def log_deletions(self, request: HttpRequest, queryset: Any) -> Any:
-        """Log each by itself: of entries that Django writes at once, the audit trail is not told."""
+        """Log each deletion separately: bulk_create, which Django uses here, sends no signal to the audit trail."""
         return [entry for row in queryset for entry in super(LockoutAdmin, self).log_deletions(request, [row])]
 
 
@@ -181,22 +181,22 @@ admin.site.unregister(AccessAttempt)
 admin.site.register(AccessAttempt, LockoutAdmin)
 
 OURS = frozenset(settings.CELERY_BEAT_SCHEDULE) | {"celery.backend_cleanup"}
-"""Beat's tasks that the settings define, and that beat writes anew at each start."""
+"""Periodic tasks defined by the settings. Beat resets them at each start."""
 
 
 class OtherPeriodicTaskAdmin(PeriodicTaskAdmin):  # type: ignore[misc]
-    """Beat's tasks. The product's own can be looked at only: what is changed here beat would undo."""
+    """Periodic tasks. Those of the product are read-only, because beat resets them at each start."""
 
     def has_change_permission(self, request: HttpRequest, obj: PeriodicTask | None = None) -> bool:
-        """Not those of the product."""
+        """Not allowed for tasks of the product."""
         return super().has_change_permission(request, obj) and not (obj and obj.name in OURS)
 
     def has_delete_permission(self, request: HttpRequest, obj: PeriodicTask | None = None) -> bool:
-        """Not those of the product."""
+        """Not allowed for tasks of the product."""
         return super().has_delete_permission(request, obj) and not (obj and obj.name in OURS)
 
     def get_actions(self, request: HttpRequest) -> Any:
-        """None: they would reach the product's own tasks, too."""
+        """No actions, because they would also change tasks of the product."""
         return {}
 
 

@@ -1,4 +1,4 @@
-"""The admin's app, with our site. In a module of its own: `apps` may declare one app only."""
+"""The app config of the admin, with our admin site. A separate module, because `apps` may define only one app."""
 
 from django.contrib.admin.apps import AdminConfig
 

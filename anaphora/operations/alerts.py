@@ -1,8 +1,8 @@
-"""Alerts: from what needs a hand to a message on each channel.
+"""Alerts: turns problems into messages on each channel.
 
-An alert is sent once when it begins and once when it is over, and again every ALERT_REPEAT_HOURS while it lasts; what
-is due for a channel at the same time makes one message. What a channel has been told is kept per alert, so a channel
-that fails is told later, and one that works is told nothing twice.
+A channel gets a message when an alert begins, every ALERT_REPEAT_HOURS while it lasts, and when it ends. Alerts that
+are due for a channel at the same time are one message. Notices are recorded per alert and channel, so a channel that
+fails gets its message later, and one that works does not get it twice.
 """
 
 from collections.abc import Iterable
@@ -20,20 +20,20 @@ from anaphora.operations.models import Alert, AlertChannel, Installation, Notice
 from anaphora.operations.situation import Problem
 
 _PAUSE = timedelta(seconds=15)
-"""Several processes look; one of them within so long is enough."""
+"""Several processes check for alerts. If one did within this time, the others need not."""
 
 
 def check(now: datetime, *, force: bool = False) -> bool:
-    """Record which alerts begin and end, and tell the channels; return whether this process did.
+    """Record which alerts begin and end, and notify the channels; return whether this process did.
 
-    Unless `force`, nothing is done when another process did so a moment ago.
+    Unless `force`, nothing is done if another process did so a moment ago.
     """
     claimed = Installation.claim("alerts_checked_at", before=now if force else now - _PAUSE)
     if not claimed and not force:
         return False
     record(situation.problems(situation.gather(now)), now)
     for channel in AlertChannel.objects.filter(enabled=True):
-        tell(channel, now)
+        notify(channel, now)
     return True
 
 
@@ -96,8 +96,8 @@ def _paragraph(alert: Alert) -> str:
     return "\n".join([*lines, ""])
 
 
-def tell(channel: AlertChannel, now: datetime) -> bool:
-    """Send a channel what it has not been told yet; return whether a message was sent."""
+def notify(channel: AlertChannel, now: datetime) -> bool:
+    """Send the alerts that are due for a channel; return whether a message was sent."""
     free = Q(claimed_until__isnull=True) | Q(claimed_until__lt=now) | Q(claimed_until__gt=now + 2 * channels.LEASE)
     mine = AlertChannel.objects.filter(free, pk=channel.pk)
     if not mine.update(claimed_until=now + channels.LEASE):
@@ -106,8 +106,8 @@ def tell(channel: AlertChannel, now: datetime) -> bool:
         message = _due(channel, now)
         if not message or not channels.deliver(channel, message.subject, message.body):
             return False
-        told = [each.pk for each in (*message.begun, *message.lasting, *message.over)]
-        Notice.objects.filter(pk__in=told).update(told_at=now)
+        notified = [each.pk for each in (*message.begun, *message.lasting, *message.over)]
+        Notice.objects.filter(pk__in=notified).update(told_at=now)
         Notice.objects.filter(pk__in=[each.pk for each in message.over]).update(closed_at=now)
         return True
     finally:
@@ -115,8 +115,8 @@ def tell(channel: AlertChannel, now: datetime) -> bool:
 
 
 def _due(channel: AlertChannel, now: datetime) -> _Message:
-    unheard = Alert.objects.filter(ended_at__isnull=True).exclude(notices__channel=channel)
-    Notice.objects.bulk_create([Notice(alert=alert, channel=channel) for alert in unheard], ignore_conflicts=True)
+    new = Alert.objects.filter(ended_at__isnull=True).exclude(notices__channel=channel)
+    Notice.objects.bulk_create([Notice(alert=alert, channel=channel) for alert in new], ignore_conflicts=True)
     message = _Message()
     repeat = timedelta(hours=settings.ALERT_REPEAT_HOURS)
     for notice in Notice.objects.filter(channel=channel, closed_at__isnull=True).select_related("alert").order_by("pk"):

@@ -7,13 +7,13 @@ from django.db.models.signals import post_migrate
 
 
 class OperationsConfig(AppConfig):
-    """What operators see, and what tells them without being asked."""
+    """The app of the overview, expectations, alerts, probes, metrics, roles and the audit trail."""
 
     name = "anaphora.operations"
     verbose_name = "Operation"
 
     def ready(self) -> None:
-        """Connect to what deliveries tell, to what makes the ready groups and to what the audit trail records."""
+        """Connect to the signals of deliveries, of migrate (for the ready groups) and of the audit trail."""
         from anaphora.deliveries import signals
         from anaphora.operations import audit, audit_actor, audit_changes, roles, watcher
 

@@ -1,7 +1,7 @@
 """Writes the audit trail, and removes what is older than AUDIT_RETENTION.
 
-An entry is written in the transaction of what it is about, and what cannot be recorded does not happen: a change is
-rolled back, content is not given, nobody signs in.
+An entry is written in the same transaction as the change it records. An action that cannot be recorded does not happen:
+a change is rolled back, content is not sent, a sign-in fails.
 """
 
 from datetime import datetime, timedelta
@@ -19,11 +19,11 @@ from anaphora.operations.audit_actor import Actor
 from anaphora.operations.audit_models import AuditEntry
 
 BATCH = 5_000
-"""Entries that one statement removes."""
+"""Entries removed by one statement."""
 
 
 def connect() -> None:
-    """Receive what the apps tell."""
+    """Connect to the signal `activity`."""
     activity.connect(_on_activity, dispatch_uid="operations.audit")
 
 
@@ -48,9 +48,9 @@ def write(
     details: dict[str, Any] | None = None,
     name: str = "",
 ) -> None:
-    """Write one entry for each target, or one without a target, called `name`.
+    """Write one entry for each target or, without targets, one entry with the object `name`.
 
-    With `once`, leave out what the same actor did to the same target less than so long ago.
+    With `once`, skip an entry if the same actor did the same to the same target less than that long ago.
     """
     found = targets or (None,)
     _write(action, found, [details or {}] * len(found), actor, once=once, name=name)
@@ -88,12 +88,12 @@ def _entry(action: Action, target: Any, details: dict[str, Any], actor: Actor, n
 
 
 def _line(text: str, length: int) -> str:
-    """Return a name without what would let it look like another one: line breaks, escapes, marks of direction."""
+    """Return a name without line breaks, escapes and marks of direction, which could make it look like another one."""
     return clean_line(text[: 2 * length], length)  # a typed name can be very long
 
 
 def _without_nul(value: Any) -> Any:
-    """Return details without NUL, which PostgreSQL stores in no JSON, for example in the filters of an export."""
+    """Return details without NUL characters, which PostgreSQL cannot store in JSON."""
     if isinstance(value, dict):
         return {_without_nul(key): _without_nul(each) for key, each in value.items()}
     if isinstance(value, list | tuple):

@@ -1,4 +1,4 @@
-"""Who acts at present, and from where: the request, the Celery task or the command that this process handles."""
+"""Determines who acts, and from where: by the request, the Celery task or the command that this process handles."""
 
 import getpass
 import os
@@ -19,7 +19,7 @@ from anaphora.operations.audit_models import ActorKind
 
 @dataclass(frozen=True)
 class Actor:
-    """Who acts. `id` is the key of the user or of the token."""
+    """Who acts. `id` is the primary key of the user or token."""
 
     kind: ActorKind
     name: str = ""
@@ -30,7 +30,7 @@ class Actor:
 
 @dataclass
 class _Current:
-    """A request, and what was recorded in its course."""
+    """The current request, and the objects about which it recorded entries."""
 
     request: HttpRequest
     recorded: set[tuple[str, str]] = field(default_factory=set)
@@ -41,9 +41,10 @@ _task: ContextVar[str] = ContextVar("audit_task", default="")
 
 
 class RememberRequest:
-    """Remembers the request, so that changes of rows can be ascribed to its user.
+    """Middleware that stores the current request, so that changes of rows can be attributed to its user.
 
-    It is forgotten when the response is closed, not when it is returned: a stream still acts for its user.
+    The request is cleared when the response is closed, not when it is returned, because a streaming response still
+    acts for its user.
     """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
@@ -55,7 +56,7 @@ class RememberRequest:
 
 
 def connect() -> None:
-    """Forget requests that are over, and follow Celery's tasks."""
+    """Connect to the signals that clear a finished request, and to those of Celery tasks."""
     request_finished.connect(_forget_request, dispatch_uid="operations.audit")
     task_prerun.connect(_remember_task, dispatch_uid="operations.audit")
     task_postrun.connect(_forget_task, dispatch_uid="operations.audit")
@@ -74,13 +75,13 @@ def _forget_task(**kwargs: Any) -> None:
 
 
 def recorded() -> set[tuple[str, str]]:
-    """Return the objects, as type and id, about which something was recorded in the course of this request."""
+    """Return the objects, as (type, id), about which the current request has recorded entries."""
     current = _current.get()
     return current.recorded if current else set()
 
 
 def current(request: HttpRequest | None = None) -> Actor:
-    """Return who acts: the user or token of the request, given or remembered, else the task, else the command."""
+    """Return who acts: the user or token of the given or current request, else the task, else the command."""
     remembered = _current.get()
     if request is None and remembered is not None:
         request = remembered.request
@@ -108,7 +109,7 @@ def _via(request: HttpRequest) -> str:
 
 
 def _of_process() -> Actor:
-    """Return the user of the machine that runs this process. Of its arguments only the command's name is taken."""
+    """Return the system user that runs this process. Of the command line, only the command's name is recorded."""
     program = Path(sys.argv[0]).name
     command = sys.argv[1] if program == "manage.py" and len(sys.argv) > 1 else program
     try:

@@ -19,13 +19,13 @@ from anaphora.operations.audit_export import FORMATS
 from anaphora.operations.audit_models import AuditEntry
 
 MOST_USERS = 100
-"""Users in the filter. The others are found by search."""
+"""Users listed in the filter. Others can be found by search."""
 CHUNK = 2_000
-"""Entries of an export that are read at once."""
+"""Entries of an export that are read at a time."""
 
 
 class UserFilter(admin.SimpleListFilter):
-    """Filters by user name. Listing the names that occur would read the whole table."""
+    """Filters by user name. Listing only names with entries would read the whole table."""
 
     title = "user"
     parameter_name = "actor"
@@ -40,7 +40,7 @@ class UserFilter(admin.SimpleListFilter):
 
 @admin.register(AuditEntry)
 class AuditEntryAdmin(ReadOnlyAdmin[AuditEntry]):
-    """Who did what, when and from where. Nobody can add, change or delete an entry, a superuser neither."""
+    """Who did what, when and from where. Nobody can add, change or delete an entry, not even a superuser."""
 
     list_display = ["at", "actor", "action", "object_link", "address", "via"]
     list_filter = ["action", "actor_kind", UserFilter, ("at", admin.DateFieldListFilter)]
@@ -66,14 +66,14 @@ class AuditEntryAdmin(ReadOnlyAdmin[AuditEntry]):
         return [path("export/<str:ending>/", view, name="operations_auditentry_export"), *super().get_urls()]
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
-        """Offer the export of what the filters show."""
+        """Add the links that export the filtered entries."""
         query = request.GET.copy()
         query.pop("p", None)
         more = {"exports": list(FORMATS), "export_query": query.urlencode()}
         return super().changelist_view(request, more | (extra_context or {}))
 
     def export_view(self, request: HttpRequest, ending: str) -> HttpResponseBase:
-        """Stream the entries that the filters show, the latest first. The export is recorded before it begins."""
+        """Stream the filtered entries, the latest first. The export is recorded before it begins."""
         if not self.has_view_permission(request):
             raise PermissionDenied
         if ending not in FORMATS:

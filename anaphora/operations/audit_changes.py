@@ -1,7 +1,7 @@
-"""What the audit trail records by itself: changes of rows, sign-ins, and what else the admin logs.
+"""Records changes of rows, sign-ins, and everything else in the admin's log in the audit trail.
 
-Of a change it keeps the fields with their old and new values. Of a secret it keeps that it was changed. State that the
-program writes, in fields that are not editable, is left out.
+An entry about a change has the old and new values of the changed fields; for a secret, only that it was changed. Fields
+that are not editable hold state written by the program and are left out.
 """
 
 import json
@@ -31,16 +31,16 @@ _TRACKED = (
     "auth.User",
     "auth.Group",
 )
-"""The models whose changes are recorded, wherever they come from; beside them, every kind of interface."""
+"""The models whose changes are recorded, wherever they are made. Every kind of interface is recorded too."""
 
 _SECRET = {"password", "external_id"}
-"""Fields whose values are never recorded, beside those of SecretField."""
+"""Fields whose values are never recorded, in addition to those of type SecretField."""
 _IGNORED = {"last_login", "date_joined"}
 _LONGEST, _MOST = 200, 50
 
 
 def connect() -> None:
-    """Follow the tracked models, sign-ins and the admin's log."""
+    """Connect to the signals of the tracked models, of sign-ins and of the admin's log."""
     for model in [*(apps.get_model(label) for label in _TRACKED), *kinds()]:
         uid = f"operations.audit.{model._meta.label}"
         pre_save.connect(_remember, sender=model, dispatch_uid=uid)
@@ -123,7 +123,7 @@ def _on_many_to_many(*, instance: Any, action: str, model: Any, pk_set: Any, sen
 
 
 def _on_log_entry(*, instance: LogEntry, created: bool, **kwargs: Any) -> None:
-    """Record what the admin logs and nothing else has recorded in this request, such as an action on schedules."""
+    """Record an entry of the admin's log, unless this request has already recorded one about the same object."""
     model = instance.content_type.model_class() if instance.content_type else None
     kind = model._meta.label_lower if model else ""
     if not created or (kind, str(instance.object_id)) in audit_actor.recorded():
@@ -149,7 +149,7 @@ def _on_log_entry(*, instance: LogEntry, created: bool, **kwargs: Any) -> None:
 
 
 class _Named:
-    """A row by its key and its name, as the admin's log keeps it, whether it still exists or not."""
+    """A row that may no longer exist, with its key and its name from the admin's log."""
 
     def __init__(self, row: models.Model, name: str) -> None:
         self._meta, self.pk, self._name = row._meta, row.pk, name
@@ -191,12 +191,12 @@ def _on_refused(*, credentials: Any, request: HttpRequest | None = None, **kwarg
     problem = getattr(request, "sign_in_problem", "")  # that of OpenID Connect
     if not getattr(request, "axes_locked_out", False):
         details = {"problem": problem} if problem else {}
-        # Without a name there is nothing to guess and no lockout: once an hour, so that nobody fills the database.
+        # A refusal without a user name causes no lockout, so it is recorded once an hour to limit the entries.
         once = None if name else AN_HOUR
         audit.write(Action.SIGN_IN_REFUSED, actor=_at(request, name=name), name=name, details=details, once=once)
 
 
 def _on_locked_out(*, request: HttpRequest, username: str | None, **kwargs: Any) -> None:
-    """Record a lockout once an hour, so that who goes on guessing does not fill the database."""
+    """Record a lockout at most once an hour, so that further attempts do not fill the database."""
     actor = _at(request, name=str(username or ""))
     audit.write(Action.LOCKED_OUT, actor=actor, name=actor.name, once=AN_HOUR)

@@ -10,11 +10,11 @@ from anaphora.operations.audit_models import AuditEntry
 COLUMNS = ("at", "actor", "actor_kind", "actor_id", "address", "via", "action", "object_type", "object_id", "object")
 
 _FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
-"""What a formula begins with; the last four are their full-width forms, which some spreadsheets take as well."""
+"""The first characters of a formula. The last four are full-width forms, which some spreadsheets accept as well."""
 
 
 class _Echo:
-    """A file that gives back what is written to it."""
+    """A file whose `write` returns the text."""
 
     def write(self, text: str) -> str:
         return text
@@ -50,4 +50,4 @@ FORMATS: dict[str, tuple[Callable[[Iterable[AuditEntry]], Iterator[str]], str]] 
     "csv": (as_csv, "text/csv; charset=utf-8"),
     "jsonl": (as_json_lines, "application/x-ndjson"),
 }
-"""The formats by the ending of the file: what writes them, and their content type."""
+"""The formats by file name extension: the function that writes the format, and its content type."""

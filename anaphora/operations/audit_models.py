@@ -1,6 +1,6 @@
 """The audit trail: who did what, when and from where. Rows are written and never changed.
 
-No row refers to another table, so that deleting a user, a token or a report changes nothing here.
+Rows have no foreign keys, so deleting a user, a token or a report does not change them.
 """
 
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from anaphora.activity import Action
 
 
 class ActorKind(models.TextChoices):
-    """What kind of actor did it."""
+    """The kinds of actors."""
 
     USER = "user", "user"
     TOKEN = "token", "API token"
@@ -28,7 +28,7 @@ class AppendOnlyError(Exception):
 
 
 class AuditQuerySet(models.QuerySet["AuditEntry"]):
-    """Rows that can be read. Bulk changes are refused like those of single rows."""
+    """A queryset that refuses bulk updates and deletes, as the model refuses those of single rows."""
 
     def update(self, **kwargs: Any) -> NoReturn:
         """Refuse."""
@@ -39,7 +39,7 @@ class AuditQuerySet(models.QuerySet["AuditEntry"]):
         raise AppendOnlyError("Entries of the audit trail cannot be deleted.")
 
     def aggregate(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """Ask for one value at a time: for two, such as the first and the last time, SQLite reads the whole index."""
+        """Run one query per value: for two, such as Min and Max, SQLite would read the whole index."""
         if args or len(kwargs) < 2:
             return super().aggregate(*args, **kwargs)
         return {name: super(AuditQuerySet, self).aggregate(**{name: value})[name] for name, value in kwargs.items()}
@@ -47,7 +47,7 @@ class AuditQuerySet(models.QuerySet["AuditEntry"]):
     def datetimes(self, field_name: str, kind: str, order: str = "ASC", tzinfo: tzinfo | None = None) -> Any:
         """Return the years, months or days from the first entry to the last one, for the admin's date hierarchy.
 
-        Django's own leaves out those without entries, and reads every row for it.
+        Django's own method leaves out periods without entries, and reads every row to do so.
         """
         found = list(self._periods(kind, tzinfo or timezone.get_current_timezone()))
         return found if order == "ASC" else found[::-1]
@@ -66,11 +66,11 @@ class AuditQuerySet(models.QuerySet["AuditEntry"]):
 
 
 class AuditEntry(models.Model):
-    """One thing that somebody did. `save()` creates; changing and deleting are refused, in the admin and in code."""
+    """One action of somebody. Entries can be created, but neither changed nor deleted, in the admin and in code."""
 
     at = models.DateTimeField(default=timezone.now)
     actor = models.CharField(max_length=150, blank=True)
-    """The user name, the token, the user of the machine, or the task. For refused sign-ins, the name that was typed."""
+    """The user name, token, system user or task. For refused sign-ins, the name that was entered."""
     actor_kind = models.CharField("kind of actor", max_length=10, choices=ActorKind.choices)
     actor_id = models.CharField("actor's ID", max_length=20, blank=True)
     address = models.CharField(max_length=45, blank=True, help_text="The IP address of the client.")
@@ -99,7 +99,7 @@ class AuditEntry(models.Model):
         return f"{self.actor or 'somebody'}: {self.get_action_display()} {self.object}".strip()
 
     def save(self, *args: Any, **kwargs: Any) -> None:
-        """Create the row. Raises AppendOnlyError for one that exists."""
+        """Create the row. Raises AppendOnlyError if it exists."""
         if not self._state.adding:
             raise AppendOnlyError("Entries of the audit trail cannot be changed.")
         super().save(*args, **kwargs)

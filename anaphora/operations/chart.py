@@ -1,4 +1,4 @@
-"""The chart of the last days as shapes of an SVG, and as a table for who does not see it."""
+"""The chart of the last 30 days: bars for an SVG, with the numbers that the page also shows as a table."""
 
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -9,12 +9,12 @@ from anaphora.operations.models import DailyTotal
 
 DAYS = 30
 WIDTH, HEIGHT, GAP = 20, 110, 5
-"""Of one day's bar, and between two, in units of the drawing."""
+"""Size of one day's bar, and the gap between two bars, in units of the SVG."""
 
 
 @dataclass(frozen=True)
 class Bar:
-    """One UTC day: numbers, and where its two bars are drawn."""
+    """One UTC day: its numbers, and the positions of its two bars."""
 
     day: date
     archived: int
@@ -28,7 +28,7 @@ class Bar:
 
 @dataclass(frozen=True)
 class Chart:
-    """The bars, their scale, and the sentence that says what they show."""
+    """The bars, their scale, and the totals."""
 
     bars: list[Bar]
     highest: int
@@ -41,7 +41,7 @@ class Chart:
 
 
 def last_days(now: datetime) -> Chart:
-    """Return the last 30 UTC days, today's included. One query of the daily totals."""
+    """Return the last 30 UTC days, including today. Runs one query, on the daily totals."""
     today = now.astimezone(UTC).date()
     first = today - timedelta(days=DAYS - 1)
     rows = DailyTotal.objects.filter(day__gte=first, day__lte=today).values_list("day")
@@ -68,5 +68,5 @@ def last_days(now: datetime) -> Chart:
 
 
 def _height(number: int, highest: int) -> float:
-    """Return how high a bar is: in proportion, but so that one report can be seen beside a million."""
+    """Return the height of a bar: proportional, but high enough that a single report is visible."""
     return round(max(2.0, HEIGHT * number / highest), 1) if number else 0

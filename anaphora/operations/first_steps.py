@@ -1,4 +1,4 @@
-"""The first steps on an empty installation: a checklist that ticks itself off and goes away when done."""
+"""The first steps on a new installation: a checklist on the overview that disappears when all steps are done."""
 
 from dataclasses import dataclass
 
@@ -12,12 +12,12 @@ from anaphora.operations.situation import Situation
 from anaphora.reports.models import Report
 
 KNOWN = 10
-"""Whoever has archived so many reports has found the timeline."""
+"""With this many archived reports, the step of opening the timeline counts as done."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """One step: what to do and why, where, and whether it is done."""
+    """One step: its title, explanation and page, and whether it is done."""
 
     title: str
     text: str
@@ -28,7 +28,7 @@ class Step:
 
 
 def steps(user: User | AnonymousUser, found: Situation) -> list[Step]:
-    """Return the steps; none once all are done, or for users who can't take them."""
+    """Return the steps. The list is empty if all are done, or if the user lacks the permissions for them."""
     if not user.has_perm("deliveries.add_archivepolicy"):
         return []
     if Installation.objects.filter(first_steps_done_at__isnull=False).exists():
@@ -44,7 +44,7 @@ def steps(user: User | AnonymousUser, found: Situation) -> list[Step]:
     listed = [
         (
             "Add an interface",
-            "The bucket that reports go to, and the key that may write to it.",
+            "Enter the bucket for the reports, and a key that may write to it.",
             "Add interface",
             reverse("admin:deliveries_interface_add"),
             interface is not None,
@@ -58,13 +58,13 @@ def steps(user: User | AnonymousUser, found: Situation) -> list[Step]:
         ),
         (
             "Add an archive policy",
-            "It says which dashboards' reports go to the interface, and when.",
+            "It defines which dashboards' reports are archived to the interface, and when.",
             "Add policy",
             reverse("admin:deliveries_archivepolicy_add") + (f"?interface={interface.pk}" if interface else ""),
             ArchivePolicy.objects.filter(enabled=True).exists(),
         ),
         (
-            "Hand in a first report",
+            "Upload a first report",
             "Upload any PDF, image or CSV file. Renderers use the API, the inbox or the command later.",
             "Upload report",
             reverse("admin:reports_report_upload"),
@@ -86,17 +86,17 @@ def _last_text(*, reported: bool, archived: bool) -> str:
     if archived:
         return "The report is archived. The timeline shows it with its receipt."
     if reported:
-        return "The report is waiting for a worker. The timeline shows it at once, and its receipt once it is archived."
+        return "The report is waiting for a worker. The timeline shows it now, and its receipt once it is archived."
     return "The timeline shows what each dashboard looked like at any time."
 
 
 def finish() -> None:
-    """Note that the steps are done; the checklist does not come back."""
+    """Record that the steps are done, so that the checklist is not shown again."""
     Installation.get()
     Installation.objects.filter(pk=1, first_steps_done_at__isnull=True).update(first_steps_done_at=timezone.now())
 
 
 def first_report_path() -> str:
-    """Return where the first report is seen; the timeline's first page if there is none."""
+    """Return the path of the first report in the timeline, or of the timeline's start page if there is none."""
     report = Report.objects.select_related("dashboard").order_by("-ingested_at").first()
     return reverse("timeline-as-of", args=[report.dashboard.slug]) if report else reverse("timeline")

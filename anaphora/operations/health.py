@@ -1,4 +1,4 @@
-"""Whether the installation works, as load balancers, containers and service managers ask. No answer holds a secret."""
+"""Health checks for load balancers, containers and service managers. No answer contains a secret."""
 
 import shutil
 import socket
@@ -16,12 +16,12 @@ from anaphora.deliveries import heartbeat
 from anaphora.deliveries.models import Heartbeat, Role
 
 KEPT_SECONDS = 2
-"""For how long an answer serves others: asking often costs no connections."""
+"""How long an answer is cached, so that frequent requests need no further connections."""
 
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that must work. `problem` is empty if it does."""
+    """The result of one check. `problem` is empty if it passed."""
 
     name: str
     problem: str = ""
@@ -60,7 +60,7 @@ def _database() -> str:
         with connection.cursor() as cursor:
             cursor.execute("SELECT 1")
     except DatabaseError:
-        return "The database (DATABASE_URL) doesn't answer."
+        return "The database (DATABASE_URL) does not answer."
     return ""
 
 
@@ -70,7 +70,7 @@ def _broker() -> str:
             broker.connect()
             broker.default_channel  # noqa: B018  # Redis is not asked before
     except Exception:  # each kind of broker has errors of its own
-        return "The message broker (CELERY_BROKER_URL) doesn't answer."
+        return "The message broker (CELERY_BROKER_URL) does not answer."
     return ""
 
 
@@ -80,12 +80,12 @@ def _data_folder() -> str:
             file.write(b"x")
         free = free_bytes()
     except OSError as error:
-        return f"DATA_DIR can't be written: {error.strerror}."
-    return "" if free >= settings.MIN_FREE_MB * 10**6 else "The disk of DATA_DIR is full up to MIN_FREE_MB."
+        return f"DATA_DIR cannot be written: {error.strerror}."
+    return "" if free >= settings.MIN_FREE_MB * 10**6 else "Less than MIN_FREE_MB is free on the disk of DATA_DIR."
 
 
 def _process(role: Role) -> str:
     try:
         return next((f"{each}." for each in heartbeat.missing() if each.role is role), "")
     except DatabaseError:
-        return "Unknown: the database doesn't answer."
+        return "Unknown: the database does not answer."

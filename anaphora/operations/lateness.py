@@ -1,4 +1,4 @@
-"""Which dashboards are late: their expected report has not come, and the grace is over."""
+"""Determines which dashboards are late: the expected report has not come, and the grace period is over."""
 
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
@@ -14,28 +14,28 @@ from anaphora.reports.models import Dashboard, Report
 from anaphora.reports.timestamps import iso_instant
 
 EARLY = timedelta(minutes=5)
-"""A report rendered so long before its time counts as the one that was expected: clocks differ."""
+"""A report rendered up to this long before its time counts as the expected one, because clocks differ."""
 
 
 @dataclass(frozen=True)
 class State:
-    """What is expected of a dashboard, and what has come."""
+    """The expectation of a dashboard, and whether it is met."""
 
     dashboard: Dashboard
     latest: datetime | None
     """When its latest report was rendered."""
     due: datetime | None
-    """When the next one after that was, or is, expected; None if a schedule never comes round."""
+    """When the next report after that was, or is, expected; None if the schedule has no further run."""
     late: bool
 
 
 def states(now: datetime) -> list[State]:
-    """Return the state of each dashboard that something is expected of. One query."""
+    """Return the state of each dashboard that has an expectation. Runs one query."""
     return [_state(row, row.latest, now) for row in _rows().order_by("dashboard__slug")]
 
 
 def of(dashboard: Dashboard, now: datetime) -> State | None:
-    """Return the state of one dashboard; None where nothing is expected of it."""
+    """Return the state of one dashboard; None if it has no expectation."""
     row = _rows().filter(dashboard=dashboard).first()
     return _state(row, row.latest, now) if row else None
 
@@ -70,9 +70,9 @@ def _due(expectation: Expectation, latest: datetime | None) -> datetime | None:
 
 
 def expected_days(dashboard: Dashboard, first: date, last: date, zone: ZoneInfo) -> set[date] | None:
-    """Return the days, in `zone`, on which a report was expected and the grace is over; None where nothing is expected.
+    """Return the days, in `zone`, on which a report was expected and the grace period is over.
 
-    Days before the expectation began are not among them.
+    Days before the expectation began are not included. None if the dashboard has no expectation.
     """
     expectation = Expectation.objects.select_related("dashboard", "schedule").filter(dashboard=dashboard).first()
     if expectation is None:
@@ -91,6 +91,6 @@ def expected_days(dashboard: Dashboard, first: date, last: date, zone: ZoneInfo)
 
 
 def began_on(dashboard: Dashboard, zone: ZoneInfo) -> date | None:
-    """Return the day in `zone` from which something is expected of a dashboard."""
+    """Return the day, in `zone`, on which the dashboard's expectation began; None if it has none."""
     expectation = Expectation.objects.filter(dashboard=dashboard).first()
     return expectation.since.astimezone(zone).date() if expectation else None

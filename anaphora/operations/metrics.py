@@ -1,8 +1,8 @@
-"""What Prometheus is told: read from the database at each scrape, in a fixed number of queries.
+"""The metrics for Prometheus: read from the database at each scrape, in a fixed number of queries.
 
-Nothing is counted in a process's memory, so it does not matter which process is asked, how many there are and on which
-machines, and a restart loses nothing. Durations and failures are kept in small tables (`totals`) for the same reason:
-prometheus-client's multiprocess mode would need a folder that all machines share.
+No metric is counted in a process's memory, so any process on any machine can be scraped, and a restart loses nothing.
+Durations and failures are kept in small tables (`totals`) for the same reason: prometheus-client's multiprocess mode
+would need a folder shared by all machines.
 """
 
 import shutil
@@ -30,13 +30,13 @@ def text() -> bytes:
 
 
 class _Database(Collector):
-    """Reads everything anew at each scrape."""
+    """Reads all metrics from the database at each scrape."""
 
     def describe(self) -> list[Metric]:
-        return []  # spares one more reading at registration
+        return []  # otherwise registration would call collect()
 
     def collect(self) -> Iterator[Metric]:
-        """Yield the families, whose order is that of docs/operations.md."""
+        """Yield the metric families in the order of docs/operations.md."""
         interfaces = {each.pk: each for each in Interface.objects.all()}
         names = {pk: each.name for pk, each in interfaces.items()}
         yield from _deliveries(names)
@@ -59,7 +59,7 @@ def _deliveries(names: dict[int, str]) -> Iterator[Metric]:
     )
     age = GaugeMetricFamily(
         "anaphora_oldest_waiting_seconds",
-        "For how long the oldest undelivered report has waited.",
+        "How long the oldest undelivered report has been waiting.",
         labels=["interface"],
     )
     reports = CounterMetricFamily("anaphora_archived_reports", "Reports archived.", labels=["interface"])
@@ -77,7 +77,7 @@ def _deliveries(names: dict[int, str]) -> Iterator[Metric]:
 
 def _uploads(names: dict[int, str]) -> Iterator[Metric]:
     durations = HistogramMetricFamily(
-        "anaphora_upload_duration_seconds", "How long uploads took that succeeded.", labels=["interface"]
+        "anaphora_upload_duration_seconds", "Duration of successful uploads.", labels=["interface"]
     )
     rows: dict[int, list[UploadDuration]] = {}
     for row in UploadDuration.objects.order_by("interface", "bound"):
@@ -89,7 +89,7 @@ def _uploads(names: dict[int, str]) -> Iterator[Metric]:
             buckets.append(("+Inf" if row.bound == totals.BOUNDS[-1] else str(row.bound), float(sum_so_far)))
         durations.add_metric([names[pk]], buckets, sum_value=sum(row.seconds for row in of_interface))
     failures = CounterMetricFamily(
-        "anaphora_upload_failures", "Uploads that failed, each attempt counted.", labels=["interface", "diagnosis"]
+        "anaphora_upload_failures", "Failed uploads; each attempt counts.", labels=["interface", "diagnosis"]
     )
     for failure in FailureTotal.objects.order_by("interface", "diagnosis"):
         failures.add_metric([names[failure.interface_id], failure.diagnosis], failure.failures)
@@ -122,7 +122,7 @@ def _interfaces(interfaces: list[Interface]) -> Iterator[Metric]:
 def _heartbeats() -> Metric:
     ages = GaugeMetricFamily(
         "anaphora_heartbeat_age_seconds",
-        "Since when no process of this role has been seen, on whichever machine. Absent: never seen.",
+        "Seconds since a process of this role was last seen on any machine. Absent if never seen.",
         labels=["role"],
     )
     now = timezone.now()

@@ -1,4 +1,4 @@
-"""What operation keeps: totals for charts and metrics, what is expected of dashboards, alerts and their channels."""
+"""The models of operation: totals for charts and metrics, expectations of dashboards, alerts and their channels."""
 
 from datetime import datetime, timedelta
 from typing import ClassVar
@@ -18,10 +18,10 @@ from anaphora.secret_fields import SecretField
 
 
 class Installation(models.Model):
-    """The one row of what concerns the whole installation. `get()` returns it."""
+    """The single row with values of the whole installation. `get()` returns it."""
 
     counted_at = models.DateTimeField(null=True, editable=False)
-    """When the daily totals were last counted anew."""
+    """When the daily totals were last recounted."""
     alerts_checked_at = models.DateTimeField(null=True, editable=False)
     first_steps_done_at = models.DateTimeField(null=True, editable=False)
 
@@ -30,7 +30,7 @@ class Installation(models.Model):
 
     @classmethod
     def get(cls) -> "Installation":
-        """Return the row; create it if need be."""
+        """Return the row; create it if necessary."""
         return cls.objects.get_or_create(pk=1)[0]
 
     @classmethod
@@ -38,15 +38,15 @@ class Installation(models.Model):
         """Set `field` to now if it is empty or earlier than `before`; return whether this process did."""
         cls.get()
         free = models.Q(**{f"{field}__isnull": True}) | models.Q(**{f"{field}__lt": before})
-        # What a clock that was ahead has noted holds nothing up.
+        # A time in the future was written while a clock was ahead.
         free |= models.Q(**{f"{field}__gt": timezone.now() + timedelta(seconds=60)})
         return bool(cls.objects.filter(free, pk=1).update(**{field: timezone.now()}))
 
 
 class ReadyGroup(models.Model):
-    """A ready group of `roles`, and the permissions that it has been given once.
+    """A ready group of `roles`, and the permissions that it has been given.
 
-    `group` is empty where an administrator deleted the group, or had one of that name before.
+    `group` is empty if an administrator deleted the group, or if another group already had its name.
     """
 
     role = models.CharField(max_length=150, unique=True)
@@ -61,7 +61,7 @@ class ReadyGroup(models.Model):
 
 
 class OidcAccount(models.Model):
-    """Which user a subject of an OpenID Connect provider is. A user without a row signs in by password."""
+    """Links a user to the subject of an OpenID Connect provider. Users without a row sign in by password."""
 
     user = models.OneToOneField(User, on_delete=models.CASCADE, related_name="+")
     issuer = models.CharField(max_length=255)
@@ -79,14 +79,14 @@ class OidcAccount(models.Model):
 
 
 class DailyTotal(models.Model):
-    """What one interface archived on one UTC day, so that no page counts a million deliveries."""
+    """The totals of one interface on one UTC day, so that pages need not count the deliveries."""
 
     interface = models.ForeignKey(Interface, on_delete=models.CASCADE, related_name="+")
     day = models.DateField()
     reports = models.PositiveBigIntegerField(default=0)
     bytes = models.PositiveBigIntegerField(default=0)
     failed = models.PositiveBigIntegerField(default=0)
-    """Deliveries that became `failed` on that day, retried since or not."""
+    """Deliveries that became `failed` on that day, whether retried since or not."""
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["interface", "day"], name="daily_total_is_unique")]
@@ -96,7 +96,7 @@ class DailyTotal(models.Model):
 
 
 class UploadDuration(models.Model):
-    """How many uploads to an interface took up to `bound` seconds and longer than the next smaller bound."""
+    """The number of uploads to an interface that took up to `bound` seconds, and more than the next smaller bound."""
 
     interface = models.ForeignKey(Interface, on_delete=models.CASCADE, related_name="+")
     bound = models.FloatField()
@@ -111,7 +111,7 @@ class UploadDuration(models.Model):
 
 
 class FailureTotal(models.Model):
-    """How often uploads to an interface failed with a diagnosis, each attempt counted."""
+    """How often uploads to an interface failed with a diagnosis. Each attempt counts."""
 
     interface = models.ForeignKey(Interface, on_delete=models.CASCADE, related_name="+")
     diagnosis = models.CharField(max_length=40)
@@ -125,7 +125,7 @@ class FailureTotal(models.Model):
 
 
 class Verification(models.Model):
-    """What the last verification of an interface's receipts and manifests found."""
+    """The result of the last verification of an interface's receipts and manifests."""
 
     interface = models.OneToOneField(Interface, on_delete=models.CASCADE, related_name="+")
     verified_at = models.DateTimeField()
@@ -137,7 +137,7 @@ class Verification(models.Model):
 
     @classmethod
     def note(cls, interface_id: int, *, checked: int, different: int) -> None:
-        """Keep what a verification has just found."""
+        """Store the result of a verification."""
         found = {"verified_at": timezone.now(), "checked": checked, "different": different}
         cls.objects.update_or_create(interface_id=interface_id, defaults=found)
 
@@ -170,7 +170,7 @@ class Expectation(models.Model):
         help_text="Minutes that a report may be late before the dashboard counts as late.",
     )
     since = models.DateTimeField(default=timezone.now, editable=False)
-    """Nothing before this instant is expected."""
+    """No report is expected before this instant."""
 
     def __str__(self) -> str:
         if self.schedule:
@@ -178,23 +178,23 @@ class Expectation(models.Model):
         return f"at least every {self.every_hours} hours"
 
     def clean(self) -> None:
-        """Take one of the two."""
+        """Check that either a schedule or hours are set, not both."""
         if (self.schedule is None) == (self.every_hours is None):
-            raise ValidationError("Choose a schedule, or enter the hours between two reports: one of the two.")
+            raise ValidationError("Choose a schedule, or enter the hours between two reports, but not both.")
 
 
 # Alerts.
 
 
 class ChannelKind(models.TextChoices):
-    """What a channel sends by."""
+    """The kinds of alert channels."""
 
     MAIL = "mail", "mail"
     APPRISE = "apprise", "another service (Apprise)"
 
 
 class AlertChannel(models.Model):
-    """Where alerts are sent. `error` is why the last message did not arrive; empty where it did."""
+    """Where alerts are sent. `error` says why the last message was not sent; empty if it was."""
 
     name = models.CharField(max_length=100, unique=True)
     kind = models.CharField(max_length=10, choices=ChannelKind.choices, default=ChannelKind.MAIL)
@@ -213,7 +213,7 @@ class AlertChannel(models.Model):
     failed_at = models.DateTimeField(null=True, editable=False)
     sent_at = models.DateTimeField(null=True, editable=False)
     claimed_until = models.DateTimeField(null=True, editable=False)
-    """Until then one process sends, and no other does."""
+    """Until then, only the process that set it sends through this channel."""
 
     class Meta:
         ordering = ["name"]
@@ -223,7 +223,7 @@ class AlertChannel(models.Model):
 
 
 class Alert(models.Model):
-    """Something that needs a hand, from when it was noticed until it was over.
+    """A problem, from the time it was noticed until it was over.
 
     `key` names the condition and what it is about, such as `interface:3`; at most one alert of a key is open.
     """
@@ -232,7 +232,7 @@ class Alert(models.Model):
     title = models.CharField(max_length=300)
     text = models.TextField(blank=True)
     path = models.CharField(max_length=300, blank=True)
-    """The page on which to act, without the host."""
+    """The path of the page on which to solve it."""
     began_at = models.DateTimeField(default=timezone.now)
     ended_at = models.DateTimeField(null=True, blank=True)
 
@@ -250,14 +250,14 @@ class Alert(models.Model):
 
 
 class Notice(models.Model):
-    """What a channel has been told of an alert. It exists from when the channel had to be told."""
+    """The messages that a channel has been sent about an alert. Created when the first one is due."""
 
     alert = models.ForeignKey(Alert, on_delete=models.CASCADE, related_name="notices")
     channel = models.ForeignKey(AlertChannel, on_delete=models.CASCADE, related_name="notices")
     told_at = models.DateTimeField(null=True)
-    """When the channel was last told that the alert is open."""
+    """When the channel was last notified that the alert is open."""
     closed_at = models.DateTimeField(null=True)
-    """When it was told that the alert is over."""
+    """When the channel was notified that the alert is over."""
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["alert", "channel"], name="notice_is_unique")]

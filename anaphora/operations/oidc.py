@@ -1,7 +1,8 @@
-"""Signing in by OpenID Connect, where OIDC_ISSUER is set. The work of the protocol is mozilla-django-oidc's.
+"""Sign-in by OpenID Connect, if OIDC_ISSUER is set. mozilla-django-oidc implements the protocol.
 
-An account belongs to one subject of the issuer, not to an e-mail address or a name, which people can change: a local
-account is never taken over. The groups of a user follow the provider's at each sign-in. Nobody becomes a superuser.
+An account belongs to one subject of the issuer, not to an e-mail address or a user name, which people can change: a
+local account is never taken over. At each sign-in, the user's groups are set from the provider's. Nobody becomes a
+superuser.
 """
 
 import logging
@@ -42,15 +43,15 @@ _PROBLEMS = (
     TypeError,
     ValueError,
 )
-"""What a provider that is away, or one that answers nonsense, ends in."""
+"""The exceptions raised if the provider does not answer, or does not answer as expected."""
 
 
 class RefusedError(Exception):
-    """The provider vouches for the person, but they may not sign in; the message says why and what to do."""
+    """The provider authenticated the person, but they may not sign in. The message says why and what to do."""
 
 
 def _discover() -> dict[str, Any]:
-    """Return the provider's metadata (OpenID Connect Discovery 1.0), kept for an hour.
+    """Return the provider's metadata (OpenID Connect Discovery 1.0), cached for an hour.
 
     Raises requests.RequestException and SuspiciousOperation.
     """
@@ -67,7 +68,7 @@ def _discover() -> dict[str, Any]:
 
 
 def _setting(name: str, *default: Any) -> Any:
-    """Return a setting of mozilla-django-oidc from ours, from the provider's metadata, or its default."""
+    """Return a setting of mozilla-django-oidc, from our settings or the provider's metadata, or its default."""
     if name in _ENDPOINTS:
         return _discover()[_ENDPOINTS[name]]
     ours = {
@@ -83,17 +84,17 @@ def _setting(name: str, *default: Any) -> Any:
 
 
 class OpenIDConnect(OIDCAuthenticationBackend):  # type: ignore[misc]
-    """Finds or creates the account of a person whom the provider vouches for, and sets their groups."""
+    """Finds or creates the account of a person whom the provider authenticated, and sets their groups."""
 
     def __init__(self) -> None:
-        """Ask nobody: Django makes every backend for every log-in, also by password."""
+        """Make no request: Django creates every backend for each login, also for one by password."""
         self.UserModel = User
 
     get_settings = staticmethod(_setting)
-    get_user = ModelBackend.get_user  # which refuses inactive users; that of mozilla-django-oidc does not
+    get_user = ModelBackend.get_user  # refuses inactive users, unlike the method of mozilla-django-oidc
 
     def authenticate(self, request: HttpRequest | None, **kwargs: Any) -> Any:
-        """Return the user. None for a log-in by password. Raises what _PROBLEMS names."""
+        """Return the user, or None for a login by password. Raises RefusedError and the exceptions in _PROBLEMS."""
         if request is None or "nonce" not in kwargs:
             return None
         self.configure()
@@ -104,7 +105,7 @@ class OpenIDConnect(OIDCAuthenticationBackend):  # type: ignore[misc]
         super().__init__()
 
     def retrieve_matching_jwk(self, token: Any) -> Any:
-        """Return the key that a token names. A provider with one key need not name it (OIDC Core 1.0, 10.1)."""
+        """Return the key that a token names. A provider with a single key may leave it out (OIDC Core 1.0, 10.1)."""
         if "kid" in jwt.get_unverified_header(token):
             return super().retrieve_matching_jwk(token)
         response = requests.get(self.OIDC_OP_JWKS_ENDPOINT, timeout=_TIMEOUT)
@@ -113,7 +114,7 @@ class OpenIDConnect(OIDCAuthenticationBackend):  # type: ignore[misc]
         return jwt.PyJWK(key, algorithm=self.OIDC_RP_SIGN_ALGO)
 
     def verify_token(self, token: Any, **kwargs: Any) -> Any:
-        """Check issuer and audience as well: mozilla-django-oidc checks signature, expiry and nonce."""
+        """Also check issuer and audience. mozilla-django-oidc checks signature, expiry and nonce."""
         claims = super().verify_token(token, **kwargs)
         audience = claims.get("aud")
         audiences = audience if isinstance(audience, list) else [audience]
@@ -122,7 +123,7 @@ class OpenIDConnect(OIDCAuthenticationBackend):  # type: ignore[misc]
         return claims
 
     def get_or_create_user(self, access_token: str, id_token: str, payload: dict[str, Any]) -> User:
-        """Return the account of the token's subject, with the groups that the provider names. Raises RefusedError."""
+        """Return the account of the token's subject, with its groups set. Raises RefusedError."""
         claims = {**payload, **self.get_userinfo(access_token, id_token, payload)}
         subject = payload["sub"]
         if not isinstance(subject, str) or not 0 < len(subject) <= 255:  # OpenID Connect Core 1.0, 2
@@ -152,7 +153,7 @@ def _roles(claims: dict[str, Any]) -> set[str]:
 
 
 def _name(claims: dict[str, Any]) -> str:
-    """Return the user name as Django stores it, which is composed; empty if it is unusable."""
+    """Return the user name in the normal form in which Django stores it; empty if it is not valid."""
     found = claims.get(settings.OIDC_USERNAME_CLAIM)
     name = User.normalize_username(found) if isinstance(found, str) else ""
     return name if name == clean_line(name, 150) else ""
@@ -161,7 +162,7 @@ def _name(claims: dict[str, Any]) -> str:
 def _create(name: str, email: str, subject: str) -> User:
     if not name:
         raise RefusedError(
-            f"The provider gives no user name in the claim {settings.OIDC_USERNAME_CLAIM}, or one that is too long or "
+            f"The provider sends no user name in the claim {settings.OIDC_USERNAME_CLAIM}, or one that is too long or "
             "has invisible characters."
         )
     if User.objects.filter(username=name).exists():
@@ -172,7 +173,7 @@ def _create(name: str, email: str, subject: str) -> User:
 
 
 def _set_groups(user: User, roles: set[str]) -> None:
-    """Give the user the mapped groups that they have, take away the mapped ones that they have no longer."""
+    """Add the user to the groups that OIDC_GROUPS maps to their roles, and remove them from its other groups."""
     mapped = Group.objects.filter(name__in=set(settings.OIDC_GROUPS.values()))
     user.groups.remove(*mapped.exclude(name__in=roles).filter(user=user))
     user.groups.add(*mapped.filter(name__in=roles))
@@ -188,18 +189,18 @@ class RequestView(OIDCAuthenticationRequestView):  # type: ignore[misc]
 
 
 class CallbackView(OIDCAuthenticationCallbackView):  # type: ignore[misc]
-    """Signs in whom the provider sends back, or says on the login page why not."""
+    """Signs in the person sent back by the provider, or shows on the login page why not."""
 
     get_settings = staticmethod(_setting)
 
     def get(self, request: HttpRequest) -> Any:
-        """Take the browser back. Where the provider refused, nobody is signed out, so that no link can do that."""
+        """Handle the provider's redirect. A refusal signs nobody out, because a mere link could cause it."""
         if request.GET.get("error"):
             raise RefusedError("The provider did not confirm who you are. Try again.")
         return super().get(request)
 
     def login_failure(self) -> HttpResponse:
-        """Say on the login page that it did not work."""
+        """Show on the login page that the sign-in failed."""
         return _refuse(self.request, "The provider did not confirm who you are. Try again.")
 
 
@@ -209,12 +210,12 @@ def _refuse(request: HttpRequest, problem: str) -> HttpResponse:
 
 
 def start(request: HttpRequest) -> HttpResponse:
-    """Send the browser to the provider."""
+    """Redirect the browser to the provider."""
     return _run(RequestView, request)
 
 
 def finish(request: HttpRequest) -> HttpResponse:
-    """Take the browser back from the provider."""
+    """Handle the provider's redirect back to us."""
     return _run(CallbackView, request)
 
 

@@ -1,4 +1,4 @@
-"""What the overview shows, each part to whoever may see it. No query's cost grows with the number of deliveries."""
+"""Builds the overview: each part only for users who may see it. No query slows down as deliveries accumulate."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,7 +17,7 @@ from anaphora.operations.models import Alert, AlertChannel, DailyTotal
 from anaphora.operations.situation import Problem, Situation
 
 MOST_LATE = 10
-"""Late dashboards that are listed; each is among what needs attention, too."""
+"""Late dashboards listed in their section. All of them are also listed under "Needs attention"."""
 MOST_PROBLEMS = 30
 
 Viewer = User | AnonymousUser
@@ -25,7 +25,7 @@ Viewer = User | AnonymousUser
 
 @dataclass(frozen=True)
 class InterfaceRow:
-    """One interface: whether it works, and what it has done."""
+    """One interface: its condition and its totals."""
 
     interface: Interface
     mark: str
@@ -49,7 +49,7 @@ class ProcessRow:
 
 
 def build(user: Viewer) -> dict[str, Any]:
-    """Return what the overview's template is told."""
+    """Return the context of the overview's template."""
     now = timezone.now()
     found = situation.gather(now)
     problems = attention(user, found)
@@ -72,12 +72,12 @@ def build(user: Viewer) -> dict[str, Any]:
 
 
 def attention(user: Viewer, found: Situation) -> list[Problem]:
-    """Return what needs a hand, of what the user may see."""
+    """Return the problems that the user may see."""
     channels = [
         Problem(
             f"channel:{each.pk}",
             f"Alert channel {each} fails",
-            f"{each.error} Alerts are sent by it as soon as it works.",
+            f"{each.error} Its alerts will be sent as soon as it works.",
             reverse("admin:operations_alertchannel_change", args=[each.pk]),
             "Open alert channel",
             "operations.view_alertchannel",
@@ -124,7 +124,7 @@ def _interface_rows(interfaces: list[Interface], found: Situation) -> list[Inter
 
 
 def _status(interface: Interface) -> tuple[str, str]:
-    """Return the kind of mark and the words for an interface's condition."""
+    """Return the CSS class suffix of the mark, and the text, for an interface's condition."""
     if not interface.enabled:
         return "never", "disabled"
     if diagnosis := diagnosis_of(interface):
@@ -153,9 +153,9 @@ def _process_rows(found: Situation) -> list[ProcessRow]:
 
 
 def navigation_counts(user: Viewer) -> dict[str, int]:
-    """Return how much needs a hand behind the links of the header, of what the user may see. Two queries at most.
+    """Return the numbers of problems beside the links of the header, as far as the user may see them.
 
-    More than 1,000 failed deliveries count as 1,000.
+    Runs at most two queries. More than 1,000 failed deliveries count as 1,000.
     """
     counts = {"deliveries": 0, "interfaces": 0}
     interfaces = list(Interface.objects.select_subclasses())

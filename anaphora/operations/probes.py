@@ -1,6 +1,7 @@
-"""What machines ask: /healthz/live, /healthz/ready and /metrics.
+"""Serves /healthz/live, /healthz/ready and /metrics.
 
-As a middleware, before host names and https are checked: a probe addresses a machine by its number, over plain http.
+It is a middleware that runs before host names and https are checked, because a probe connects to an IP address over
+plain http.
 """
 
 import ipaddress
@@ -15,7 +16,7 @@ from anaphora.operations import health, metrics, watcher
 
 
 class Probes:
-    """Answers the addresses of probes, and passes everything else on."""
+    """Middleware that answers the paths of probes and passes all other requests on."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self._get_response = get_response
@@ -33,13 +34,13 @@ class Probes:
 
 
 def live(request: HttpRequest) -> HttpResponse:
-    """Say that this process answers."""
+    """Respond with 200, because this process works if it responds."""
     return JsonResponse({"live": True})
 
 
 def ready(request: HttpRequest) -> HttpResponse:
-    """Say whether everything runs that a report needs: 200, or 503 with what is wrong."""
-    watcher.look_if_nobody_does()
+    """Respond with 200 if everything that reports need works, or with 503 and the problems."""
+    watcher.check_if_stale()
     checks = health.ready()
     everything = all(check.ok for check in checks)
     found = {check.name: {"ok": check.ok} | ({"problem": check.problem} if check.problem else {}) for check in checks}
@@ -47,22 +48,22 @@ def ready(request: HttpRequest) -> HttpResponse:
 
 
 def prometheus(request: HttpRequest) -> HttpResponse:
-    """Answer with the metrics, to whoever has the token or is in an allowed network."""
+    """Respond with the metrics, if the client has the token or is in an allowed network."""
     if not may_read_metrics(request):
         return HttpResponse(
-            "Send METRICS_TOKEN as a bearer token, or ask from one of METRICS_NETWORKS.\n",
+            "Send METRICS_TOKEN as a bearer token, or connect from one of METRICS_NETWORKS.\n",
             status=401,
             content_type="text/plain; charset=utf-8",
             headers={"WWW-Authenticate": "Bearer"},
         )
-    watcher.look_if_nobody_does()
+    watcher.check_if_stale()
     return HttpResponse(metrics.text(), content_type=CONTENT_TYPE_LATEST)
 
 
 def may_read_metrics(request: HttpRequest) -> bool:
-    """Return whether a request bears the token, or comes straight from an allowed network.
+    """Return whether a request has the token, or comes directly from an allowed network.
 
-    What a proxy passes on comes from the proxy's address, so it needs the token.
+    A request through a proxy comes from the proxy's address, so it needs the token.
     """
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
     if settings.METRICS_TOKEN and scheme.lower() == "bearer":

@@ -1,8 +1,8 @@
 """The ready groups: Viewer, Uploader, Operator, Administrator and Auditor.
 
-They are made after each `migrate`, not in a migration: permissions do not exist before the migrations of their app have
-run, other kinds of interface may be installed later, and a test that flushes the database gets the groups again. Each
-permission is given to a group once. What an administrator takes away, renames or deletes stays as it is.
+They are created after each `migrate`, not in a migration: permissions do not exist before the migrations of their app
+have run, other kinds of interface may be installed later, and a test that flushes the database gets the groups again.
+Each permission is given to a group once. Permissions and groups that an administrator removes or renames stay so.
 """
 
 from dataclasses import dataclass
@@ -90,7 +90,7 @@ def give_permissions(app_config: AppConfig, using: str, apps: Apps = installed, 
 
     try:
         ready = apps.get_model("operations", "ReadyGroup")
-    except LookupError:  # its migration has not run yet; the next migrate makes up for it
+    except LookupError:  # its migration has not run yet; the next migrate does it
         return
     if not router.allow_migrate_model(using, ready):
         return

@@ -1,4 +1,4 @@
-"""The URLs of signing in by OpenID Connect. Where OIDC_ISSUER is not set there is nothing, and nothing is imported."""
+"""The views of sign-in by OpenID Connect. Without OIDC_ISSUER they return 404, and `oidc` is not imported."""
 
 from django.conf import settings
 from django.http import Http404, HttpRequest, HttpResponse
@@ -9,7 +9,7 @@ from django.views.decorators.http import require_GET
 @never_cache
 @require_GET
 def start(request: HttpRequest) -> HttpResponse:
-    """Send the browser to the provider."""
+    """Redirect the browser to the provider."""
     _require_provider()
     from anaphora.operations import oidc
 
@@ -19,7 +19,7 @@ def start(request: HttpRequest) -> HttpResponse:
 @never_cache
 @require_GET
 def finish(request: HttpRequest) -> HttpResponse:
-    """Take the browser back from the provider."""
+    """Handle the provider's redirect back to us."""
     _require_provider()
     from anaphora.operations import oidc
 

@@ -9,7 +9,7 @@ from django.template.response import TemplateResponse
 from django.urls import URLPattern, URLResolver, path
 
 _ELSEWHERE = {("reports", "Report"), ("deliveries", "Delivery")}
-"""Models that the header leads to, and that nobody sets up."""
+"""Models that the header links to. They are not configuration, so the settings page leaves them out."""
 
 
 class OverviewSite(AdminSite):
@@ -27,12 +27,12 @@ class OverviewSite(AdminSite):
         """Show the overview."""
         from anaphora.operations import overview, watcher  # models, which are loaded after the site
 
-        watcher.look_if_nobody_does()
+        watcher.check_if_stale()
         context = self.each_context(request) | {"title": "Overview", "is_overview": True} | overview.build(request.user)
         return TemplateResponse(request, "operations/overview.html", context | (extra_context or {}))
 
     def settings_view(self, request: HttpRequest) -> HttpResponse:
-        """List what can be set up: Django's list of models."""
+        """Show Django's list of models, without those in _ELSEWHERE."""
         apps = []
         for app in self.get_app_list(request):
             models = [each for each in app["models"] if (app["app_label"], each["object_name"]) not in _ELSEWHERE]
@@ -42,7 +42,7 @@ class OverviewSite(AdminSite):
         return TemplateResponse(request, "operations/settings.html", context)
 
     def first_report_view(self, request: HttpRequest) -> HttpResponse:
-        """Lead to the first report in the timeline, and end the first steps once there is one."""
+        """Redirect to the first report in the timeline; if there is one, end the first steps."""
         from anaphora.operations import first_steps
         from anaphora.reports.models import Report
 

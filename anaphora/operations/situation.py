@@ -24,7 +24,7 @@ from anaphora.operations.models import Verification
 
 @dataclass(frozen=True)
 class Problem:
-    """Something that needs a hand. `path` is the page on which to act, `permission` what it takes to see it."""
+    """Something that needs attention. `path` is the page on which to act, `permission` the one needed to see it."""
 
     key: str
     title: str
@@ -33,9 +33,9 @@ class Problem:
     action: str
     permission: str
     diagnosis: str = ""
-    """The title of the diagnosis that explains it in the documentation; empty if there is none."""
+    """The title of the diagnosis, for the link to the documentation; empty if there is none."""
     when_it_begins: Callable[[], None] | None = field(default=None, compare=False)
-    """What is to be recorded once, when it is noticed."""
+    """Called once, when the problem is first noticed."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Situation:
     dashboards: list[lateness.State]
     verifications: dict[int, Verification]
     manifests_overdue: dict[int, date | None]
-    """The day of the last manifest of each interface whose next one is overdue; None where none was written."""
+    """The interfaces whose next manifest is overdue, with the day of the last one; None if none was written."""
     free_bytes: int
 
     @property
@@ -61,7 +61,7 @@ class Situation:
 
 
 def gather(now: datetime) -> Situation:
-    """Read the situation: nine queries, whatever the number of rows."""
+    """Read the situation. Runs nine queries, regardless of the number of rows."""
     interfaces = list(Interface.objects.select_subclasses().order_by("name"))
     keys = [each.pk for each in interfaces]
     return Situation(
@@ -79,7 +79,7 @@ def gather(now: datetime) -> Situation:
 
 
 def problems(found: Situation) -> list[Problem]:
-    """Return what needs a hand, the most pressing first."""
+    """Return the problems, the most urgent first."""
     return [problem for source in _SOURCES for problem in source(found)]
 
 
@@ -160,7 +160,7 @@ def _policies(found: Situation) -> Iterator[Problem]:
             yield Problem(
                 f"policy:{each.pk}",
                 f"Policy {each} missed its scheduled run",
-                f"It was due at {_when(due)}. Check that beat and a worker run; it is made up for automatically.",
+                f"It was due at {_when(due)}. Check that beat and a worker run. The run is made up for automatically.",
                 reverse("admin:deliveries_archivepolicy_change", args=[each.pk]),
                 "Open policy",
                 "deliveries.view_archivepolicy",
@@ -217,7 +217,7 @@ def _proof(found: Situation) -> Iterator[Problem]:
                 f"manifests:{each.pk}",
                 f"Daily manifests of {each} are overdue",
                 f"{f'The last one is of {last:%d %b %Y}' if last else 'None was written yet'}. Run "
-                "manage.py write_manifests: it says what prevents it.",
+                "manage.py write_manifests: it prints the problem.",
                 each.admin_url,
                 "Open interface",
                 _view(each),

@@ -1,6 +1,6 @@
-"""The Celery tasks of operation: connection tests on schedule, and the retention of the audit trail.
+"""The Celery tasks of operation: scheduled connection tests, and the retention of the audit trail.
 
-Alerts need no message; see `watcher`.
+Alerts do not use Celery; see `watcher`.
 """
 
 import logging
@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 @shared_task(name="operations.retest")
 def retest() -> None:
-    """Test each enabled interface whose last test is RETEST_HOURS old, or that never was tested."""
+    """Test each enabled interface that was not tested in the last RETEST_HOURS."""
     if not settings.RETEST_HOURS:
         return
     before = timezone.now() - timedelta(hours=settings.RETEST_HOURS)

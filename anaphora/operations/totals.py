@@ -1,7 +1,8 @@
-"""Totals of what was archived and what failed, per interface: kept in small tables as outcomes are written.
+"""Totals of archived and failed deliveries per interface, kept in small tables and updated with each batch of outcomes.
 
-Pages and metrics read these and never count the deliveries themselves. A process that dies between an outcome and its
-count leaves the totals behind by that batch; `recount()`, every hour, counts reports and bytes anew from the receipts.
+Pages and metrics read these and never count the deliveries themselves. If a process dies after writing outcomes and
+before updating the totals, that batch is missing in them until `recount()` counts reports and bytes from the receipts,
+every hour.
 """
 
 from bisect import bisect_left
@@ -28,7 +29,7 @@ RECOUNT = timedelta(hours=1)
 
 
 def add(interface_id: int, outcomes: Collection[Outcome], failures: Mapping[str, int]) -> None:
-    """Add what was written for an interface: one statement for each total that changes."""
+    """Add written outcomes to the totals of an interface. Runs one statement for each total that changes."""
     delivered = [each for each in outcomes if each.state == State.DELIVERED]
     failed = sum(each.state == State.FAILED for each in outcomes)
     with transaction.atomic():
@@ -48,7 +49,7 @@ def _add_durations(interface_id: int, durations: Collection[float]) -> None:
     for seconds in durations:
         by_bound[BOUNDS[min(bisect_left(BOUNDS, seconds), len(BOUNDS) - 1)]].append(seconds)
     every = [UploadDuration(interface_id=interface_id, bound=bound) for bound in BOUNDS]
-    for bound in sorted(by_bound):  # in the same order by all processes, which wait for each other's rows
+    for bound in sorted(by_bound):  # always in the same order, to avoid deadlocks between processes
         more = {"uploads": len(by_bound[bound]), "seconds": sum(by_bound[bound])}
         _add(UploadDuration, {"interface_id": interface_id, "bound": bound}, more, every)
 
@@ -59,9 +60,9 @@ def _add(
     more: Mapping[str, float],
     missing: Iterable[models.Model] | None = None,
 ) -> None:
-    """Add numbers to the row of `key`; create `missing` first, or that row, if there is none.
+    """Add numbers to the row with `key`. If there is none, create the rows `missing` or, without these, that row.
 
-    Plain SQL, because Django takes longer to put these statements together than the database to execute them.
+    Plain SQL, because Django takes longer to build these statements than the database takes to execute them.
     """
     table = model._meta.db_table
     changes = ", ".join(f'"{name}" = "{name}" + %s' for name in more)
@@ -76,7 +77,7 @@ def _add(
 
 
 def recount_if_due() -> bool:
-    """Count anew if that was last done an hour ago; return whether this process did."""
+    """Recount if the last recount was an hour ago; return whether this process did."""
     if not Installation.claim("counted_at", before=timezone.now() - RECOUNT):
         return False
     recount()
@@ -84,9 +85,9 @@ def recount_if_due() -> bool:
 
 
 def recount() -> None:
-    """Count reports and bytes of all days anew from the receipts: one pass over the deliveries."""
+    """Recount the reports and bytes of all days from the receipts, in one pass over the deliveries."""
     with transaction.atomic():
-        # Locked first, so that what is added meanwhile waits and is not overwritten.
+        # Locked first, so that concurrent additions wait and are not overwritten.
         known = {(row.interface_id, row.day): row for row in DailyTotal.objects.select_for_update()}
         counted = (
             Delivery.objects.filter(state=State.DELIVERED)

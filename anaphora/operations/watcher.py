@@ -1,7 +1,7 @@
-"""Who looks whether an alert is due: a thread in each worker and in beat, so that each notices when the other is gone.
+"""Checks regularly for alerts, in a thread of each worker and of beat, so that each notices when the other is missing.
 
-No message of the broker is involved, so a broker that is away holds no alert up. Where neither runs, a web process
-looks when it is asked for its health, its metrics or a page; `manage.py check_alerts` serves a timer.
+The broker is not involved, so alerts are sent even if it is down. If neither a worker nor beat runs, a web process
+checks when it is asked for its health, its metrics or a page. `manage.py check_alerts` can be run by a timer.
 """
 
 import logging
@@ -20,46 +20,46 @@ from anaphora.operations.models import AlertChannel, Installation
 logger = logging.getLogger(__name__)
 
 EVERY = timedelta(seconds=20)
-NOBODY = timedelta(minutes=3)
-"""When nobody has looked for so long, a web process does."""
+STALE = timedelta(minutes=3)
+"""If there was no check for this long, a web process makes one."""
 
 
-def look() -> None:
-    """Do all that is due. Never raises: the next look makes up for this one."""
+def check() -> None:
+    """Run all checks that are due. Never raises: the next run repeats a failed one."""
     try:
         alerts.check(timezone.now())
         totals.recount_if_due()
     except DatabaseError as error:
         logger.warning("Alerts could not be checked: %s", error)
     except Exception:
-        logger.exception("Unexpected error while alerts were checked")
+        logger.exception("Unexpected error while checking alerts")
 
 
-def look_if_nobody_does() -> None:
-    """Look in a thread of this web process, unless somebody did lately or there is nobody to tell."""
+def check_if_stale() -> None:
+    """Check in a thread of this web process, unless a check was made lately or there is no channel."""
     try:
         last = Installation.objects.values_list("alerts_checked_at", flat=True).first()
-        stale = last is None or last < timezone.now() - NOBODY
-        if not stale or not AlertChannel.objects.filter(enabled=True).exists():
+        is_stale = last is None or last < timezone.now() - STALE
+        if not is_stale or not AlertChannel.objects.filter(enabled=True).exists():
             return
     except DatabaseError:
         return
-    _look_in_background()
+    _check_in_background()
 
 
-def _look_in_background() -> None:
-    threading.Thread(target=_look_and_close, name="alerts", daemon=True).start()
+def _check_in_background() -> None:
+    threading.Thread(target=_check_and_close, name="alerts", daemon=True).start()
 
 
-def _look_and_close() -> None:
-    look()
+def _check_and_close() -> None:
+    check()
     connection.close()
 
 
 class _Watcher(threading.Thread):
-    """Looks every now and then until it is told to end. It holds no connection in between.
+    """Checks regularly until it is told to end. Keeps no database connection open in between.
 
-    Not before everybody who was started with it has had the time to be seen.
+    The first check waits until processes started at the same time have had time to record a heartbeat.
     """
 
     def __init__(self) -> None:
@@ -69,7 +69,7 @@ class _Watcher(threading.Thread):
     def run(self) -> None:
         pause = heartbeat.SILENT
         while not self.ended.wait(pause.total_seconds()):
-            _look_and_close()
+            _check_and_close()
             pause = EVERY
 
 
@@ -88,7 +88,7 @@ def _stop(**kwargs: Any) -> None:
 
 
 def connect() -> None:
-    """Start with each worker and each beat."""
+    """Start the thread with each worker and with beat."""
     worker_ready.connect(_start, dispatch_uid="operations")
     beat_init.connect(_start, dispatch_uid="operations")
     worker_shutting_down.connect(_stop, dispatch_uid="operations")

@@ -436,7 +436,7 @@ class TestUnexpected:
         assert time.monotonic() - started < 5
         assert failing(report) == ("internal", "")
         assert step(report, "Name resolution").detail == "IndexError"
-        assert "list index out of range" in caplog.text, "the log has the particulars"
+        assert "list index out of range" in caplog.text, "the log has the details"
 
     def test_an_optional_step_that_breaks_fails_nothing(
         self, connection: Connection, monkeypatch: pytest.MonkeyPatch

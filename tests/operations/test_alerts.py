@@ -261,10 +261,10 @@ class TestTelling:
         for minutes in (0, 60, 119, 121, 180):
             now = timezone.now() + timedelta(minutes=minutes)
             alerts.record(problem, now)
-            alerts.tell(mail, now)
+            alerts.notify(mail, now)
         assert ["Still" in each for each in mailbox.subjects] == [False, True]
         settings.ALERT_REPEAT_HOURS = 0
-        alerts.tell(mail, timezone.now() + timedelta(days=300))
+        alerts.notify(mail, timezone.now() + timedelta(days=300))
         assert len(mailbox.messages) == 2
 
     def test_a_channel_that_fails_is_shown_and_told_later(
@@ -276,7 +276,7 @@ class TestTelling:
         repaired(interface)
         check()
         mail.refresh_from_db()
-        assert "did not take the message" in mail.error
+        assert "did not accept the message" in mail.error
         assert "Alert channel mail fails" in admin_client.get(reverse("admin:index")).text
         mailbox.refuse = False
         check()
@@ -290,7 +290,7 @@ class TestTelling:
     def test_a_service_at_a_metadata_address_is_refused(self, host: str) -> None:
         channel = AlertChannel.objects.create(name="hook", kind="apprise", url=f"json://{host}/secret-part")
         assert not channels.send_test(channel)
-        assert "must not be connected to" in channel.error
+        assert "are forbidden: it is" in channel.error
         assert "secret-part" not in channel.error
 
     @pytest.mark.parametrize("scheme", ["mailto", "mailtos"])
@@ -298,7 +298,7 @@ class TestTelling:
         url = f"{scheme}://user:secret-part@example.com?smtp=169.254.169.254"
         channel = AlertChannel.objects.create(name="hook", kind="apprise", url=url)
         assert not channels.send_test(channel)
-        assert "must not be connected to" in channel.error
+        assert "are forbidden: it is" in channel.error
         assert "secret-part" not in channel.error
 
     @pytest.mark.parametrize("part", ["template={}", "template=http://127.0.0.1:9/"])
@@ -370,7 +370,7 @@ class TestTelling:
         now = timezone.now()
         alerts.record(situation.problems(situation.gather(now)), now)
         AlertChannel.objects.update(claimed_until=now + timedelta(minutes=1))
-        assert not alerts.tell(mail, now), "another process is at it"
+        assert not alerts.notify(mail, now), "another process is at it"
         assert alerts.check(now)
         assert not alerts.check(now), "somebody looked a moment ago"
 
@@ -419,7 +419,7 @@ class TestChannelPage:
     def test_says_why_a_test_alert_was_not_sent(self, admin_client: Client) -> None:
         channel = AlertChannel.objects.create(name="a", kind="apprise", url="nothing://known")
         answer = admin_client.post(reverse("admin:operations_alertchannel_test", args=[channel.pk]), follow=True)
-        assert "Apprise does not know this kind of service URL." in answer.text
+        assert "Apprise does not support this kind of service URL." in answer.text
 
     def test_keys_are_rotated_for_channels_too(self, settings: Any) -> None:
         AlertChannel.objects.create(name="a", kind="apprise", url="json://somewhere")
@@ -430,18 +430,18 @@ class TestChannelPage:
 class TestWhoLooks:
     def test_a_web_process_looks_where_nobody_did_lately(self, mail: AlertChannel, monkeypatch: Any) -> None:
         looked: list[int] = []
-        monkeypatch.setattr(watcher, "_look_in_background", lambda: looked.append(1))
-        watcher.look_if_nobody_does()
+        monkeypatch.setattr(watcher, "_check_in_background", lambda: looked.append(1))
+        watcher.check_if_stale()
         assert len(looked) == 1
         Installation.get()
         Installation.objects.update(alerts_checked_at=timezone.now())
-        watcher.look_if_nobody_does()
+        watcher.check_if_stale()
         assert len(looked) == 1
         Installation.objects.update(alerts_checked_at=timezone.now() - timedelta(minutes=4))
-        watcher.look_if_nobody_does()
+        watcher.check_if_stale()
         assert len(looked) == 2
         AlertChannel.objects.update(enabled=False)
-        watcher.look_if_nobody_does()
+        watcher.check_if_stale()
         assert len(looked) == 2, "there is nobody to tell"
 
     def test_a_timer_looks_by_a_command(

@@ -145,7 +145,7 @@ def test_an_inactive_user_stays_out(client: Client, provider: Provider) -> None:
 @pytest.mark.parametrize("name", ["evil\u202etxt", "a\r\nb", "n\0l", "  ", ["root"], {"a": 1}, 5, "x" * 151, None])
 def test_a_name_that_cannot_be_shown_is_refused(client: Client, provider: Provider, name: Any) -> None:
     provider.has("4718", preferred_username=name, groups=["readers"])
-    assert "gives no user name" in shown_on(client, provider.sign_in(client, "4718"))
+    assert "sends no user name" in shown_on(client, provider.sign_in(client, "4718"))
     assert not User.objects.exists()
 
 

@@ -98,7 +98,7 @@ def test_from_an_empty_installation_to_the_first_report_in_the_timeline(
 def busy(bucket: Bucket) -> S3Interface:
     """An installation in use: one interface works, one fails, a dashboard is late, beat is missing."""
     first_steps.finish()
-    # No recount and no look in the background changes what is set up here.
+    # No recount and no check in the background may change what is set up here.
     Installation.objects.update(counted_at=timezone.now(), alerts_checked_at=timezone.now())
     Heartbeat.objects.create(role=Role.WORKER, host="archive-1", seen_at=timezone.now())
     working = make_interface(bucket.server, bucket.name, name="Archive in Frankfurt")

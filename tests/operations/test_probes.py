@@ -85,7 +85,7 @@ class TestReady:
         assert answer.status_code == 503
         assert answer.json()["checks"]["broker"] == {
             "ok": False,
-            "problem": "The message broker (CELERY_BROKER_URL) doesn't answer.",
+            "problem": "The message broker (CELERY_BROKER_URL) does not answer.",
         }
         assert "hunter2" not in answer.text
 

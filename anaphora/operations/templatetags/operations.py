@@ -1,4 +1,4 @@
-"""What every page shows of operation: the counts of the header, and what is expected of a dashboard in its calendar."""
+"""Template tags of operation: the counts in the header, late dashboards, gaps in the calendar, single sign-on."""
 
 from datetime import date
 from typing import Any
@@ -18,15 +18,15 @@ register = template.Library()
 
 @register.simple_tag
 def navigation_counts(user: User | AnonymousUser) -> dict[str, int]:
-    """Return how much needs a hand behind the header's links."""
+    """Return the numbers of problems beside the header's links."""
     return overview.navigation_counts(user) if user.is_staff else {}
 
 
 @register.simple_tag
 def calendar_gaps(dashboard: Dashboard, calendar: Calendar, zone: str) -> set[date]:
-    """Return the days on which a report is missing: those on which one was expected, where something is.
+    """Return the days on which a report is missing: days without one on which the dashboard's expectation requires it.
 
-    Before that, or where nothing is expected, days without a report between days with some.
+    Before the expectation began, or without one: days without a report between days with reports.
     """
     gaps = {day.date for day in calendar.days if day.gap}
     days, viewer = [day.date for day in calendar.days], ZoneInfo(zone)
@@ -41,12 +41,12 @@ def calendar_gaps(dashboard: Dashboard, calendar: Calendar, zone: str) -> set[da
 
 @register.inclusion_tag("operations/late.html")
 def late(dashboard: Dashboard) -> dict[str, Any]:
-    """Say that a dashboard is late, since when."""
+    """Show that a dashboard is late, and since when."""
     found = lateness.of(dashboard, timezone.now())
     return {"state": found if found and found.late else None}
 
 
 @register.simple_tag
 def single_sign_on() -> str:
-    """Return the name of the OpenID Connect provider; empty where none is set."""
+    """Return the name of the OpenID Connect provider; empty if none is set."""
     return settings.OIDC_NAME if settings.OIDC_ISSUER else ""

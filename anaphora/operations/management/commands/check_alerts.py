@@ -1,4 +1,4 @@
-"""`manage.py check_alerts`: look whether an alert is due, and send it."""
+"""`manage.py check_alerts`: send the alerts that are due."""
 
 from typing import Any
 
@@ -11,9 +11,9 @@ from anaphora.operations.models import Alert, AlertChannel
 
 
 class Command(commands.Command):
-    """For a timer, so that an alert goes out even if neither a worker nor beat nor a web server runs."""
+    """Run it by a timer, so that alerts are sent even if no worker, beat or web server runs."""
 
-    help = "Checks what needs a hand, sends the alerts that are due, and prints those that are open."
+    help = "Checks for problems, sends the alerts that are due, and prints the open ones."
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Check, send and print. Exits 1 if a channel fails."""

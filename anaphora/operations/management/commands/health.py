@@ -1,4 +1,4 @@
-"""`manage.py health`: whether a process of this machine runs, for containers and service managers."""
+"""`manage.py health`: check that a process runs on this machine, for containers and service managers."""
 
 import time
 import urllib.error
@@ -14,17 +14,19 @@ from anaphora.operations import health
 
 
 class Command(commands.Command):
-    """`web` asks the web server for /healthz/live; `worker` and `beat` look for a heartbeat of this machine."""
+    """`web` requests /healthz/live from the web server; `worker` and `beat` need a recent heartbeat of this machine."""
 
     help = "Exits 0 if a process of the role runs on this machine, 1 otherwise."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("role", choices=Role.values)
-        parser.add_argument("--url", default="http://127.0.0.1:8000", help="of the web server; default: %(default)s")
-        parser.add_argument("--wait", type=int, default=0, metavar="SECONDS", help="for the process to start")
+        parser.add_argument(
+            "--url", default="http://127.0.0.1:8000", help="URL of the web server; default: %(default)s"
+        )
+        parser.add_argument("--wait", type=int, default=0, metavar="SECONDS", help="how long to wait for it to start")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Ask until the answer is yes or the time is over."""
+        """Repeat the check until it passes or the time is over."""
         end = time.monotonic() + options["wait"]
         while not self._runs(options["role"], options["url"]):
             if time.monotonic() >= end:
