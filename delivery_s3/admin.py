@@ -275,7 +275,7 @@ def _url(name: str, interface: S3Interface | None) -> str:
 
 
 def _proof(interface: S3Interface) -> dict[str, Any]:
-    """Return what the page says of manifests: the public key, the last manifest, the last immutability check."""
+    """Return the template context of "Proof": the public key, the last manifest, the last immutability check."""
     try:
         key, problem = signing.current(), ""
     except signing.SigningProblem as error:

@@ -153,7 +153,7 @@ EXCEPTIONS: Mapping[str, Diagnosis] = {
     "UnseekableStreamError": errors.LOCAL_COPY_UNREADABLE,
     "BotoCoreError": diagnoses.UNKNOWN,
 }
-"""Names of exception classes of botocore and below. The most special class that has a row counts."""
+"""Names of exception classes of botocore and the libraries below it. The most specific class with a row counts."""
 
 _CAUSES: Mapping[str, Diagnosis] = {
     "NameResolutionError": diagnoses.HOST_NOT_FOUND,
@@ -162,7 +162,7 @@ _CAUSES: Mapping[str, Diagnosis] = {
     # urllib3's, for a host name; not to be confused with ssl's, whose class has another name.
     "CertificateError": diagnoses.CERTIFICATE_WRONG_HOST,
 }
-"""Names of exceptions inside a more general one that say more than it does."""
+"""Names of exceptions that, as the cause of a more general one, allow a more specific diagnosis."""
 
 _VERIFY_CODES: Mapping[int, Diagnosis] = {
     9: diagnoses.CERTIFICATE_NOT_YET_VALID,
@@ -178,13 +178,13 @@ _VERIFY_CODES: Mapping[int, Diagnosis] = {
 
 
 _PLAIN_HTTP = frozenset({"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG"})
-"""OpenSSL's words for an answer that begins with letters where a TLS record should."""
+"""OpenSSL's reasons for an answer that is not TLS, for example plain HTTP."""
 
 
 def explain(
     error: Exception, *, fallback: Diagnosis | None = None, now: datetime | None = None
 ) -> DeliveryError | None:
-    """Return what `error` means as a DeliveryError, or None for an error that this catalogue must not hide.
+    """Return `error` as a DeliveryError, or None if it is a bug, which a diagnosis must not hide.
 
     `fallback` is the diagnosis for a store that refuses a request without giving a reason.
     `now` (aware) is the time of this machine when it received the answer, to detect clock skew.

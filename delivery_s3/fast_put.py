@@ -88,7 +88,7 @@ def small_put(client: Any, bucket: str) -> PutObject:
     return put_with_botocore
 
 
-class _NotSent(Exception):  # noqa: N818  # nothing is wrong
+class _NotSent(Exception):  # noqa: N818  # not an error
     """Raised to stop a request before it is sent."""
 
 

@@ -77,7 +77,7 @@ class S3InterfaceForm(forms.ModelForm[S3Interface]):
                 secret.help_text = format_html("{} {}", kept, secret.help_text)
 
     def _add_provider_hints(self) -> None:
-        """Say at each field what every provider calls it. The page's script shows the chosen provider's hint only."""
+        """Add each provider's name for a field to its help. The page's script shows only the chosen provider's hint."""
         for name in set(HINTED) & self.fields.keys():
             rows = ((code, provider.name, provider.hints[name]) for code, provider in PROVIDERS.items())
             hints = format_html_join("", '<div data-provider="{}"><dt>{}</dt><dd>{}</dd></div>', rows)

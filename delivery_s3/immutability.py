@@ -1,7 +1,7 @@
-"""The immutability check: tries, on an object of its own, what somebody with the interface's key could do to a report.
+"""The immutability check: attacks an object of its own as somebody with the interface's key could attack a report.
 
-It never touches a report. What the store refuses, and what of the object is left, gives the grade. Its object gets the
-interface's lock for a day at most, and stays where it cannot be deleted.
+It never touches a report. The grade depends on which requests the store refuses. The check's object is locked like a
+report, but for a day at most, and stays in the bucket if it cannot be deleted.
 """
 
 import base64
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from delivery_s3.storage import S3Destination
 
 _LOCK_WORDS = ("lock", "retention", "retain", "worm")
-"""In the message of a refusal: the store's lock refuses, not a permission."""
+"""Words in the message of a refusal that show that Object Lock, not a missing permission, was the reason."""
 
 
 @dataclass(frozen=True)
 class Attempt:
-    """What the store answered to something that it should refuse."""
+    """The store's answer to a request that it should refuse."""
 
     accepted: bool
     code: str = ""
@@ -33,7 +33,7 @@ class Attempt:
 
     @property
     def words(self) -> str:
-        """Return it for a list of attempts."""
+        """The answer in words."""
         return "accepted" if self.accepted else f"refused ({self.code})"
 
 
@@ -55,22 +55,22 @@ class _Check:
 
 
 def check(destination: "S3Destination", *, prefix: str, now: datetime) -> Protection:
-    """Return how the store protects what this key has written. Needs s3:PutObject. Raises DeliveryError."""
+    """Return how the store protects an object written with this key. Needs s3:PutObject. Raises DeliveryError."""
     content = f"Anaphora put this object here on {now:%Y-%m-%d at %H:%M:%S} UTC to try to destroy it.\n".encode()
     sha256 = hashlib.sha256(content).hexdigest()
     key = immutability_check_key(prefix=prefix, checked_at=now, sha256=sha256)
     md5 = hashlib.md5(content, usedforsecurity=False).hexdigest()
     upload = Upload(key, len(content), sha256, md5, "text/plain; charset=utf-8")
     run = _Check(destination, key, destination.put(upload, io.BytesIO(content)))
-    shown = _retention_shown(run)
-    _attack(run, content, now, locked=bool(run.receipt.retain_until or shown))
-    grade, text, advice = _judge(run, shown=shown)
-    said = {title: attempt.words for title, attempt in run.attempts.items()}
-    return Protection(grade, text, advice, said, now)
+    reported = _reported_retention(run)
+    _attack(run, content, now, locked=bool(run.receipt.retain_until or reported))
+    grade, text, advice = _judge(run, reported=reported)
+    attempts = {title: attempt.words for title, attempt in run.attempts.items()}
+    return Protection(grade, text, advice, attempts, now)
 
 
-def _retention_shown(run: _Check) -> datetime | None:
-    """Return until when the store says that the object is locked; None where it does not say."""
+def _reported_retention(run: _Check) -> datetime | None:
+    """Return until when the object is locked according to a HEAD request; None if unknown."""
     try:
         stored = run.destination.head(run.key, run.receipt.version_id)
     except DeliveryError:
@@ -97,8 +97,9 @@ def _attack(run: _Check, content: bytes, now: datetime, *, locked: bool) -> None
             )
 
 
-def _judge(run: _Check, *, shown: datetime | None) -> tuple[ProtectionGrade, str, str]:
-    attempts, asked = run.attempts, run.receipt.retain_until is not None
+def _judge(run: _Check, *, reported: datetime | None) -> tuple[ProtectionGrade, str, str]:
+    """Return the grade, its explanation and the advice."""
+    attempts, requested = run.attempts, run.receipt.retain_until is not None
     accepted = {title for title, attempt in attempts.items() if attempt.accepted}
     if not run.version:
         if accepted & {"overwrite", "overwrite if there is none", "delete"}:
@@ -106,11 +107,11 @@ def _judge(run: _Check, *, shown: datetime | None) -> tuple[ProtectionGrade, str
         return _FORBIDDEN
     if accepted & {"shorten the retention", "delete the version", "delete the version past GOVERNANCE"}:
         return _broken(run, accepted, ProtectionGrade.VERSIONED)
-    said = f"{attempts['delete the version'].code} {attempts['delete the version'].message}".lower()
-    if shown or any(word in said for word in _LOCK_WORDS) or (asked and _unlocked_can_be_deleted(run)):
+    refusal = f"{attempts['delete the version'].code} {attempts['delete the version'].message}".lower()
+    if reported or any(word in refusal for word in _LOCK_WORDS) or (requested and _unlocked_can_be_deleted(run)):
         return (
             ProtectionGrade.LOCKED,
-            "The store's lock refused to delete the version or to shorten its retention; overwriting keeps it.",
+            "Object Lock prevented deleting the version and shortening its retention. Overwriting keeps the version.",
             "",
         )
     return _FORBIDDEN
@@ -118,47 +119,47 @@ def _judge(run: _Check, *, shown: datetime | None) -> tuple[ProtectionGrade, str
 
 _FORBIDDEN = (
     ProtectionGrade.FORBIDDEN,
-    "The permissions of this key refuse whatever would destroy an object. Who has more permissions still could.",
+    "The permissions of this key do not allow destroying an object. A key with more permissions still could.",
     "For records that nobody may delete, use a bucket with Object Lock and choose an Object Lock mode.",
 )
 
 
 def _broken(run: _Check, accepted: set[str], grade: ProtectionGrade) -> tuple[ProtectionGrade, str, str]:
-    """Return what to say where the object could be destroyed with this key."""
+    """Return the grade, its explanation and the advice if the object could be destroyed with this key."""
     done = ", ".join(sorted(accepted))
     if "delete the version past GOVERNANCE" in accepted:
         return (
             grade,
-            "The store's lock can be bypassed with this key, which has s3:BypassGovernanceRetention.",
-            "Take s3:BypassGovernanceRetention away from this key, or choose COMPLIANCE.",
+            "This key can bypass Object Lock, because it has s3:BypassGovernanceRetention.",
+            "Revoke s3:BypassGovernanceRetention from this key, or choose COMPLIANCE.",
         )
     if run.version and "shorten the retention" in accepted and "delete the version" not in accepted:
         return (
             grade,
-            "The store's lock keeps the object, and lets this key shorten the retention: a minute later it is gone.",
-            "The store does not keep Object Lock as S3 does: ask the provider. Take s3:DeleteObject* from this key.",
+            "Object Lock protects the object, but this key can shorten the retention and then delete the object.",
+            "The store enforces Object Lock differently from S3: ask the provider. Revoke s3:DeleteObject* from this key.",
         )
     if run.receipt.retain_until:
         return (
             ProtectionGrade.UNPROTECTED,
-            f"The store accepted the retention and does not keep it. With this key one could: {done}.",
-            "Object Lock does not work here: ask the provider, and take s3:DeleteObject* away from this key meanwhile.",
+            f"The store accepted the retention but does not enforce it. This key can: {done}.",
+            "Object Lock does not work here: ask the provider, and revoke s3:DeleteObject* from this key meanwhile.",
         )
     if grade is ProtectionGrade.VERSIONED:
         return (
             grade,
-            "Versioning keeps what is overwritten or deleted, but this key may delete versions for good.",
-            "Take s3:DeleteObjectVersion away from this key, or use Object Lock.",
+            "Versioning keeps overwritten and deleted objects, but this key can delete versions permanently.",
+            "Revoke s3:DeleteObjectVersion from this key, or use Object Lock.",
         )
     return (
         grade,
-        f"Nothing protects an object from this key. One could: {done}.",
-        "Turn on versioning or Object Lock in the bucket, and take s3:DeleteObject away from this key.",
+        f"Nothing protects an object from this key. It can: {done}.",
+        "Enable versioning or Object Lock on the bucket, and revoke s3:DeleteObject from this key.",
     )
 
 
 def _unlocked_can_be_deleted(run: _Check) -> bool:
-    """Tell whether the key may delete what is not locked: then it is the lock that refused to delete what is."""
+    """Return whether the key can delete a version without a lock: then the lock protected the locked version."""
     overwritten = run.attempts["overwrite"]
     if not (overwritten.accepted and overwritten.version_id):
         return False

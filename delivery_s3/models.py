@@ -21,7 +21,7 @@ from delivery_s3.storage import S3Destination
 
 
 class AddressingStyle(models.TextChoices):
-    """Where the bucket name stands in the URL of a request."""
+    """The position of the bucket name in the URL of a request."""
 
     AUTO = "auto", "automatic"
     PATH = "path", "path (host/bucket)"
@@ -153,7 +153,7 @@ class S3Interface(Interface):
         return S3Destination(self.connection())
 
     def test(self) -> bool:
-        """Run the connection test, record what it finds, and remove the test file where that is granted."""
+        """Run the connection test, record its result, and remove the test file if s3:DeleteObject is granted."""
         from delivery_s3.connection_test import services  # which needs this module
 
         report = services.test_and_record(self)
@@ -163,7 +163,7 @@ class S3Interface(Interface):
         return report.passed
 
     def check_protection(self, now: datetime) -> Protection:
-        """Try to overwrite, to delete and to shorten the retention of an object of its own. Raises DeliveryError."""
+        """Run the immutability check on an object of its own. Raises DeliveryError."""
         return S3Destination(self.connection()).check_protection(self.key_prefix, now.astimezone(UTC))
 
     def connection(self, *, fresh: bool = False, **changes: Any) -> Connection:

@@ -72,7 +72,7 @@ def _read_any(connection: socket.socket, received: bytes, max_bytes: int) -> Ans
 
 
 class _Rest(io.RawIOBase):
-    """What was received already, then what comes from the socket."""
+    """Reads the bytes already received first, then from the socket."""
 
     def __init__(self, connection: socket.socket, received: bytes) -> None:
         self._connection, self._received = connection, received

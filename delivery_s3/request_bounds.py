@@ -32,20 +32,20 @@ _ENTITY = b"<!ENTITY"
 """Refused: with XML entities, an answer of a few megabytes can expand to gigabytes when it is parsed."""
 
 
-LOOK_SECONDS = 1.0
-"""How often the deadlines are looked at while requests run."""
+CHECK_SECONDS = 1.0
+"""How often the deadlines are checked while requests run."""
 
 
 class _Watchdog:
     """Closes connections whose deadline has passed. One thread per process, started by the first connection.
 
-    It is woken only for a deadline that comes before its next look, as each wake-up costs all threads time.
+    It is woken early only for a deadline before its next check, because each wake-up slows down all threads.
     """
 
     def __init__(self) -> None:
         self._deadlines: dict[Any, float] = {}
         self._changed = threading.Condition()
-        self._next_look = 0.0
+        self._next_check = 0.0
         self._thread: threading.Thread | None = None
 
     def watch(self, connection: Any, deadline: float) -> None:
@@ -55,7 +55,7 @@ class _Watchdog:
             if self._thread is None or not self._thread.is_alive():  # threads do not survive a fork
                 self._thread = threading.Thread(target=self._run, name="request-deadlines", daemon=True)
                 self._thread.start()
-            elif deadline < self._next_look:
+            elif deadline < self._next_check:
                 self._changed.notify()
 
     def release(self, connection: Any) -> None:
@@ -72,13 +72,13 @@ class _Watchdog:
                         del self._deadlines[connection]
                         _shut_down(connection)
                 if idle and not self._deadlines:
-                    self._next_look = float("inf")
+                    self._next_check = float("inf")
                     self._changed.wait()
                     idle = False
                     continue
                 idle = not self._deadlines
-                self._next_look = min([*self._deadlines.values(), now + LOOK_SECONDS])
-                self._changed.wait(self._next_look - now)
+                self._next_check = min([*self._deadlines.values(), now + CHECK_SECONDS])
+                self._changed.wait(self._next_check - now)
 
 
 def _shut_down(connection: Any) -> None:

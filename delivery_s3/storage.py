@@ -291,12 +291,12 @@ class S3Destination(S3Storage):  # type: ignore[misc]
             self.client.delete_object(**self._object_parameters(key))
 
     def check_protection(self, prefix: str, now: datetime) -> Protection:
-        """Try, on an object of its own, to overwrite, to delete and to shorten the retention. Raises DeliveryError."""
+        """Run the immutability check on an object of its own. Raises DeliveryError."""
         shortest = replace(self.configuration, retention_days=min(self.configuration.retention_days, 1))
         return immutability.check(S3Destination(shortest), prefix=prefix, now=now)
 
     def attempt(self, operation: str, **parameters: Any) -> immutability.Attempt:
-        """Return what the store answers to a request that it should refuse. Raises DeliveryError where it gives none.
+        """Return the store's answer to a request that it should refuse. Raises DeliveryError if there is no answer.
 
         `operation` is a boto3 method, such as `delete_object`.
         """

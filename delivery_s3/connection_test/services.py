@@ -25,7 +25,7 @@ SIGNED_REPORT_SECONDS = 3600
 def start_test(interface: S3Interface) -> ConnectionTest:
     """Return a test, not yet run, of the current values of `interface`, saved or not. Saves nothing."""
     try:
-        # The test must find the capabilities anew.
+        # The test must detect the capabilities again.
         return ConnectionTest(interface.connection(fresh=True), prefix=interface.key_prefix)
     except DeliveryError as error:
         return ConnectionTest(error, prefix=interface.key_prefix)
@@ -95,7 +95,7 @@ def test_and_record(interface: S3Interface) -> TestReport:
 def record_test(
     interface: S3Interface, report: TestReport | None, *, saved: bool = True, request: HttpRequest | None = None
 ) -> None:
-    """Record for the audit trail that somebody tested an interface; `report` is None if the test was broken off."""
+    """Record in the audit trail that somebody tested an interface. `report` is None if the test was cancelled."""
     result = "broken off"
     if report is not None:
         result = report.diagnosis.title if report.diagnosis else "passed"

@@ -38,7 +38,7 @@ def test_a_plain_bucket_is_unprotected_and_the_check_leaves_nothing(bucket: Buck
     found = check(make_connection(bucket.server, bucket.name), "reports/")
     assert found.grade is ProtectionGrade.UNPROTECTED
     assert found.attempts["overwrite"] == "accepted"
-    assert "Turn on versioning or Object Lock" in found.advice
+    assert "Enable versioning or Object Lock" in found.advice
     assert bucket.keys() == ["reports/report.pdf"]
     assert bucket.read("reports/report.pdf") == b"report"
 
@@ -78,7 +78,7 @@ def test_a_store_that_accepts_the_lock_and_ignores_it_is_found_out(bucket: Bucke
         pytest.skip("this one refuses a lock on a bucket without Object Lock")
     found = check(make_connection(bucket.server, bucket.name, **LOCK))
     assert found.grade is ProtectionGrade.UNPROTECTED
-    assert "accepted the retention and does not keep it" in found.text
+    assert "accepted the retention but does not enforce it" in found.text
 
 
 def test_permissions_that_forbid_it(bucket: Bucket) -> None:
