@@ -1,7 +1,7 @@
-"""What people and programs do, told to whoever keeps an audit trail.
+"""Reports the actions of people and programs, by a signal, to the app that keeps the audit trail.
 
-Every app may import this module; none has to know who listens. Receivers are not called robustly: what they raise
-reaches the caller, so that what cannot be recorded does not happen.
+Every app may import this module, and none depends on the receiver. The signal is sent by `send`, not `send_robust`: an
+exception in the receiver reaches the caller, so that an action that cannot be recorded does not happen.
 """
 
 from collections.abc import Callable, Iterable
@@ -13,7 +13,7 @@ from django.dispatch import Signal
 from django.http import HttpRequest
 
 activity = Signal()
-"""Sent by `record`, with its arguments; `details` are one dictionary for each target, or for the name."""
+"""Sent by `record`, with its arguments. `details` is a list with a dictionary for each target, or one for the name."""
 
 AN_HOUR = timedelta(hours=1)
 
@@ -55,11 +55,11 @@ def record(
     details_of: Callable[[Any], dict[str, Any]] | None = None,
     **details: Any,
 ) -> None:
-    """Tell that `action` was done to each of `targets`, model instances, or to what `name` says in words.
+    """Record that `action` was done to each of `targets` (model instances) or, without targets, to the object `name`.
 
-    `request` is needed only where the request is over, as in a stream. With `once`, what the same actor did to the same
-    target less than so long ago is not told again. `details`, and what `details_of` returns for a target, must be JSON
-    and contain no secret.
+    `request` is needed only if the request may be over, as in a stream. With `once`, nothing is recorded if the same
+    actor did the same to the same target less than that long ago. `details`, and the result of `details_of` for a
+    target, must be JSON values without secrets.
     """
     found = [details | details_of(each) for each in targets] if details_of else [details] * max(len(targets), 1)
     activity.send(sender=Action, action=action, targets=targets, request=request, once=once, name=name, details=found)
@@ -72,6 +72,6 @@ def record_each(
     details_of: Callable[[Any], dict[str, Any]] | None = None,
     **details: Any,
 ) -> None:
-    """Tell that `action` was done to each of `targets`; nothing where there are none."""
+    """Record that `action` was done to each of `targets`. Does nothing if there are none."""
     if found := list(targets):
         record(action, *found, details_of=details_of, **details)

@@ -37,9 +37,9 @@ def exact_size(size: int) -> str:
 
 
 class CappedPaginator(Paginator[Any]):
-    """Pages of a table of any size: it counts, and leads to, the first so many rows only.
+    """A paginator for large tables: it counts and displays only the first MOST rows.
 
-    The others are found by filters and search. Counting a million rows takes longer than all the rest of a page.
+    Users find other rows by filters and search. Counting a million rows would take longer than the rest of the page.
     """
 
     MOST = 5_000
@@ -51,7 +51,7 @@ class CappedPaginator(Paginator[Any]):
 
     @property
     def capped(self) -> bool:
-        """Whether there are more rows than are counted."""
+        """Whether there are more rows than MOST."""
         return self._counted > self.MOST
 
     @cached_property

@@ -1,4 +1,4 @@
-"""The address of the client that sent a request, also behind a proxy, and the name typed at a login. Lockouts use both.
+"""The address of a request's client, also behind a proxy, and the user name entered at a login. Lockouts use both.
 
 A client can send any `X-Forwarded-For`; a proxy appends the address that it sees. Therefore only the last address is
 used, and only if a proxy is configured (the setting HTTPS).
@@ -30,10 +30,10 @@ def client_address(request: HttpRequest) -> str:
 
 
 NAME_LENGTH = 150
-"""Characters of a user name, as Django allows them. The login form takes longer ones, and PostgreSQL refuses these."""
+"""Maximum length of a user name in Django. The login form accepts longer ones, which PostgreSQL cannot store."""
 
 
 def typed_name(request: HttpRequest, credentials: Mapping[str, Any] | None = None) -> str | None:
-    """Return the user name that somebody logs in with, cut to `NAME_LENGTH`; None if there is none."""
+    """Return the user name entered at a login, truncated to NAME_LENGTH; None if there is none."""
     name = (credentials or request.POST).get("username")
     return str(name)[:NAME_LENGTH] if name is not None else None

@@ -1,5 +1,5 @@
-"""Which network addresses requests must not be sent to, whoever enters them: cloud metadata services, link-local and
-reserved ones; where the installation forbids them, also private ones.
+"""The network addresses to which no request may be sent: cloud metadata services, link-local and reserved addresses,
+and, if the installation forbids them, private addresses.
 """
 
 from ipaddress import IPv4Address, IPv6Address, ip_network

@@ -430,8 +430,8 @@ AXES_USERNAME_CALLABLE = "anaphora.client_address.typed_name"
 AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
 AXES_COOLOFF_TIME = timedelta(minutes=15)
 AXES_RESET_ON_SUCCESS = True
-# The way back from single sign-on: it names no user, so one person could lock out everybody at an address, and what it
-# carries must not be kept. Passwords are sent by POST.
+# GET requests are redirects from single sign-on. They contain no user name, so one person could lock out everybody at
+# an address, and their query must not be stored. Passwords are sent by POST.
 AXES_NEVER_LOCKOUT_GET = True
 AXES_LOCKOUT_TEMPLATE = "locked_out.html"
 AXES_VERBOSE = False

@@ -16,6 +16,6 @@ from anaphora.deliveries.models import Role  # noqa: E402
 
 
 def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> HttpResponseBase:
-    """Answer a request. The first one in a process starts its heartbeat: a server may fork after this import."""
+    """Handle a request. The first one starts the heartbeat of the process: a server may fork after importing this."""
     heartbeat.keep_noting(Role.WEB)
     return _django(environ, start_response)

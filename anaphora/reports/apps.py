@@ -1,11 +1,11 @@
-"""Dashboards and their reports."""
+"""The app config of reports."""
 
 from django.apps import AppConfig
 from django.core.checks import register
 
 
 class ReportsConfig(AppConfig):
-    """The app of dashboards and reports. It knows nothing of deliveries."""
+    """The app of dashboards and reports. It does not depend on deliveries."""
 
     name = "anaphora.reports"
     verbose_name = "Reports"

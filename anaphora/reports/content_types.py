@@ -176,8 +176,8 @@ _CONTROL, _CONTROL_BYTE = re.compile(_CONTROLS), re.compile(_CONTROLS.encode())
 
 def _text(head: bytes) -> str | None:
     """Return `head` as text, or None if it is binary."""
-    # Checked first, because finding out the encoding of what is none takes a quarter of a second. These bytes are part
-    # of no character but in UTF-16 and UTF-32, which are recognized by their byte order marks alone.
+    # Checked first, because detecting the encoding of binary data takes a quarter of a second. Only UTF-16 and UTF-32
+    # contain these bytes, and they are recognized by their byte order marks.
     if not starts_with_byte_order_mark(head) and _CONTROL_BYTE.search(head):
         return None
     text = decode(head)

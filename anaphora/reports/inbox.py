@@ -88,7 +88,7 @@ def scan(*, seconds: float = float("inf")) -> ScanResult:
 
 
 def _take(root: Path, batch: Batch, taking: Path, taken: list[Path], result: ScanResult) -> bool:
-    """Add a claimed file to the batch and to `taken`; return whether to go on with others."""
+    """Add a claimed file to the batch and to `taken`; return whether to continue with other files."""
     try:
         _add(batch, taking)
         taken.append(taking)
@@ -105,7 +105,7 @@ def _take(root: Path, batch: Batch, taking: Path, taken: list[Path], result: Sca
 
 
 def _commit(root: Path, batch: Batch, taken: list[Path], result: ScanResult) -> bool:
-    """Ingest the batch and put its files away; return whether to go on with others."""
+    """Ingest the batch and move its files to `.taken`; return whether to continue with other files."""
     files = taken[:]
     taken.clear()
     try:
@@ -120,14 +120,14 @@ def _commit(root: Path, batch: Batch, taken: list[Path], result: ScanResult) -> 
         except FileNotFoundError:
             if file.exists():
                 raise
-            # As above. It is ingested all the same: twice, which is one report.
+            # Another process claimed it, as in _take(). Ingesting it twice still creates one report.
         except OSError as error:  # the report is ingested, only its file cannot be moved
             _log_blocked(file, error)
     return True
 
 
 def _give_back(root: Path, files: list[Path], error: Exception, result: ScanResult) -> None:
-    """Put files back after a temporary problem of this system, such as a full disk. Others would fail too."""
+    """Put files back after a temporary problem of this system, such as a full disk, which affects other files too."""
     for file in files:
         with suppress(FileNotFoundError):
             move_file(file, root / file.parent.name / file.name)

@@ -18,7 +18,7 @@ BATCH = 500
 
 
 def find_orphans(folder: Path, before: datetime) -> Iterator[Path]:
-    """Yield the files below `folder` whose name is the id of no report and that have not changed since `before`.
+    """Yield the files below `folder` that are named by an id without a report and have not changed since `before`.
 
     Links are neither followed nor yielded. Files whose name is not an id are ignored.
     """

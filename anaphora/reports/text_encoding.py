@@ -70,7 +70,7 @@ _MIN_FIT = 0.9
 
 
 def starts_with_byte_order_mark(data: bytes) -> bool:
-    """Return whether `data` says in its first bytes that it is Unicode text."""
+    """Return whether `data` starts with the byte order mark of a Unicode encoding."""
     return data.startswith(tuple(_BYTE_ORDER_MARKS))
 
 

@@ -40,7 +40,7 @@ MAX_TEXT = 1024**2
 """Maximum number of characters of all cells."""
 
 MAX_PARTS_SIZE = 64 * 1024**2
-"""Maximum size in bytes of what a workbook has beside its sheets, unpacked. It is read into memory; sheets are not."""
+"""Maximum unpacked size in bytes of a workbook without its sheets. Unlike the sheets, this is read into memory."""
 
 PREVIEW_SIZE = (480, 360)
 COMPARE_WIDTH = 1000
@@ -87,7 +87,7 @@ def _load_pdf_page(path: str, number: int, width: int) -> tuple[Image.Image, int
 
 
 def _flatten(image: Image.Image, width: int) -> Image.Image:
-    """Return an image of at most this width, with a white backcanvas. Scales first to limit memory use."""
+    """Return an image of at most this width, with a white background. Scales first to limit memory use."""
     transparent = image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info
     mode = "RGBA" if transparent else "RGB"
     small = _scale_down(image if image.mode == mode else image.convert(mode), width)
