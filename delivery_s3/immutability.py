@@ -137,7 +137,7 @@ def _broken(run: _Check, accepted: set[str], grade: ProtectionGrade) -> tuple[Pr
         return (
             grade,
             "Object Lock protects the object, but this key can shorten the retention and then delete the object.",
-            "The store enforces Object Lock differently from S3: ask the provider. Revoke s3:DeleteObject* from this key.",
+            "The store enforces Object Lock differently from S3. Ask the provider, and revoke s3:DeleteObject*.",
         )
     if run.receipt.retain_until:
         return (
