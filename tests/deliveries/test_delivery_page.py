@@ -64,7 +64,7 @@ def test_the_buttons_fit_the_state(client_with: Callable[..., Client], delivered
     assert shown_buttons(client, failed(waiting)) == {"Retry", "Cancel delivery", "Open report"}
 
 
-def test_who_may_only_view_sees_no_button_and_can_press_none(
+def test_a_user_who_may_only_view_sees_no_buttons_and_cannot_use_them(
     client_with: Callable[..., Client],  # noqa: F811
     delivered: Delivery,
 ) -> None:
@@ -76,7 +76,7 @@ def test_who_may_only_view_sees_no_button_and_can_press_none(
     assert not LogEntry.objects.exists()
 
 
-def test_buttons_answer_to_post_alone(admin_client: Client, delivered: Delivery) -> None:
+def test_buttons_need_a_post_request(admin_client: Client, delivered: Delivery) -> None:
     for name in ("retry", "verify"):
         address = reverse(f"admin:deliveries_delivery_{name}", args=[delivered.pk])
         assert admin_client.get(address).status_code == 405
@@ -91,7 +91,7 @@ def test_retry_makes_a_failed_delivery_pending(admin_client: Client, pending: De
     assert [each.get_change_message() for each in LogEntry.objects.all()] == ["Retried."]
 
 
-def test_cancel_asks_first(admin_client: Client, pending: Delivery) -> None:
+def test_cancel_asks_for_confirmation(admin_client: Client, pending: Delivery) -> None:
     address = reverse("admin:deliveries_delivery_cancel", args=[pending.pk])
     assert "1 delivery will be cancelled" in text_of(admin_client.get(address))
     pending.refresh_from_db()

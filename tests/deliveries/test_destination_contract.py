@@ -142,7 +142,7 @@ def test_reports_arrive_byte_for_byte_with_a_receipt(store: Store) -> None:
     assert len(store.keys()) == 60
 
 
-def test_a_store_that_is_away_pauses_the_interface_and_costs_no_report_an_attempt(store: Store) -> None:
+def test_an_unreachable_store_pauses_the_interface_and_counts_no_attempt(store: Store) -> None:
     make_policy(store.interface)
     make_report(b"content")
     store.take_away()
@@ -156,7 +156,7 @@ def test_a_store_that_is_away_pauses_the_interface_and_costs_no_report_an_attemp
     assert Interface.objects.get().diagnosis == ""
 
 
-def test_what_is_there_already_gets_its_receipt_and_another_content_stays(store: Store) -> None:
+def test_an_existing_object_gets_its_receipt_and_other_content_is_not_overwritten(store: Store) -> None:
     make_policy(store.interface)
     report = make_report(b"content")
     deliver(store)
@@ -168,7 +168,7 @@ def test_what_is_there_already_gets_its_receipt_and_another_content_stays(store:
 
 
 @pytest.mark.heavy
-def test_a_killed_process_loses_and_doubles_nothing(store: Store) -> None:
+def test_a_killed_process_causes_no_loss_and_no_duplicates(store: Store) -> None:
     make_policy(store.interface)
     for number in range(120):
         make_report(os.urandom(20_000), rendered_at=NOON + timedelta(minutes=number))
@@ -188,7 +188,7 @@ def test_a_killed_process_loses_and_doubles_nothing(store: Store) -> None:
         assert store.read(row.object_key) == row.report.local_path.read_bytes()
 
 
-def test_the_local_copy_goes_and_the_report_is_shown_from_the_store(store: Store, admin_client: Client) -> None:
+def test_without_its_local_copy_a_report_is_shown_from_the_store(store: Store, admin_client: Client) -> None:
     make_policy(store.interface)
     report = make_report(b"a,b\n1,2\n", filename="sales.csv")
     deliver(store)
@@ -206,7 +206,7 @@ def test_the_local_copy_goes_and_the_report_is_shown_from_the_store(store: Store
     assert b"".join(part.streaming_content) == b"b\n1"  # type: ignore[attr-defined]
 
 
-def test_what_was_archived_goes_on_to_another_interface(store: Store, tmp_path: Path) -> None:
+def test_an_archived_report_can_be_delivered_to_another_interface(store: Store, tmp_path: Path) -> None:
     make_policy(store.interface)
     report = make_report(b"content")
     deliver(store)
@@ -229,7 +229,7 @@ def test_a_forged_object_is_not_shown(store: Store) -> None:
         b"".join(files.read_stored(report, 0, report.size))
 
 
-def test_verification_names_what_is_missing_and_what_changed(store: Store) -> None:
+def test_verification_names_missing_and_changed_objects(store: Store) -> None:
     make_policy(store.interface)
     for number in range(3):
         make_report(f"report {number}".encode())
@@ -259,7 +259,7 @@ def test_the_index_is_rebuilt_from_the_store_alone(store: Store) -> None:
     assert sorted(Delivery.objects.values_list(*fields)) == before
 
 
-def test_its_pages_and_the_list_of_all_interfaces_lead_to_each_other(store: Store, admin_client: Client) -> None:
+def test_its_pages_and_the_list_of_all_interfaces_link_to_each_other(store: Store, admin_client: Client) -> None:
     make_policy(store.interface)
     make_report(b"content")
     everything = admin_client.get(reverse("admin:deliveries_interface_changelist")).content.decode()

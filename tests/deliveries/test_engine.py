@@ -44,7 +44,7 @@ class TestPlan:
         make_report()
         assert Delivery.objects.get().interface_id == interface.pk
 
-    def test_a_policy_covers_the_dashboards_that_it_names(self, interface: S3Interface) -> None:
+    def test_a_policy_covers_its_dashboards(self, interface: S3Interface) -> None:
         make_policy(interface).dashboards.add(Dashboard.objects.create(slug="sales"))
         make_report(dashboard="stock")
         assert not Delivery.objects.exists()
@@ -72,9 +72,7 @@ class TestPlan:
 
 
 class TestDeliver:
-    def test_reports_end_in_the_bucket_byte_for_byte_with_a_receipt(
-        self, interface: S3Interface, bucket: Bucket
-    ) -> None:
+    def test_reports_are_stored_byte_for_byte_with_a_receipt(self, interface: S3Interface, bucket: Bucket) -> None:
         make_policy(interface)
         contents = [b"%PDF" + os.urandom(1000 * (n + 1)) for n in range(60)]
         reports = [make_report(content, rendered_at=NOON + timedelta(hours=n)) for n, content in enumerate(contents)]
@@ -101,11 +99,11 @@ class TestDeliver:
         deliver_due(interface.pk)
         assert bucket.keys()[0].startswith("reports/finance/sales/2026/03/01/20260301T120000Z_")
 
-    def test_nothing_due_is_nothing_done(self, interface: S3Interface) -> None:
+    def test_without_due_deliveries_nothing_happens(self, interface: S3Interface) -> None:
         drained = deliver_due(interface.pk)
         assert (drained.delivered, drained.complete) == (0, True)
 
-    def test_what_is_not_due_yet_waits(self, interface: S3Interface) -> None:
+    def test_a_delivery_that_is_not_due_yet_waits(self, interface: S3Interface) -> None:
         make_policy(interface)
         make_report()
         Delivery.objects.update(due_at=timezone.now() + timedelta(minutes=1))
@@ -120,12 +118,12 @@ class TestDeliver:
         assert Delivery.objects.get().state == State.PENDING
         assert interfaces_with_due_work() == []
 
-    def test_a_vanished_interface_is_no_error(self) -> None:
+    def test_a_deleted_interface_is_not_an_error(self) -> None:
         assert deliver_due(4711).complete
 
 
 class TestFailures:
-    def test_a_lost_local_copy_fails_with_its_diagnosis_and_holds_up_nothing(self, interface: S3Interface) -> None:
+    def test_a_lost_local_copy_fails_with_its_diagnosis_and_delays_no_other(self, interface: S3Interface) -> None:
         make_policy(interface)
         lost, kept = make_report(), make_report()
         lost.local_path.unlink()
@@ -156,7 +154,7 @@ class TestFailures:
         assert deliver_due(interface.pk).delivered == 1
         assert queue.retry(list(Delivery.objects.all())) == 0
 
-    def test_an_interface_that_fails_is_paused_and_charges_no_report(self, refused: S3Interface) -> None:
+    def test_a_failing_interface_is_paused_and_counts_no_attempt(self, refused: S3Interface) -> None:
         make_policy(refused)
         for _ in range(60):
             make_report()
@@ -169,7 +167,7 @@ class TestFailures:
         assert refused.paused_until is not None
         assert refused.paused_until <= timezone.now() + timedelta(seconds=10)
 
-    def test_a_paused_interface_is_left_alone_until_it_is_resumed(self, refused: S3Interface) -> None:
+    def test_a_paused_interface_is_skipped_until_it_is_resumed(self, refused: S3Interface) -> None:
         make_policy(refused)
         make_report()
         S3Interface.objects.update(paused_until=timezone.now() + timedelta(hours=1), failures=5, diagnosis="throttled")
@@ -187,7 +185,7 @@ class TestFailures:
         interface.refresh_from_db()
         assert (interface.failures, interface.paused_until, interface.diagnosis) == (0, None, "")
 
-    def test_a_failure_that_may_pass_is_tried_again_later(self, s3: S3Server, bucket: Bucket) -> None:
+    def test_a_temporary_failure_is_retried_later(self, s3: S3Server, bucket: Bucket) -> None:
         with servers.silent() as port:
             interface = make_interface(s3, bucket.name, endpoint_url=f"http://127.0.0.1:{port}")
             make_policy(interface)
@@ -200,7 +198,7 @@ class TestFailures:
         assert interface.paused_until is not None
         assert interface.paused_until <= timezone.now() + timedelta(seconds=outcomes.PROBE_SECONDS)
 
-    def test_what_breaks_while_others_get_through_is_the_report_s_own_trouble(self, bucket: Bucket) -> None:
+    def test_a_failure_while_others_succeed_counts_for_the_report(self, bucket: Bucket) -> None:
         make_reset = servers.in_front_of(
             bucket.server, lambda method, path: Fault.RESET if "T090000Z" in path else Fault.NONE
         )
@@ -217,7 +215,7 @@ class TestFailures:
         interface.refresh_from_db()
         assert interface.paused_until is None
 
-    def test_an_outage_is_nobody_s_own_trouble(self, bucket: Bucket) -> None:
+    def test_an_outage_counts_for_no_report(self, bucket: Bucket) -> None:
         with servers.in_front_of(bucket.server, lambda method, path: Fault.ANSWER_500) as endpoint:
             interface = make_interface(bucket.server, bucket.name, endpoint_url=endpoint)
             make_policy(interface)
@@ -243,7 +241,7 @@ class TestFailures:
         assert interface.diagnosis == "secret_unreadable"
         assert Delivery.objects.get().state == State.PENDING
 
-    def test_a_bug_costs_one_try_and_leaves_its_traceback(
+    def test_a_bug_counts_one_attempt_and_logs_its_traceback(
         self, interface: S3Interface, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
         make_policy(interface)
@@ -265,7 +263,7 @@ def _hurried(interface: S3Interface) -> S3Destination:
 
 
 class TestLeases:
-    def test_what_a_dead_worker_held_is_taken_over_when_its_lease_runs_out(self, interface: S3Interface) -> None:
+    def test_deliveries_of_a_dead_worker_are_claimed_again_after_the_lease(self, interface: S3Interface) -> None:
         make_policy(interface)
         make_report()
         later = timezone.now() + timedelta(minutes=1)
@@ -352,7 +350,7 @@ class TestDatabase:
     def quickly(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(engine, "RECONNECT_SECONDS", 0.05)
 
-    def test_what_was_uploaded_is_recorded_once_it_is_back(
+    def test_uploads_are_recorded_when_the_database_is_back(
         self, interface: S3Interface, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         make_policy(interface)
@@ -369,7 +367,7 @@ class TestDatabase:
         make_report()
         assert deliver_due(interface.pk).complete
 
-    def test_it_is_not_waited_for_longer_than_the_lease(
+    def test_the_wait_ends_with_the_lease(
         self, interface: S3Interface, settings: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         make_policy(interface)
@@ -384,7 +382,7 @@ class TestDatabase:
         time.sleep(1)
         assert deliver_due(interface.pk).delivered == 1
 
-    def test_without_anything_under_way_it_is_said_at_once(
+    def test_without_uploads_in_progress_the_error_is_raised_immediately(
         self, interface: S3Interface, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         make_policy(interface)
@@ -414,7 +412,7 @@ def cut_while_writing(monkeypatch: pytest.MonkeyPatch, times: int) -> None:
 
 
 class TestTurns:
-    def test_a_turn_ends_after_its_time_and_says_that_there_may_be_more(self, interface: S3Interface) -> None:
+    def test_a_turn_ends_after_its_time_and_reports_that_more_may_be_due(self, interface: S3Interface) -> None:
         make_policy(interface)
         make_report()
         drained = deliver_due(interface.pk, seconds=-1)
@@ -422,7 +420,7 @@ class TestTurns:
         assert Delivery.objects.get().state == State.PENDING
         assert not deliver_due(interface.pk, seconds=60).unfinished
 
-    def test_at_the_end_of_a_turn_what_has_not_begun_is_given_back(self, bucket: Bucket) -> None:
+    def test_at_the_end_of_a_turn_deliveries_not_started_are_given_back(self, bucket: Bucket) -> None:
         with servers.in_front_of(bucket.server, lambda method, path: Fault.DELAY) as endpoint:
             interface = make_interface(bucket.server, bucket.name, endpoint_url=endpoint)
             make_policy(interface)
@@ -436,7 +434,7 @@ class TestTurns:
         assert not Delivery.objects.filter(state=State.SENDING).exists()
         assert not Delivery.objects.exclude(attempts=0).exists()
 
-    def test_an_upload_that_outlasts_its_turn_holds_up_no_others(
+    def test_an_upload_that_outlasts_its_turn_delays_no_others(
         self, bucket: Bucket, settings: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         settings.DELIVERY_CONCURRENCY = 2
@@ -459,7 +457,7 @@ class TestTurns:
         in_order = Delivery.objects.order_by("delivered_at").values_list("report", flat=True)
         assert list(in_order)[-1] == large.pk
 
-    def test_a_backlog_calls_for_help_once(self, interface: S3Interface) -> None:
+    def test_a_backlog_wakes_another_worker_once(self, interface: S3Interface) -> None:
         make_policy(interface)
         calls: list[int] = []
         for _ in range(engine.BATCH):
@@ -469,7 +467,7 @@ class TestTurns:
         deliver_due(interface.pk, on_backlog=lambda: calls.append(2))
         assert calls == [1]
 
-    def test_many_reports_are_announced_by_one_message_until_it_is_taken_up(self, interface: S3Interface) -> None:
+    def test_many_reports_need_only_one_message_until_it_is_received(self, interface: S3Interface) -> None:
         assert [queue.record_wakeup_sent(interface.pk) for _ in range(3)] == [True, False, False]
         queue.record_wakeup_received(interface.pk)
         assert queue.record_wakeup_sent(interface.pk)
@@ -486,7 +484,7 @@ class TestTurns:
         assert deliver_due(interface.pk).unfinished
         assert Delivery.objects.get().state == State.PENDING
 
-    def test_a_large_report_does_not_hold_up_the_small_ones_behind_it(
+    def test_a_large_report_does_not_delay_the_small_ones_behind_it(
         self, interface: S3Interface, settings: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         make_policy(interface)
@@ -513,7 +511,7 @@ class TestTurns:
         monkeypatch.setattr(outcomes, "settle", count)
         assert deliver_due(interface.pk).delivered == engine.BATCH * 2 + 1
 
-    def test_a_store_that_asks_for_time_gets_it(self, s3: S3Server, bucket: Bucket) -> None:
+    def test_retry_after_is_respected(self, s3: S3Server, bucket: Bucket) -> None:
         busy = b"HTTP/1.1 503 Slow Down\r\nRetry-After: 120\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
         with servers.answering(busy) as (port, seen):
             interface = make_interface(s3, bucket.name, endpoint_url=f"http://127.0.0.1:{port}")
@@ -528,7 +526,7 @@ class TestTurns:
         assert len(seen) <= django_settings.DELIVERY_CONCURRENCY
         assert set(Delivery.objects.values_list("state", "attempts")) == {(State.PENDING, 0)}
 
-    def test_what_a_store_refuses_is_remembered(self, bucket: Bucket) -> None:
+    def test_headers_that_a_store_refuses_are_remembered(self, bucket: Bucket) -> None:
         with servers.refusing_conditions(bucket.server) as endpoint:
             interface = make_interface(bucket.server, bucket.name, endpoint_url=endpoint)
             make_policy(interface)
@@ -575,7 +573,7 @@ class TestConstraints:
 
 
 class TestOperating:
-    def test_what_is_undelivered_can_be_cancelled_and_what_is_delivered_cannot(self, interface: S3Interface) -> None:
+    def test_only_undelivered_deliveries_can_be_cancelled(self, interface: S3Interface) -> None:
         make_policy(interface)
         make_report()
         deliver_due(interface.pk)
@@ -588,7 +586,7 @@ class TestOperating:
         assert queue.interfaces_with_due_work() == []
         assert deliver_due(interface.pk).delivered == 0
 
-    def test_a_receipt_cannot_be_deleted_nor_its_report_or_interface(self, interface: S3Interface) -> None:
+    def test_a_receipt_and_its_report_and_interface_cannot_be_deleted(self, interface: S3Interface) -> None:
         make_policy(interface)
         report = make_report()
         deliver_due(interface.pk)
@@ -597,7 +595,7 @@ class TestOperating:
                 doomed.delete()
         assert Delivery.objects.count() == 1
 
-    def test_the_age_of_the_oldest_pending_is_known(self, interface: S3Interface) -> None:
+    def test_the_age_of_the_oldest_pending_delivery(self, interface: S3Interface) -> None:
         make_policy(interface)
         assert queue.oldest_pending([interface.pk]) == {}
         report = make_report()
@@ -608,7 +606,7 @@ class TestOperating:
 class TestClock:
     """The clock of the machine steps by hours, forth and back."""
 
-    def test_back_nothing_waits_for_as_long_as_the_clock_was_wrong(self, interface: S3Interface) -> None:
+    def test_after_the_clock_is_set_back_nothing_waits_for_the_old_time(self, interface: S3Interface) -> None:
         make_policy(interface)
         reports = [make_report() for _ in range(3)]
         later = timezone.now() + timedelta(hours=5)
@@ -623,7 +621,7 @@ class TestClock:
         assert queue.record_wakeup_sent(interface.pk)
         assert deliver_due(interface.pk).delivered == 3
 
-    def test_waits_of_a_right_clock_are_left_alone(self, interface: S3Interface, settings: Any) -> None:
+    def test_waits_of_a_correct_clock_do_not_change(self, interface: S3Interface, settings: Any) -> None:
         make_policy(interface)
         make_report()
         soon = timezone.now() + timedelta(seconds=settings.DELIVERY_RETRY_SECONDS)
@@ -634,7 +632,7 @@ class TestClock:
         interface.refresh_from_db()
         assert interface.paused_until == soon
 
-    def test_forth_in_the_middle_of_an_upload_a_second_claimer_doubles_nothing(
+    def test_after_the_clock_jumps_ahead_a_second_claim_causes_no_duplicate(
         self, interface: S3Interface, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         make_policy(interface)

@@ -72,7 +72,7 @@ def test_the_zip_verifies_by_itself(package: Path, report: Report, tmp_path: Pat
     assert chain[-1]["sha256"] == Manifest.objects.get(sequence=4).sha256
 
 
-def test_its_page_says_what_to_do(package: Path, report: Report) -> None:
+def test_its_page_contains_instructions(package: Path, report: Report) -> None:
     with zipfile.ZipFile(package) as opened:
         document = pypdfium2.PdfDocument(opened.read("READ ME.pdf"))
     assert len(document) == 1
@@ -127,7 +127,7 @@ def test_a_package_of_another_key_is_not_trusted(
     assert "unknown-key" in capsys.readouterr().out
 
 
-def test_without_a_local_copy_and_with_another_order_of_rows_the_store_has_it(
+def test_without_a_local_copy_and_with_changed_rows_the_bytes_come_from_the_store(
     report: Report, tmp_path: Path, bucket: Bucket, capsys: pytest.CaptureFixture[str]
 ) -> None:
     report.local_path.unlink()
@@ -139,7 +139,7 @@ def test_without_a_local_copy_and_with_another_order_of_rows_the_store_has_it(
     assert verify.main([str(path)]) == 0
 
 
-def test_what_cannot_be_proven_is_said(report: Report, tmp_path: Path) -> None:
+def test_missing_evidence_is_explained(report: Report, tmp_path: Path) -> None:
     new = make_report()
     cases = {str(new.pk): "No manifest lists this report yet", "nonsense": "There is no report"}
     for name, problem in cases.items():
@@ -191,7 +191,7 @@ def test_by_api_and_from_the_timeline(
     assert b"No manifest lists" in get(make_report())[1]
 
 
-def test_a_full_disk_is_said(report: Report, get: Get, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_explained(report: Report, get: Get, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(size: int) -> None:
         raise IngestError("file", "There is no space left.")
 
@@ -201,6 +201,6 @@ def test_a_full_disk_is_said(report: Report, get: Get, monkeypatch: pytest.Monke
     assert b"no space left" in content
 
 
-def test_the_timeline_leads_to_it(report: Report, admin_client: Client) -> None:
+def test_the_timeline_links_to_it(report: Report, admin_client: Client) -> None:
     page = admin_client.get("/timeline/sales/20260301T060100Z/").content.decode()
     assert f"/reports/{report.pk}/evidence/" in page

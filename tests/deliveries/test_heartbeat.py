@@ -31,19 +31,19 @@ def all_run() -> None:
 
 
 class TestMissing:
-    def test_what_was_never_seen_is_missing(self) -> None:
+    def test_a_role_that_was_never_seen_is_missing(self) -> None:
         assert [str(each) for each in heartbeat.missing()] == [
             "No worker has been seen yet",
             "No beat has been seen yet",
         ]
 
-    def test_what_was_seen_a_moment_ago_runs(self) -> None:
+    def test_a_role_seen_a_moment_ago_runs(self) -> None:
         all_run()
         all_run()
         assert heartbeat.missing() == []
         assert Heartbeat.objects.count() == len(Role)
 
-    def test_what_fell_silent_is_missing_since_then(self) -> None:
+    def test_a_role_without_heartbeats_is_missing_since_the_last_one(self) -> None:
         all_run()
         then = timezone.now() - timedelta(hours=2)
         Heartbeat.objects.filter(role=Role.WORKER).update(seen_at=then)
@@ -61,7 +61,7 @@ class TestMissing:
         Heartbeat.objects.update(seen_at=timezone.now() + timedelta(days=400))
         assert [missing.since for missing in heartbeat.missing()] == [None, None]
 
-    def test_that_no_web_server_runs_is_not_reported(self) -> None:
+    def test_a_missing_web_server_is_not_reported(self) -> None:
         heartbeat.note(Role.WORKER)
         heartbeat.note(Role.BEAT)
         assert heartbeat.missing() == []
@@ -126,7 +126,7 @@ class TestPages:
         viewer.user_permissions.add(Permission.objects.get(codename="add_report"))
         assert "No worker has been seen yet" in client.get(reverse("admin:index")).text
 
-    def test_the_answer_of_an_upload_says_so(self, admin_client: Client) -> None:
+    def test_the_response_to_an_upload_reports_it(self, admin_client: Client) -> None:
         def answer() -> str:
             file = SimpleUploadedFile("a.pdf", b"%PDF-1.7")
             form = {"file": file, "dashboard": "sales", "rendered_at": "2026-03-01T12:00:00"}

@@ -43,7 +43,7 @@ def tidy_later() -> housekeeping.Removed:
     return housekeeping.run_housekeeping(timezone.now() + LATER)
 
 
-def test_what_is_safe_goes_when_its_days_are_over_and_stays_viewable(
+def test_a_safe_copy_is_removed_after_its_days_and_the_report_stays_viewable(
     interface: S3Interface, admin_client: Client
 ) -> None:
     make_policy(interface)
@@ -61,7 +61,7 @@ def test_what_is_safe_goes_when_its_days_are_over_and_stays_viewable(
 
 
 @pytest.mark.parametrize("days", [999_999, 2**31 - 1])
-def test_days_beyond_the_calendar_stop_nothing(interface: S3Interface, days: int) -> None:
+def test_a_number_of_days_beyond_the_calendar_does_not_stop_housekeeping(interface: S3Interface, days: int) -> None:
     make_report()
     Dashboard.objects.update(keep_local_days=days)
     assert housekeeping.run_housekeeping(timezone.now()).reports == 0
@@ -86,14 +86,14 @@ def test_each_other_state_keeps_the_copy(interface: S3Interface, state: State) -
     assert report.local_path.exists()
 
 
-def test_what_no_policy_wants_is_not_safe() -> None:
+def test_a_report_that_no_policy_wants_is_not_safe() -> None:
     report = make_report()
     Dashboard.objects.update(keep_local_days=0)
     assert tidy_later().unsafe == 1
     assert report.local_path.exists()
 
 
-def test_every_interface_that_a_policy_wants_must_have_it(interface: S3Interface, bucket: Bucket) -> None:
+def test_every_interface_required_by_a_policy_must_have_it(interface: S3Interface, bucket: Bucket) -> None:
     make_policy(interface)
     report = archived(interface)
     second = make_policy(make_interface(bucket.server, bucket.name, key_prefix="second/"))
@@ -138,7 +138,9 @@ def test_a_cancelled_delivery_keeps_the_local_copy_while_a_policy_wants_it(
     assert not report.local_path.exists()
 
 
-def test_a_new_interface_gets_what_is_no_longer_here_from_the_old_one(interface: S3Interface, bucket: Bucket) -> None:
+def test_a_new_interface_gets_reports_without_local_copy_from_the_old_one(
+    interface: S3Interface, bucket: Bucket
+) -> None:
     make_policy(interface)
     archived(interface, content=b"%PDF-1.7 x")
     tidy_later()
@@ -148,7 +150,9 @@ def test_a_new_interface_gets_what_is_no_longer_here_from_the_old_one(interface:
     assert bucket.read(Delivery.objects.get(interface=second).object_key) == b"%PDF-1.7 x"
 
 
-def test_what_can_t_be_read_anywhere_is_told(interface: S3Interface, bucket: Bucket, admin_client: Client) -> None:
+def test_a_report_that_cannot_be_read_anywhere_is_explained(
+    interface: S3Interface, bucket: Bucket, admin_client: Client
+) -> None:
     make_policy(interface)
     report = archived(interface)
     tidy_later()
@@ -167,7 +171,7 @@ def test_what_can_t_be_read_anywhere_is_told(interface: S3Interface, bucket: Buc
     assert "neither here nor archived" in page
 
 
-def test_what_the_store_holds_instead_is_not_passed_on(interface: S3Interface, bucket: Bucket) -> None:
+def test_an_object_that_is_not_the_report_is_not_delivered(interface: S3Interface, bucket: Bucket) -> None:
     make_policy(interface)
     report = archived(interface, content=b"%PDF-1.7 x")
     bucket.client.put_object(Bucket=bucket.name, Key=Delivery.objects.get().object_key, Body=b"%PDF-1.7 y")
@@ -201,7 +205,7 @@ def test_the_command_and_the_task(interface: S3Interface) -> None:
     assert not report.local_path.exists()
 
 
-def test_what_a_killed_web_server_left_of_an_upload_goes() -> None:
+def test_temporary_files_of_a_killed_web_server_are_removed() -> None:
     old, fresh = (Path(django_settings.FILE_UPLOAD_TEMP_DIR) / name for name in ("old", "fresh"))
     for file in (old, fresh):
         file.write_bytes(b"x")
@@ -211,7 +215,7 @@ def test_what_a_killed_web_server_left_of_an_upload_goes() -> None:
     fresh.unlink()
 
 
-def test_uploads_that_end_meanwhile_don_t_disturb_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_uploads_that_end_meanwhile_cause_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Path, "iterdir", lambda folder: iter([folder / "gone"]))
     housekeeping.run_housekeeping(timezone.now())
 
@@ -230,7 +234,7 @@ FACT = st.tuples(
     keep=st.none() | st.integers(min_value=0, max_value=30),
     grade=st.sampled_from(Integrity.values),
 )
-def test_over_all_histories_only_what_is_safe_is_removed(
+def test_in_all_histories_only_safe_copies_are_removed(
     facts: list[Any], wanted: list[bool], keep: int | None, grade: str
 ) -> None:
     """Three interfaces, each with or without a delivery in any state, wanted by a policy or not."""
@@ -274,7 +278,7 @@ def leftover(folder: str, name: str, *, days: float) -> Path:
     return file
 
 
-def test_a_local_copy_of_no_report_is_removed_after_a_day(tmp_path: Path) -> None:
+def test_a_local_copy_without_a_report_is_removed_after_a_day(tmp_path: Path) -> None:
     kept = make_report()
     os.utime(kept.local_path, (1, 1))
     stays = [
@@ -300,7 +304,7 @@ def test_a_local_copy_of_no_report_is_removed_after_a_day(tmp_path: Path) -> Non
     assert all(file.exists() for file in [*stays, linked])
 
 
-def test_many_local_copies_of_no_report_are_kept_and_that_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+def test_many_local_copies_without_reports_are_kept_and_logged(caplog: pytest.LogCaptureFixture) -> None:
     names = [f"sales/2026/03/{uuid.uuid4()}.pdf" for _ in range(housekeeping.MOST_ORPHANS + 1)]
     files = [leftover("reports", name, days=2) for name in names]
     assert housekeeping.run_housekeeping(timezone.now()).orphans == 0
@@ -308,7 +312,7 @@ def test_many_local_copies_of_no_report_are_kept_and_that_is_logged(caplog: pyte
     assert "belong to no report" in caplog.text
 
 
-def test_previews_of_no_report_go(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_previews_without_a_report_are_removed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(orphans, "BATCH", 2)
     report = make_report()
     kept = leftover("previews", f"ab/{report.pk}.webp", days=2)

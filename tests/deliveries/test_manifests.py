@@ -83,7 +83,7 @@ def test_any_openssl_verifies_the_signature(interface: S3Interface, bucket: Buck
     assert subprocess.run(command, capture_output=True, check=False).returncode != 0
 
 
-def test_a_day_without_reports_has_a_manifest_too_and_each_follows_the_one_before(
+def test_days_without_reports_have_manifests_and_each_names_the_previous_one(
     interface: S3Interface, bucket: Bucket
 ) -> None:
     deliver_on(interface, FIRST)
@@ -110,7 +110,7 @@ def test_a_day_is_written_once_it_is_over_and_not_again(interface: S3Interface, 
     assert bucket.read(KEY.format(1)) == first
 
 
-def test_what_is_recorded_late_is_in_the_next_manifest(interface: S3Interface, bucket: Bucket) -> None:
+def test_a_late_outcome_is_in_the_next_manifest(interface: S3Interface, bucket: Bucket) -> None:
     deliver_on(interface, FIRST)
     write(interface, FIRST)
     late = deliver_on(interface, FIRST)[0]
@@ -118,7 +118,7 @@ def test_what_is_recorded_late_is_in_the_next_manifest(interface: S3Interface, b
     assert [line["key"] for line in read(bucket, KEY.format(2))[1:]] == [late.object_key]
 
 
-def test_a_clock_that_was_ahead_neither_holds_back_nor_doubles_anything(interface: S3Interface, bucket: Bucket) -> None:
+def test_a_clock_that_was_ahead_causes_no_delay_and_no_duplicates(interface: S3Interface, bucket: Bucket) -> None:
     rows = deliver_on(interface, FIRST, 2)
     Delivery.objects.filter(pk=rows[1].pk).update(delivered_at=moment(FIRST + timedelta(days=900)))
     write(interface, FIRST)
@@ -133,7 +133,7 @@ def test_a_clock_that_was_ahead_neither_holds_back_nor_doubles_anything(interfac
     assert listed(bucket) == [row.object_key for row in rows]
 
 
-def test_broken_off_anywhere_it_goes_on_with_the_same_bytes(
+def test_interrupted_anywhere_it_continues_with_the_same_bytes(
     interface: S3Interface, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     deliver_on(interface, FIRST, 2)
@@ -160,7 +160,7 @@ def test_broken_off_anywhere_it_goes_on_with_the_same_bytes(
     assert [line.get("title", "") for line in read(bucket, KEY.format(1))[1:]] == ["", ""]
 
 
-def test_a_store_that_is_away_delays_and_breaks_nothing(
+def test_an_unreachable_store_only_delays_manifests(
     interface: S3Interface, bucket: Bucket, caplog: pytest.LogCaptureFixture
 ) -> None:
     rows = deliver_on(interface, FIRST)
@@ -174,7 +174,7 @@ def test_a_store_that_is_away_delays_and_breaks_nothing(
     assert listed(bucket) == [row.object_key for row in rows]
 
 
-def test_a_turn_ends_and_the_next_goes_on(interface: S3Interface, bucket: Bucket) -> None:
+def test_a_turn_ends_after_its_time_and_the_next_continues(interface: S3Interface, bucket: Bucket) -> None:
     deliver_on(interface, FIRST)
     turns = 1
     while manifests.write_due(moment(FIRST + timedelta(days=5), 2), -1):
@@ -190,14 +190,14 @@ def test_it_can_be_switched_off(interface: S3Interface) -> None:
     assert not Manifest.objects.exists()
 
 
-def test_an_interface_that_nothing_uses_gets_none(interface: S3Interface, bucket: Bucket) -> None:
+def test_an_unused_interface_gets_no_manifests(interface: S3Interface, bucket: Bucket) -> None:
     other = make_interface(bucket.server, bucket.name, key_prefix="other/")
     assert [each.pk for each in manifests.interfaces_in_use()] == [interface.pk]
     irregularities.record_irregularity(irregularities.RUN_MISSED, other, policy="nightly")
     assert {each.pk for each in manifests.interfaces_in_use()} == {interface.pk, other.pk}
 
 
-def test_an_object_of_somebody_else_under_its_key_is_reported_and_left(
+def test_a_foreign_object_with_its_key_is_reported_and_not_overwritten(
     interface: S3Interface, moto: S3Server, make_bucket: Callable[..., Bucket]
 ) -> None:
     bucket = make_bucket(moto)
@@ -245,7 +245,7 @@ def test_it_is_locked_like_the_reports(moto: S3Server, make_bucket: Callable[...
     assert line["version_id"]
 
 
-def test_a_receipt_that_was_changed_in_the_database_is_not_signed_over(interface: S3Interface) -> None:
+def test_a_manifest_is_not_signed_if_a_receipt_was_changed_since(interface: S3Interface) -> None:
     row = deliver_on(interface, FIRST)[0]
     S3Interface.objects.update(bucket_name="there-is-none")
     with pytest.raises(DeliveryError):
@@ -256,7 +256,7 @@ def test_a_receipt_that_was_changed_in_the_database_is_not_signed_over(interface
 
 
 class TestIrregularities:
-    def test_what_went_wrong_is_listed(self, interface: S3Interface, bucket: Bucket) -> None:
+    def test_irregularities_are_listed(self, interface: S3Interface, bucket: Bucket) -> None:
         make_report()
         row = Delivery.objects.select_related("report__dashboard").get()
         queue.cancel([row])
@@ -270,7 +270,7 @@ class TestIrregularities:
         write(interface, FIRST + timedelta(days=1))
         assert read(bucket, KEY.format(2))[0]["irregularities"] == 0
 
-    def test_a_delivery_that_failed_is_one(self, interface: S3Interface) -> None:
+    def test_a_failed_delivery_is_an_irregularity(self, interface: S3Interface) -> None:
         report = make_report()
         report.local_path.unlink()
         engine.deliver_due(interface.pk)

@@ -11,7 +11,7 @@ from anaphora.deliveries import object_keys
 SHA256 = "0123456789abcdef" * 4
 
 
-def test_the_key_is_the_one_of_the_contract() -> None:
+def test_the_key_has_the_documented_format() -> None:
     key = object_keys.object_key(
         prefix="reports/",
         dashboard="sales",
@@ -58,7 +58,7 @@ def metadata_of(**changes: Any) -> dict[str, str]:
 KEY = "a/sales/2026/03/01/20260301T000000Z_0123456789abcdef.pdf"
 
 
-def test_what_is_written_is_what_is_read() -> None:
+def test_metadata_is_read_as_it_was_written() -> None:
     found = object_keys.described(prefix="a/", key=KEY, metadata=metadata_of(filename="ü €.pdf", title="Umsätze"))
     assert (found.filename, found.title, found.dashboard, found.sha256) == ("ü €.pdf", "Umsätze", "sales", SHA256)
     assert found.ingested_at == datetime(2026, 3, 1, 0, 1, 2, 34, tzinfo=UTC)
@@ -83,14 +83,14 @@ def test_what_is_written_is_what_is_read() -> None:
         ({"filename": "%FF"}, "can't be read"),
     ],
 )
-def test_what_cannot_be_made_out_says_why(changes: dict[str, str | None], why: str) -> None:
+def test_unusable_metadata_is_explained(changes: dict[str, str | None], why: str) -> None:
     changed: dict[str, str | None] = {**metadata_of(), **changes}
     metadata = {name: value for name, value in changed.items() if value is not None}
     with pytest.raises(object_keys.Unclear, match=why):
         object_keys.described(prefix="a/", key=KEY, metadata=metadata)
 
 
-def test_keys_tell_what_they_are_of() -> None:
+def test_keys_show_the_kind_of_object() -> None:
     manifest = object_keys.manifest_key(prefix="a/", day=date(2026, 3, 1))
     again = object_keys.manifest_key(prefix="a/", day=date(2026, 3, 1), again=7)
     assert {object_keys.kind_of("a/", key) for key in (manifest, again)} == {"manifest"}

@@ -59,7 +59,7 @@ SPRING, AUTUMN = datetime(2026, 3, 28, 23, tzinfo=UTC), datetime(2026, 10, 24, 2
         (AUTUMN, "30", "*", ["24T22:30", "24T23:30", "25T00:30", "25T01:30", "25T02:30"]),
     ],
 )
-def test_each_due_run_happens_once_over_the_changes_of_the_clock(
+def test_each_run_happens_once_across_daylight_saving_time_changes(
     interface: S3Interface,
     monkeypatch: pytest.MonkeyPatch,
     start: datetime,
@@ -71,7 +71,7 @@ def test_each_due_run_happens_once_over_the_changes_of_the_clock(
     assert runs(policy, start, 5, monkeypatch) == expected
 
 
-def test_a_whole_day_of_each_change_has_each_daily_run_once(
+def test_a_day_with_a_time_change_has_each_daily_run_once(
     interface: S3Interface, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     policy = make_policy(interface, schedule=crontab("15", "0,2,12,23"))
@@ -99,7 +99,7 @@ def test_a_missed_run_is_made_up_for_once(interface: S3Interface) -> None:
     assert missed.facts["due"] == iso_instant(first)
 
 
-def test_a_run_on_time_is_no_missed_run(interface: S3Interface) -> None:
+def test_a_run_on_time_is_not_missed(interface: S3Interface) -> None:
     make_policy(interface, schedule=crontab("0", "6", "UTC"))
     six = timezone.now().replace(hour=6, minute=0, second=0, microsecond=0)
     ArchivePolicy.objects.update(ran_at=six - timedelta(days=1))
@@ -120,9 +120,7 @@ def test_a_policy_that_did_not_run_missed_nothing(interface: S3Interface, was: d
     assert policy.ran_at == ran_at
 
 
-def test_a_scheduled_policy_waits_for_its_time_and_the_sweep_keeps_it(
-    interface: S3Interface, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_sweep_runs_a_scheduled_policy_at_its_time(interface: S3Interface, monkeypatch: pytest.MonkeyPatch) -> None:
     make_policy(interface, schedule=crontab("*", "*", "UTC"))
     make_report()
     assert not Delivery.objects.exists()
@@ -172,7 +170,7 @@ class TestBackfill:
         assert (outlook.delivered, outlook.missing, outlook.total) == (1, 0, 1)
         assert outlook.remaining == timedelta(0)
 
-    def test_it_goes_on_where_it_was_stopped(self, interface: S3Interface, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_it_continues_where_it_was_stopped(self, interface: S3Interface, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(policies, "BATCH", 3)
         for _ in range(10):
             make_report()
@@ -192,7 +190,7 @@ class TestBackfill:
         first = queue.claim(interface.pk, uuid.uuid4(), 1)
         assert [delivery.report_id for delivery in first] == [fresh.pk]
 
-    def test_it_alone_makes_cancelled_deliveries_pending_again(self, interface: S3Interface) -> None:
+    def test_only_a_backfill_makes_cancelled_deliveries_pending_again(self, interface: S3Interface) -> None:
         policy = make_policy(interface)
         make_report(content=b"%PDF-1.7 same")
         cancelled = Delivery.objects.get()
@@ -223,7 +221,7 @@ class TestBackfill:
         with pytest.raises(CommandError, match="no archive policy"):
             call_command("backfill", "nothing")
 
-    def test_the_page_says_what_is_missing_and_how_far_it_is(
+    def test_the_page_shows_missing_reports_and_progress(
         self, admin_client: Client, interface: S3Interface, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         make_report()

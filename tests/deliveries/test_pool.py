@@ -31,17 +31,17 @@ def peak_of(made: Pool, number: int, seconds: float) -> tuple[int, int]:
     return peak, done
 
 
-def test_jobs_that_wait_get_all_threads() -> None:
+def test_jobs_that_mostly_wait_get_all_threads() -> None:
     peak, done = peak_of(Pool(8), 80, 0.1)
     assert peak == 8
     assert done == 80
 
 
-def test_it_never_takes_more_than_it_may() -> None:
+def test_it_never_exceeds_its_maximum() -> None:
     assert peak_of(Pool(1), 5, 0.01) == (1, 5)
 
 
-def test_what_keeps_the_cpu_busy_gets_fewer(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_jobs_that_use_the_cpu_get_fewer_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pool, "WINDOW", 0.001)
     monkeypatch.setattr(time, "process_time", time.monotonic)  # as if all time that passes were computed away
     made = Pool(8)
@@ -52,7 +52,7 @@ def test_what_keeps_the_cpu_busy_gets_fewer(monkeypatch: pytest.MonkeyPatch) -> 
     assert made.width == 1
 
 
-def test_closing_does_what_was_submitted() -> None:
+def test_closing_runs_all_submitted_jobs() -> None:
     done = []
     with Pool(2) as made:
         made.submit([lambda: done.append(1)] * 50)

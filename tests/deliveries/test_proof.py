@@ -49,7 +49,7 @@ def archive(interface: S3Interface, bucket: Bucket) -> S3Interface:
     return interface
 
 
-def test_an_archive_that_is_as_its_manifests_say(archive: S3Interface) -> None:
+def test_an_archive_that_matches_its_manifests(archive: S3Interface) -> None:
     lines, problem = run()
     assert lines[-1] == "8 same, 0 missing, 0 changed, 0 unreadable; 4 manifests, 0 findings in them"
     assert (len(lines), problem) == (1, "")
@@ -88,7 +88,7 @@ def removed_receipt(bucket: Bucket) -> None:
         (removed_receipt, "receipt-missing"),
     ],
 )
-def test_what_differs_is_named(
+def test_differences_are_named(
     archive: S3Interface, bucket: Bucket, change: Callable[[Bucket], None], kind: str
 ) -> None:
     change(bucket)
@@ -102,7 +102,7 @@ def test_what_differs_is_named(
     assert run("--interface", archive.name)[1]
 
 
-def test_a_key_that_may_not_list_still_verifies_what_manifests_list(archive: S3Interface, bucket: Bucket) -> None:
+def test_without_permission_to_list_listed_reports_are_still_verified(archive: S3Interface, bucket: Bucket) -> None:
     def no_listing(method: str, path: str) -> Fault:
         return Fault.ANSWER_500 if "list-type" in path else Fault.NONE
 

@@ -51,7 +51,7 @@ def reports() -> dict[str, Report]:
         ("partly", {"delivered failed"}),
     ],
 )
-def test_reports_are_filtered_by_what_became_of_them(
+def test_reports_are_filtered_by_the_states_of_their_deliveries(
     admin_client: Client, reports: dict[str, Report], chosen: str, expected: set[str]
 ) -> None:
     page: Any = admin_client.get(reverse("admin:reports_report_changelist"), {"archived": chosen})

@@ -52,7 +52,7 @@ def stored() -> str:
         ({}, ""),
     ],
 )
-def test_what_is_chosen_is_stored_and_shown_again(
+def test_a_chosen_schedule_is_stored_and_shown_again(
     admin_client: Client, interface: S3Interface, chosen: dict[str, str], expected: str
 ) -> None:
     assert save(admin_client, interface, **chosen).status_code == 302
@@ -84,7 +84,7 @@ def _as_posted(subwidgets: list[dict[str, Any]]) -> dict[str, str]:
         ({"when": "yearly"}, "not one of the available choices"),
     ],
 )
-def test_what_cannot_be_a_schedule_is_explained(
+def test_an_invalid_schedule_is_explained(
     admin_client: Client, interface: S3Interface, chosen: dict[str, str], problem: str
 ) -> None:
     assert problem in text_of(save(admin_client, interface, **chosen))
@@ -99,7 +99,7 @@ def test_policies_with_the_same_schedule_share_a_row(admin_client: Client, inter
     assert CrontabSchedule.objects.count() == 1
 
 
-def test_a_row_made_elsewhere_stays_as_it_is(admin_client: Client, interface: S3Interface) -> None:
+def test_an_unchanged_crontab_keeps_its_row(admin_client: Client, interface: S3Interface) -> None:
     row = CrontabSchedule.objects.create(minute="0, 30", hour="6", day_of_week="mon-fri", timezone="Asia/Tokyo")
     policy = make_policy(interface, schedule=row)
     page = admin_client.get(reverse("admin:deliveries_archivepolicy_change", args=[policy.pk]))
@@ -116,7 +116,7 @@ def test_the_page_shows_the_next_three_runs(admin_client: Client, interface: S3I
     assert page.count(", 06:00 Europe/Berlin (") == 3
 
 
-def test_the_next_runs_are_asked_for_while_choosing(admin_client: Client) -> None:
+def test_the_next_runs_are_updated_while_the_user_chooses(admin_client: Client) -> None:
     def ask(**parts: str) -> Any:
         return admin_client.get(reverse("admin:deliveries_archivepolicy_next_runs"), parts).json()
 
@@ -137,7 +137,7 @@ def test_runs_in_words_follow_summer_time() -> None:
     ]
 
 
-def test_who_may_only_view_reads_the_schedule_in_words(
+def test_a_user_who_may_only_view_sees_the_schedule_in_words(
     client_with: Callable[..., Client],  # noqa: F811
     interface: S3Interface,
 ) -> None:
@@ -148,6 +148,6 @@ def test_who_may_only_view_reads_the_schedule_in_words(
     assert ", 06:00 UTC" in text
 
 
-def test_nobody_makes_crontabs_by_hand(admin_client: Client) -> None:
+def test_crontabs_have_no_admin_pages(admin_client: Client) -> None:
     assert not admin.site.is_registered(CrontabSchedule)
     assert "__add" not in text_of(admin_client.get(reverse("admin:deliveries_archivepolicy_add")))

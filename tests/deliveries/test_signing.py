@@ -24,7 +24,7 @@ def headers() -> list[dict[str, object]]:
     return [json.loads(each.header) for each in Manifest.objects.order_by("sequence")]
 
 
-def test_it_is_made_on_first_use_and_kept_encrypted() -> None:
+def test_a_key_is_created_on_first_use_and_stored_encrypted() -> None:
     key = signing.current()
     assert signing.current() == key
     row = SigningKey.objects.get()
@@ -34,7 +34,7 @@ def test_it_is_made_on_first_use_and_kept_encrypted() -> None:
     assert signing.find("0" * 64) is None
 
 
-def test_the_setting_counts_more_than_the_key_that_was_made(settings: Settings) -> None:
+def test_the_setting_takes_precedence_over_the_stored_key(settings: Settings) -> None:
     signing.current()
     settings.SIGNING_KEY = [new_key()]
     assert signing.current().fingerprint != SigningKey.objects.get().fingerprint
@@ -72,7 +72,7 @@ def test_a_new_key_is_announced_by_the_former_one(interface: S3Interface) -> Non
     assert "next_public_key" not in headers()[2]
 
 
-def test_a_lost_key_starts_a_chain_that_says_so(interface: S3Interface, settings: Settings) -> None:
+def test_after_the_loss_of_a_key_the_manifest_has_new_chain(interface: S3Interface, settings: Settings) -> None:
     make_policy(interface)
     old = signing.current()
     deliver_on(interface, FIRST)
@@ -111,7 +111,7 @@ def test_the_interface_s_page_shows_the_public_key_and_never_the_private_one(
 
 
 @pytest.mark.parametrize("text", ["nonsense", "-----BEGIN PRIVATE KEY-----\nxxxx\n-----END PRIVATE KEY-----", ""])
-def test_a_wrong_setting_is_refused_without_being_repeated(text: str) -> None:
+def test_an_invalid_setting_is_refused_without_printing_it(text: str) -> None:
     parse = import_module("anaphora.settings")._signing_keys
     if not text:
         one, other = new_key(), new_key()

@@ -60,7 +60,7 @@ def test_openssl_verifies_it(copy: Path, authority: Authority) -> None:
     assert "2 manifests, 0 findings" in out.getvalue()
 
 
-def test_the_verifier_names_what_is_wrong_with_one(
+def test_the_verifier_names_invalid_time_stamps(
     copy: Path, authority: Authority, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     key = archives.public_key(tmp_path)
@@ -94,7 +94,9 @@ def test_the_verifier_names_what_is_wrong_with_one(
         two.write_bytes(kept)
 
 
-def test_evidence_has_it(copy: Path, authority: Authority, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_evidence_contains_the_time_stamp(
+    copy: Path, authority: Authority, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     report = Manifest.objects.get(sequence=1).deliveries.get().report
     path = tmp_path / "evidence.zip"
     call_command("evidence", str(report.pk), "--output", str(path), stdout=io.StringIO())
@@ -114,7 +116,7 @@ def test_a_rebuilt_index_has_them(copy: Path, interface: S3Interface, bucket: Bu
 
 
 @pytest.mark.parametrize("answer", [b"", b"nonsense", b"\x30" * 100_000])
-def test_an_authority_that_fails_delays_time_stamps_alone(
+def test_a_failing_authority_delays_only_time_stamps(
     authority: Authority, interface: S3Interface, bucket: Bucket, answer: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     authority.answer = lambda true: answer
@@ -127,7 +129,7 @@ def test_an_authority_that_fails_delays_time_stamps_alone(
     assert not Manifest.objects.filter(wants_time_stamp=True).exists()
 
 
-def test_an_authority_that_is_away_or_answers_another_question(
+def test_an_authority_that_is_unreachable_or_repeats_an_answer(
     authority: Authority, interface: S3Interface, settings: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
     settings.TIME_STAMP_URL = f"http://127.0.0.1:{servers.free_port()}/"

@@ -33,11 +33,11 @@ def delivered(interface: S3Interface) -> list[Delivery]:
 
 
 @pytest.mark.parametrize("options", [[], ["--full"]])
-def test_an_archive_that_is_as_its_receipts_say(delivered: list[Delivery], options: list[str]) -> None:
+def test_an_archive_that_matches_its_receipts(delivered: list[Delivery], options: list[str]) -> None:
     assert run(*options) == (["3 same, 0 missing, 0 changed, 0 unreadable"], "")
 
 
-def test_what_is_missing_or_changed_is_named(delivered: list[Delivery], bucket: Bucket) -> None:
+def test_missing_and_changed_objects_are_named(delivered: list[Delivery], bucket: Bucket) -> None:
     bucket.client.delete_object(Bucket=bucket.name, Key=delivered[0].object_key)
     bucket.client.put_object(Bucket=bucket.name, Key=delivered[1].object_key, Body=b"tampered")
     lines, problem = run()
@@ -49,7 +49,7 @@ def test_what_is_missing_or_changed_is_named(delivered: list[Delivery], bucket: 
     assert problem == "The archive differs from its receipts."
 
 
-def test_json_for_machines(delivered: list[Delivery], bucket: Bucket, interface: S3Interface) -> None:
+def test_json_output(delivered: list[Delivery], bucket: Bucket, interface: S3Interface) -> None:
     bucket.client.delete_object(Bucket=bucket.name, Key=delivered[0].object_key)
     lines, _ = run("--json", "--interface", interface.name)
     assert json.loads(lines[0])["object_key"] == delivered[0].object_key
@@ -71,7 +71,9 @@ def test_a_store_that_does_not_answer_makes_objects_unreadable(delivered: list[D
     assert problem
 
 
-def test_the_version_of_the_receipt_counts_not_the_latest(moto: servers.S3Server, versioned_bucket: Bucket) -> None:
+def test_the_version_in_the_receipt_is_compared_not_the_latest(
+    moto: servers.S3Server, versioned_bucket: Bucket
+) -> None:
     bucket = versioned_bucket
     interface = make_interface(moto, bucket.name)
     make_policy(interface)
@@ -86,7 +88,7 @@ def test_an_unknown_interface_is_named() -> None:
 
 
 @pytest.mark.ceph
-def test_what_may_not_be_read_is_unreadable(bucket: Bucket) -> None:
+def test_without_read_permission_objects_are_unreadable(bucket: Bucket) -> None:
     values = servers.ceph_values()
     interface = make_interface(bucket.server, bucket.name)
     make_policy(interface)

@@ -89,7 +89,7 @@ def test_every_page_opens_with_rows_and_without(admin_client: Client, delivered:
 
 
 class TestInterfacePage:
-    def test_an_interface_is_made_and_tested_in_one_go_without_javascript(
+    def test_an_interface_can_be_created_and_tested_without_javascript(
         self, admin_client: Client, bucket: Bucket
     ) -> None:
         response = admin_client.post(
@@ -101,7 +101,7 @@ class TestInterfacePage:
         assert bucket.keys()[0] in text_of(response)
         assert any("Tested: passed." in entry.get_change_message() for entry in LogEntry.objects.all())
 
-    def test_save_and_test_shows_the_failure_in_words(self, admin_client: Client, bucket: Bucket) -> None:
+    def test_save_and_test_explains_a_failure(self, admin_client: Client, bucket: Bucket) -> None:
         wrong = filled(bucket, bucket_name="no-such-bucket-here") | {"_save_and_test": "1"}
         text = text_of(admin_client.post(reverse(f"{INTERFACES}_add"), wrong, follow=True))
         assert "Bucket not found" in text
@@ -112,7 +112,7 @@ class TestInterfacePage:
         assert response.headers["Location"] == reverse(f"{INTERFACES}_changelist")
         assert S3Interface.objects.get().tested_at is None
 
-    def test_the_test_runs_on_what_is_in_the_form_and_saves_nothing(self, admin_client: Client, bucket: Bucket) -> None:
+    def test_the_test_uses_the_values_in_the_form_and_saves_nothing(self, admin_client: Client, bucket: Bucket) -> None:
         response = admin_client.post(reverse(f"{INTERFACES}_test_new"), filled(bucket))
         assert response.status_code == 200
         text = text_of(response)
@@ -121,7 +121,7 @@ class TestInterfacePage:
         assert not S3Interface.objects.exists()
         assert not LogEntry.objects.exists()
 
-    def test_the_test_of_a_saved_interface_uses_the_stored_secret_where_none_is_typed(
+    def test_the_test_of_a_saved_interface_uses_the_stored_secret_if_none_is_entered(
         self, admin_client: Client, interface: S3Interface, bucket: Bucket
     ) -> None:
         address = reverse(f"{INTERFACES}_test", args=[interface.pk])
@@ -139,7 +139,7 @@ class TestInterfacePage:
         assert 'data-value="https://minio:9000"' in html_of(response)
         assert bucket.keys() == []
 
-    def test_the_page_shows_what_the_last_test_found_and_why_deliveries_wait(
+    def test_the_page_shows_the_last_test_and_why_deliveries_wait(
         self, admin_client: Client, interface: S3Interface
     ) -> None:
         S3Interface.objects.update(
@@ -150,20 +150,20 @@ class TestInterfacePage:
         assert "403 AccessDenied" in text
         assert "1 Mar 2026, 12:00 UTC" in text
 
-    def test_saving_lets_what_waited_go(self, admin_client: Client, interface: S3Interface, bucket: Bucket) -> None:
+    def test_saving_ends_the_pause(self, admin_client: Client, interface: S3Interface, bucket: Bucket) -> None:
         S3Interface.objects.update(failures=3, diagnosis="access_denied", paused_until="2999-01-01T00:00Z")
         admin_client.post(reverse(f"{INTERFACES}_change", args=[interface.pk]), filled(bucket, secret_access_key=""))
         interface.refresh_from_db()
         assert (interface.failures, interface.paused_until, interface.diagnosis) == (0, None, "")
 
-    def test_the_list_counts_deliveries_and_leads_to_them(self, admin_client: Client, delivered: Delivery) -> None:
+    def test_the_list_counts_deliveries_and_links_to_them(self, admin_client: Client, delivered: Delivery) -> None:
         response = admin_client.get(reverse(f"{INTERFACES}_changelist"))
         assert " 1 · 0 · 0 " in text_of(response)
         link = re.search(r'href="([^"]*state__exact=delivered)"', response.content.decode())
         assert link
         assert "Sales" in admin_client.get(link[1].replace("&amp;", "&")).content.decode().title()
 
-    def test_what_was_tested_and_then_saved_is_tested(self, admin_client: Client, bucket: Bucket) -> None:
+    def test_saving_tested_values_records_the_test(self, admin_client: Client, bucket: Bucket) -> None:
         tested = self.sealed(admin_client.post(reverse(f"{INTERFACES}_test_new"), filled(bucket)))
         admin_client.post(reverse(f"{INTERFACES}_add"), filled(bucket, name="as tested", tested=tested))
         admin_client.post(
@@ -180,7 +180,7 @@ class TestInterfacePage:
         assert interface.capabilities["integrity"]
         assert bucket.server.secret_access_key not in tested
 
-    def test_a_test_says_nothing_of_other_values(
+    def test_a_test_of_other_values_is_not_recorded(
         self, admin_client: Client, interface: S3Interface, bucket: Bucket
     ) -> None:
         services.test_and_record(interface)
@@ -192,7 +192,9 @@ class TestInterfacePage:
         interface.refresh_from_db()
         assert (interface.key_prefix, interface.test_passed, interface.tested_at) == ("elsewhere/", None, None)
 
-    def test_a_refused_save_loses_no_secret_and_shows_none(self, admin_client: Client, bucket: Bucket) -> None:
+    def test_a_form_with_errors_keeps_the_secret_and_does_not_show_it(
+        self, admin_client: Client, bucket: Bucket
+    ) -> None:
         secret = bucket.server.secret_access_key
         refused = admin_client.post(reverse(f"{INTERFACES}_add"), filled(bucket, bucket_name="s3://x"))
         assert secret not in refused.text
@@ -210,7 +212,9 @@ class TestInterfacePage:
         assert found is not None
         return found[1]
 
-    def test_an_undecryptable_secret_does_not_cost_the_page(self, admin_client: Client, interface: S3Interface) -> None:
+    def test_an_undecryptable_secret_does_not_break_the_page(
+        self, admin_client: Client, interface: S3Interface
+    ) -> None:
         from django.db import connection
 
         with connection.cursor() as cursor:
@@ -220,7 +224,7 @@ class TestInterfacePage:
 
 
 class TestAroundTheTest:
-    def test_a_test_of_the_unchanged_saved_values_is_recorded_and_one_of_others_is_not(
+    def test_only_a_test_of_the_saved_values_is_recorded(
         self, admin_client: Client, interface: S3Interface, bucket: Bucket
     ) -> None:
         address = reverse(f"{INTERFACES}_test", args=[interface.pk])
@@ -235,7 +239,7 @@ class TestAroundTheTest:
         assert interface.capabilities["condition"] in {"enforced", "ignored"}
         assert LogEntry.objects.get().get_change_message() == "Tested: passed."
 
-    def test_another_bucket_forgets_what_the_last_one_could_do(
+    def test_another_bucket_clears_the_capabilities(
         self, admin_client: Client, interface: S3Interface, bucket: Bucket
     ) -> None:
         S3Interface.objects.update(capabilities={"condition": "refused"})
@@ -245,7 +249,7 @@ class TestAroundTheTest:
         admin_client.post(address, filled(bucket, secret_access_key="", bucket_name="another-bucket"))
         assert S3Interface.objects.get().capabilities == {}
 
-    def test_the_test_file_is_removed_on_request_and_nothing_else_is(
+    def test_only_the_test_file_can_be_removed(
         self, admin_client: Client, interface: S3Interface, bucket: Bucket
     ) -> None:
         report = services.test_and_record(interface)
@@ -257,7 +261,7 @@ class TestAroundTheTest:
         gone = admin_client.post(address, form | {"key": report.object_key, "bucket_name": "no-such-bucket-here"})
         assert "Not removed: Bucket not found" in text_of(gone)
 
-    def test_after_a_test_that_passes_failed_deliveries_can_be_retried(
+    def test_after_a_passed_test_failed_deliveries_can_be_retried(
         self, admin_client: Client, interface: S3Interface, bucket: Bucket
     ) -> None:
         make_policy(interface)
@@ -296,7 +300,7 @@ class TestPermissions:
             assert client.post(reverse(f"{INTERFACES}_{name}", args=[interface.pk])).status_code == 403
         assert client.post(reverse(f"{INTERFACES}_change", args=[interface.pk]), filled(bucket)).status_code == 403
 
-    def test_who_may_test_but_not_change_tests_what_is_saved(
+    def test_a_user_who_may_test_but_not_change_tests_the_saved_values(
         self, client_with: Callable[..., Client], interface: S3Interface, bucket: Bucket
     ) -> None:
         client = client_with("view_s3interface", "test_s3interface")
@@ -306,7 +310,7 @@ class TestPermissions:
         interface.refresh_from_db()
         assert interface.test_passed
 
-    def test_who_may_change_but_not_test_cannot_test_by_saving(
+    def test_a_user_who_may_change_but_not_test_cannot_test_by_saving(
         self, client_with: Callable[..., Client], interface: S3Interface, bucket: Bucket
     ) -> None:
         client = client_with("view_s3interface", "change_s3interface")
@@ -316,18 +320,20 @@ class TestPermissions:
         assert interface.name == "archive"
         assert interface.tested_at is None
 
-    def test_a_test_is_a_post(self, admin_client: Client, interface: S3Interface) -> None:
+    def test_a_test_needs_a_post_request(self, admin_client: Client, interface: S3Interface) -> None:
         assert admin_client.get(reverse(f"{INTERFACES}_test", args=[interface.pk])).status_code == 403
         assert admin_client.post(reverse(f"{INTERFACES}_test", args=[4711])).status_code == 403
 
     @pytest.mark.parametrize("name", ["reports_report_changelist", f"{INTERFACES[6:]}_changelist"])
-    def test_strangers_see_nothing(self, client: Client, client_with: Callable[..., Client], name: str) -> None:
+    def test_users_without_permission_see_nothing(
+        self, client: Client, client_with: Callable[..., Client], name: str
+    ) -> None:
         assert client.get(reverse(f"admin:{name}")).status_code == 302
         assert client_with().get(reverse(f"admin:{name}")).status_code == 403
 
 
 class TestReportsAndDeliveries:
-    def test_a_report_leads_to_its_deliveries_and_back(self, admin_client: Client, delivered: Delivery) -> None:
+    def test_a_report_links_to_its_deliveries_and_back(self, admin_client: Client, delivered: Delivery) -> None:
         report_page = reverse("admin:reports_report_change", args=[delivered.report_id])
         delivery_page = reverse("admin:deliveries_delivery_change", args=[delivered.pk])
         for page in (reverse("admin:reports_report_changelist"), report_page):
@@ -345,7 +351,7 @@ class TestReportsAndDeliveries:
         page = admin_client.get(reverse("admin:reports_report_change", args=[report.pk]))
         assert "no policy covers it" in text_of(page)
 
-    def test_the_report_list_costs_the_same_number_of_queries_for_many_rows(
+    def test_the_report_list_runs_the_same_number_of_queries_for_many_rows(
         self, admin_client: Client, interface: S3Interface, django_assert_max_num_queries: Any
     ) -> None:
         make_policy(interface)
@@ -364,11 +370,11 @@ class TestReportsAndDeliveries:
         assert admin_client.post(reverse(f"admin:{model}_delete", args=[key]), {"post": "yes"}).status_code == 403
         assert (Report.objects.count(), Delivery.objects.count()) == (1, 1)
 
-    def test_what_a_delivery_holds_cannot_be_deleted(self, admin_client: Client, delivered: Delivery) -> None:
+    def test_objects_with_deliveries_cannot_be_deleted(self, admin_client: Client, delivered: Delivery) -> None:
         admin_client.post(reverse(f"{INTERFACES}_delete", args=[delivered.interface_id]), {"post": "yes"})
         assert S3Interface.objects.exists()
 
-    def test_search_and_filters_find(self, admin_client: Client, delivered: Delivery) -> None:
+    def test_search_and_filters_find_deliveries(self, admin_client: Client, delivered: Delivery) -> None:
         reports = reverse("admin:reports_report_changelist")
         deliveries = reverse("admin:deliveries_delivery_changelist")
         for address, query in [
@@ -398,7 +404,7 @@ class TestReportsAndDeliveries:
         assert (failed.state, failed.diagnosis) == (State.PENDING, "")
         assert LogEntry.objects.get().get_change_message() == "Retried."
 
-    def test_cancel_asks_first_and_leaves_a_trace(
+    def test_cancel_asks_for_confirmation_and_keeps_the_row(
         self, admin_client: Client, admin_user: Any, interface: S3Interface
     ) -> None:
         make_policy(interface)
@@ -427,7 +433,7 @@ class TestReportsAndDeliveries:
             admin_client.post(address, action, follow=True)
         )
 
-    def test_cancelling_everything_in_the_list_needs_no_selection_of_each(
+    def test_all_deliveries_in_the_list_can_be_cancelled_at_once(
         self, admin_client: Client, interface: S3Interface
     ) -> None:
         make_policy(interface)
@@ -451,7 +457,7 @@ class TestReportsAndDeliveries:
         assert " 0 · 1 · 0 " in text
         assert "the oldest has been waiting for 0" in text
 
-    def test_who_may_only_view_deliveries_cannot_retry(
+    def test_a_user_who_may_only_view_deliveries_cannot_retry(
         self, client_with: Callable[..., Client], delivered: Delivery
     ) -> None:
         page = client_with("view_delivery").get(reverse("admin:deliveries_delivery_changelist"))
@@ -473,7 +479,7 @@ class TestReportsAndDeliveries:
         assert " sales " in text_of(admin_client.get(address))
 
 
-def test_a_refused_deletion_says_what_is_in_use(admin_client: Client, interface: S3Interface) -> None:
+def test_a_refused_deletion_names_the_related_objects(admin_client: Client, interface: S3Interface) -> None:
     make_policy(interface)
     report = make_report()
     for address in (

@@ -66,7 +66,7 @@ class TestCommands:
         assert facts["diagnoses"][0]["code"] == "connection_refused"
         assert (facts["delivered"], facts["postponed"]) == (0, 1)
 
-    def test_a_disabled_interface_is_not_drained_by_name(self, interface: S3Interface) -> None:
+    def test_a_disabled_interface_is_not_delivered_by_name(self, interface: S3Interface) -> None:
         S3Interface.objects.update(enabled=False)
         assert "disabled" in run("deliver_due", "--interface", interface.name)[1]
         assert run("deliver_due") == ("", "")

@@ -54,7 +54,7 @@ def test_a_test_puts_its_file_where_reports_go(bucket: Bucket, connection: Conne
     assert report.capabilities["integrity"] in {"sha256", "etag"}
 
 
-def test_after_the_step_that_failed_the_others_are_skipped(connection: Connection) -> None:
+def test_steps_after_a_failed_one_are_skipped(connection: Connection) -> None:
     report = run(make_connection_like(connection, bucket_name="no-such-bucket-here"))
     assert failing(report) == ("bucket_not_found", "bucket_name")
     outcomes = [each.outcome for each in report.steps]
@@ -71,7 +71,7 @@ def test_no_test_promises_an_automatic_retry(code: str) -> None:
     assert "retried automatically" not in report["diagnosis"]["remedy"]
 
 
-def test_settings_that_give_no_connection_fail_at_the_first_step() -> None:
+def test_unusable_settings_fail_at_the_first_step() -> None:
     report = run(DeliveryError(diagnoses.SECRET_UNREADABLE))
     assert failing(report) == ("secret_unreadable", "secret_access_key")
     assert report.steps[0].outcome is Outcome.FAILED
@@ -177,12 +177,14 @@ class TestCauses:
         assert report.capabilities["sha256"] == "refused"
         assert "condition" in report.capabilities
 
-    def test_a_clock_that_is_wrong(self, connection: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_wrong_clock(self, connection: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
         shifted = datetime.datetime.now(datetime.UTC) - datetime.timedelta(hours=2)
         monkeypatch.setattr(fast_put, "_amz_date", lambda: shifted.strftime("%Y%m%dT%H%M%SZ"))
         assert failing(run(connection))[0] in {"clock_skew", "access_denied"}
 
-    def test_what_a_proxy_does_is_left_to_it(self, connection: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_steps_that_a_proxy_performs_are_skipped(
+        self, connection: Connection, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         with servers.answering(b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n") as (port, seen):
             monkeypatch.setenv("http_proxy", f"http://user:proxy-password@127.0.0.1:{port}")
             report = run(make_connection_like(connection, endpoint_url="http://s3.example.test"))
@@ -233,14 +235,14 @@ class TestTls:
             ({"host": "s3.example.org"}, "certificate_wrong_host"),
         ],
     )
-    def test_what_trust_does_not_mend_is_not_offered(self, tmp_path: Path, made: dict[str, Any], code: str) -> None:
+    def test_trust_is_not_offered_if_it_does_not_help(self, tmp_path: Path, made: dict[str, Any], code: str) -> None:
         certificate, key = servers.make_certificate(tmp_path, **made)
         with servers.rclone(tmp_path, certificate=certificate, key=key) as server:
             report = run(make_connection(server, "any-bucket", ca_bundle=certificate.read_text()))
         assert failing(report) == (code, "endpoint_url")
         assert step(report, "TLS").fix is None
 
-    def test_https_spoken_to_an_http_port_offers_http(self, bucket: Bucket, connection: Connection) -> None:
+    def test_https_to_an_http_port_offers_http(self, bucket: Bucket, connection: Connection) -> None:
         secure = make_connection_like(connection, endpoint_url=connection.endpoint_url.replace("http:", "https:"))
         report = run(secure)
         assert failing(report) == ("http_expected", "endpoint_url")
@@ -248,7 +250,7 @@ class TestTls:
         assert fix is not None
         assert fix.value == connection.endpoint_url
 
-    def test_http_spoken_to_an_https_port_offers_https(self, tmp_path: Path) -> None:
+    def test_http_to_an_https_port_offers_https(self, tmp_path: Path) -> None:
         certificate, key = servers.make_certificate(tmp_path)
         with servers.rclone(tmp_path, certificate=certificate, key=key) as server:
             plain = server.endpoint.replace("https:", "http:")
@@ -273,7 +275,7 @@ class TestBounds:
         assert failing(report) == ("test_too_slow", "endpoint_url")
         assert len(report.steps) == len(STEPS)
 
-    def test_a_test_that_is_left_stops_at_its_next_step(self, connection: Connection, bucket: Bucket) -> None:
+    def test_a_cancelled_test_stops_at_its_next_step(self, connection: Connection, bucket: Bucket) -> None:
         before = set(threading.enumerate())
         steps = ConnectionTest(connection, prefix="").steps()
         next(steps)
@@ -283,7 +285,7 @@ class TestBounds:
             assert time.monotonic() < end
             time.sleep(0.02)
 
-    def test_steps_come_as_they_end(self, connection: Connection) -> None:
+    def test_each_step_is_yielded_when_it_ends(self, connection: Connection) -> None:
         with servers.silent() as port:
             mute = make_connection_like(connection, endpoint_url=f"http://127.0.0.1:{port}")
             started = time.monotonic()
@@ -301,7 +303,7 @@ class TestSaved:
         interface.refresh_from_db()
         assert (interface.tested_at, interface.region == "eu-west-9") == (None, False)
 
-    def test_a_saved_test_is_recorded_with_what_the_store_can_do_and_ends_a_pause(self, interface: S3Interface) -> None:
+    def test_a_saved_test_records_the_capabilities_and_ends_a_pause(self, interface: S3Interface) -> None:
         S3Interface.objects.update(failures=3, diagnosis="access_denied")
         report = services.test_and_record(interface)
         interface.refresh_from_db()
@@ -311,7 +313,7 @@ class TestSaved:
         assert interface.capabilities == report.capabilities
         assert (interface.failures, interface.diagnosis) == (0, "")
 
-    def test_deliveries_go_by_what_the_test_has_found_and_the_next_test_does_not(self, interface: S3Interface) -> None:
+    def test_deliveries_use_recorded_capabilities_and_tests_do_not(self, interface: S3Interface) -> None:
         interface.capabilities = {"condition": "refused"}
         assert not interface.connection().conditional_writes
         assert interface.connection(fresh=True).conditional_writes
@@ -324,7 +326,7 @@ class TestSaved:
         assert bucket.keys() == []
 
 
-def test_versioning_and_object_lock_are_looked_at(moto: S3Server, make_bucket: Callable[..., Bucket]) -> None:
+def test_versioning_and_object_lock_are_checked(moto: S3Server, make_bucket: Callable[..., Bucket]) -> None:
     bucket = make_bucket(moto, ObjectLockEnabledForBucket=True)
     report = run(make_connection(moto, bucket.name, object_lock_mode="GOVERNANCE", retention_days=900))
     assert report.passed
@@ -356,7 +358,7 @@ class TestCeph:
         }
         bucket.client.put_bucket_policy(Bucket=bucket.name, Policy=json.dumps(policy))
 
-    def test_put_object_alone_passes_and_the_rest_is_not_needed(self, bucket: Bucket, writer: Connection) -> None:
+    def test_put_object_alone_is_enough_to_pass(self, bucket: Bucket, writer: Connection) -> None:
         self.allow(
             bucket,
             {"Effect": "Allow", "Action": ["s3:PutObject"]},
@@ -384,7 +386,7 @@ class TestCeph:
         unknown = make_connection_like(connection, access_key_id="NOSUCHKEY00000000001")
         assert failing(run(unknown)) == ("invalid_access_key", "access_key_id")
 
-    def test_a_quota_that_is_used_up(self, bucket: Bucket, writer: Connection) -> None:
+    def test_an_exceeded_quota(self, bucket: Bucket, writer: Connection) -> None:
         import subprocess
 
         self.allow(bucket, {"Effect": "Allow", "Action": ["s3:*"]})
@@ -416,7 +418,7 @@ class TestCeph:
         classed = make_connection_like(connection, storage_class="NO-SUCH-CLASS")
         assert failing(run(classed)) == ("storage_class_unsupported", "storage_class")
 
-    def test_a_clock_that_is_wrong_is_measured(self, connection: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_wrong_clock_is_measured(self, connection: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
         shifted = datetime.datetime.now(datetime.UTC) - datetime.timedelta(hours=2)
         monkeypatch.setattr(fast_put, "_amz_date", lambda: shifted.strftime("%Y%m%dT%H%M%SZ"))
         report = run(connection)
@@ -424,7 +426,7 @@ class TestCeph:
 
 
 class TestUnexpected:
-    def test_a_defect_of_ours_is_said_at_once(
+    def test_a_bug_ends_its_step_immediately(
         self, connection: Connection, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
         def broken(*args: Any, **kwargs: Any) -> None:
@@ -438,7 +440,7 @@ class TestUnexpected:
         assert step(report, "Name resolution").detail == "IndexError"
         assert "list index out of range" in caplog.text, "the log has the details"
 
-    def test_an_optional_step_that_breaks_fails_nothing(
+    def test_an_error_in_an_optional_step_does_not_fail_the_test(
         self, connection: Connection, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def broken(*args: Any, **kwargs: Any) -> None:
@@ -448,7 +450,7 @@ class TestUnexpected:
         assert run(connection).passed
 
     @pytest.mark.parametrize("kind", ["version 9", "a date that isn't one"])
-    def test_a_malformed_certificate_is_called_that(self, kind: str, tmp_path: Path) -> None:
+    def test_a_malformed_certificate_is_diagnosed(self, kind: str, tmp_path: Path) -> None:
         certificate, key = servers.make_certificate(tmp_path)
         servers.spoil_certificate(certificate, key, version_9=kind == "version 9")
         with servers.tls_front(certificate, key) as port:
@@ -458,7 +460,7 @@ class TestUnexpected:
         assert report.diagnosis.title == "SSL certificate error: malformed"
 
 
-def test_an_endpoint_without_hosts_for_buckets_says_which_provider_to_choose(
+def test_an_endpoint_without_bucket_hosts_suggests_a_provider(
     connection: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def resolve(host: str, port: int, *, allow_private: bool) -> list[str]:

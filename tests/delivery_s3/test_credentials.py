@@ -62,11 +62,11 @@ def test_a_session_token_of_the_role_is_sent_and_signed(machine: Connection, mon
     assert "x-amz-security-token" in requests[0].headers["Authorization"]
 
 
-def test_a_machine_without_a_role_is_told_apart(machine: Connection) -> None:
+def test_a_machine_without_a_role_is_diagnosed(machine: Connection) -> None:
     assert code_of(lambda: put(machine)) == "credentials_missing"
 
 
-def test_a_role_s_choice_takes_nothing_else_of_the_environment(
+def test_a_role_ignores_all_other_aws_settings_of_the_environment(
     bucket: Bucket, machine: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", bucket.server.access_key_id)
@@ -103,7 +103,7 @@ def test_a_role_is_assumed_once_with_its_external_id(moto: S3Server, make_bucket
     assert len(bucket.keys()) == 3
 
 
-def test_an_interface_says_whose_credentials_sign(db: None, bucket: Bucket) -> None:
+def test_an_interface_shows_which_credentials_sign(db: None, bucket: Bucket) -> None:
     own = make_interface(bucket.server, bucket.name, role_arn="arn:aws:iam::1:role/archive", external_id="partner")
     connection = own.connection()
     assert (connection.machine_role, connection.role_arn, connection.external_id) == (
@@ -127,18 +127,18 @@ class TestOnCeph:
         role = {"role_arn": values["ROLE_ARN"], "endpoint_url": values["S3_ENDPOINT_STS"]}
         return make_connection(bucket.server, bucket.name, **(role | keys | changes))
 
-    def test_a_role_may_what_its_user_may_not(self, bucket: Bucket) -> None:
+    def test_a_role_has_permissions_that_its_user_lacks(self, bucket: Bucket) -> None:
         assert code_of(lambda: put(self.connection(bucket, role_arn=""))) == "access_denied"
         put(self.connection(bucket))
         put(self.connection(bucket), key="second/large.pdf", content=b"x" * 2_000_000)
         assert sorted(bucket.keys()) == ["sales/report.pdf", "second/large.pdf"]
 
-    def test_who_is_not_trusted_may_not_assume_it(self, bucket: Bucket) -> None:
+    def test_an_untrusted_user_cannot_assume_the_role(self, bucket: Bucket) -> None:
         owner = bucket.server
         keys = {"access_key_id": owner.access_key_id, "secret_access_key": Secret(owner.secret_access_key)}
         assert code_of(lambda: put(self.connection(bucket, **keys))) == "role_denied"
 
-    def test_a_role_that_is_not_there(self, bucket: Bucket) -> None:
+    def test_a_role_that_does_not_exist(self, bucket: Bucket) -> None:
         assert code_of(lambda: put(self.connection(bucket, role_arn="arn:aws:iam:::role/none"))) == "role_denied"
 
     def test_a_wrong_secret_is_not_the_role_s_fault(self, bucket: Bucket) -> None:

@@ -14,7 +14,7 @@ CATALOGUE = [each for module in (errors, diagnoses) for each in vars(module).val
 
 
 @pytest.mark.parametrize("diagnosis", CATALOGUE, ids=lambda diagnosis: diagnosis.code)
-def test_every_entry_says_what_it_means_and_what_to_do(diagnosis: Diagnosis) -> None:
+def test_every_entry_has_a_meaning_and_a_remedy(diagnosis: Diagnosis) -> None:
     assert diagnosis.title == diagnosis.title.strip()
     assert diagnosis.meaning.endswith(".")
     assert diagnosis.remedy.endswith(".")
@@ -23,7 +23,7 @@ def test_every_entry_says_what_it_means_and_what_to_do(diagnosis: Diagnosis) -> 
         S3Interface._meta.get_field(diagnosis.field)
 
 
-def test_the_five_of_the_manual_are_there() -> None:
+def test_the_five_errors_of_the_manual_are_in_the_catalogue() -> None:
     titles = [diagnosis.title for diagnosis in CATALOGUE]
     for words in (
         "Access Denied",

@@ -26,13 +26,13 @@ PUBLIC = ["1.1.1.1", "52.216.0.1", "2606:4700::1111", "::ffff:1.1.1.1", "64:ff9b
 
 
 @pytest.mark.parametrize("address", ALWAYS_FORBIDDEN)
-def test_some_addresses_are_refused_always(address: str) -> None:
+def test_some_addresses_are_always_refused(address: str) -> None:
     for allow_private in (True, False):
         assert why_forbidden(ip_address(address), allow_private=allow_private)
 
 
 @pytest.mark.parametrize("address", PRIVATE)
-def test_private_addresses_are_a_matter_of_the_setting(address: str) -> None:
+def test_private_addresses_depend_on_the_setting(address: str) -> None:
     assert why_forbidden(ip_address(address), allow_private=True) == ""
     assert "forbids" in why_forbidden(ip_address(address), allow_private=False)
 
@@ -43,14 +43,14 @@ def test_public_addresses_are_allowed(address: str) -> None:
 
 
 @pytest.mark.parametrize("host", ["2852039166", "0xA9FEA9FE", "0251.0376.0251.0376", "169.254.43518", "[fe80::1]", "0"])
-def test_no_way_of_writing_an_address_gets_around_it(host: str) -> None:
+def test_no_notation_of_an_address_bypasses_the_guard(host: str) -> None:
     with pytest.raises(DeliveryError) as caught:
         endpoint_guard.resolve(host, 80, allow_private=True)
     assert caught.value.diagnosis.code == "endpoint_forbidden"
 
 
 @pytest.mark.parametrize("host", ["no-such-host.invalid", "x" * 300, "a..b"])
-def test_a_name_that_is_none_is_not_found(host: str) -> None:
+def test_an_invalid_host_name_is_not_found(host: str) -> None:
     with pytest.raises(DeliveryError) as caught:
         endpoint_guard.resolve(host, 80, allow_private=True)
     assert caught.value.diagnosis.code == "host_not_found"
@@ -77,14 +77,14 @@ def test_one_forbidden_address_among_several_is_enough(monkeypatch: pytest.Monke
         ("8.8.8.8", False),
     ],
 )
-def test_an_internal_host_is_known_by_its_look(host: str, internal: bool) -> None:  # noqa: FBT001
+def test_internal_hosts_are_recognized_by_their_form(host: str, internal: bool) -> None:  # noqa: FBT001
     assert endpoint_guard.is_internal(host) is internal
 
 
 class TestWire:
     """The guard checks the connection itself, in deliveries and in tests."""
 
-    def test_a_client_connects_only_to_what_the_guard_has_resolved(
+    def test_a_client_connects_only_to_addresses_from_the_guard(
         self, connection: Connection, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         from tests.delivery_s3.test_storage import put
@@ -100,7 +100,7 @@ class TestWire:
         put(connection)
         assert asked == ["127.0.0.1"]
 
-    def test_the_internals_of_botocore_are_where_they_were(self, connection: Connection) -> None:
+    def test_the_patched_internals_of_botocore_exist(self, connection: Connection) -> None:
         storage = S3Destination(connection)
         session: Any = storage.client._endpoint.http_session  # type: ignore[attr-defined]
         for scheme in ("http", "https"):
@@ -108,7 +108,7 @@ class TestWire:
             assert pool is session._pool_classes_by_scheme[scheme]
             assert "_GuardedConnection" in {each.__name__ for each in pool.ConnectionCls.__mro__}
 
-    def test_an_endpoint_behind_a_proxy_is_looked_at_too(
+    def test_an_endpoint_behind_a_proxy_is_checked_too(
         self, connection: Connection, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         import dataclasses

@@ -58,7 +58,7 @@ def test_every_exception_of_botocore_has_an_entry(cls: type[Exception]) -> None:
     assert found[0] is not diagnoses.UNKNOWN, f"{cls.__name__} needs a row in EXCEPTIONS"
 
 
-def test_every_row_leads_to_an_entry_of_the_catalogue() -> None:
+def test_every_row_refers_to_an_entry_of_the_catalogue() -> None:
     tables: list[Any] = [
         error_mapping.S3_CODES,
         error_mapping.EXCEPTIONS,
@@ -103,11 +103,11 @@ def test_every_row_leads_to_an_entry_of_the_catalogue() -> None:
     ],
     ids=str,
 )
-def test_each_failure_is_told_apart(error: Exception, code: str) -> None:
+def test_each_failure_has_its_own_diagnosis(error: Exception, code: str) -> None:
     assert code_of(error) == code
 
 
-def test_the_detail_names_status_code_and_request() -> None:
+def test_the_detail_contains_status_code_and_request_id() -> None:
     explained = explain(answer("NeverHeardOf", "what\nis this", 418))
     assert explained is not None
     assert explained.detail == "418 NeverHeardOf: what is this (request req-1)"
@@ -120,7 +120,7 @@ def test_clock_skew_is_measured() -> None:
     assert "1200 s ahead of the store's" in explained.detail
 
 
-def test_a_clock_that_is_far_off_explains_what_a_store_calls_access_denied() -> None:
+def test_clock_skew_explains_an_access_denied() -> None:
     date = "Sun, 01 Mar 2026 14:00:00 GMT"
     assert code_of(answer("AccessDenied", "", 400, date=date)) == "clock_skew"
     assert code_of(answer("AccessDenied", "", 403, date="Sun, 01 Mar 2026 12:01:00 GMT")) == "access_denied"
@@ -188,7 +188,7 @@ def test_every_common_error_code_of_s3_has_an_entry(code: str) -> None:
 @pytest.mark.parametrize(
     ("header", "seconds"), [("120", 120), ("Sun, 01 Mar 2026 12:00:30 GMT", 30), ("soon", 0), ("-5", 0), (None, 0)]
 )
-def test_retry_after_is_read_in_both_its_forms(header: str | None, seconds: int) -> None:
+def test_retry_after_can_be_a_number_or_a_date(header: str | None, seconds: int) -> None:
     headers = {"retry-after": header} if header else {}
     explained = explain(answer("SlowDown", "", 503, **headers), now=NOW)
     assert explained is not None
@@ -219,7 +219,7 @@ def connection_error(reason: Exception) -> Exception:
         (OSError(113, "No route to host"), "host_unreachable"),
     ],
 )
-def test_a_connection_that_failed_is_told_apart_by_its_cause(reason: Exception, code: str) -> None:
+def test_a_failed_connection_is_diagnosed_by_its_cause(reason: Exception, code: str) -> None:
     assert code_of(connection_error(reason)) == code
 
 
@@ -227,17 +227,17 @@ def test_a_connection_that_failed_is_told_apart_by_its_cause(reason: Exception, 
     ("verify_code", "code"),
     [*((number, each.code) for number, each in error_mapping._VERIFY_CODES.items()), (99, "tls_failed")],
 )
-def test_certificates_are_told_apart(verify_code: int, code: str) -> None:
+def test_each_certificate_error_has_its_own_diagnosis(verify_code: int, code: str) -> None:
     reason = ssl.SSLCertVerificationError("certificate verify failed")
     reason.verify_code = verify_code
     assert code_of(botocore.exceptions.SSLError(endpoint_url="https://x", error=reason)) == code
 
 
-def test_a_bug_is_not_explained_away() -> None:
+def test_a_bug_has_no_diagnosis() -> None:
     assert explain(KeyError("x")) is None
     assert explain(TypeError("x")) is None
 
 
-def test_a_delivery_error_stays_as_it_is() -> None:
+def test_a_delivery_error_is_returned_unchanged() -> None:
     error = DeliveryError(diagnoses.UNKNOWN)
     assert explain(error) is error

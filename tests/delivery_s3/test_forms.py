@@ -72,7 +72,7 @@ def test_the_machine_s_role_needs_no_keys() -> None:
         ({"kms_key_id": "key-1"}, "kms_key_id", "aws:kms only"),
     ],
 )
-def test_each_mistake_is_named_at_its_field(changes: dict[str, Any], field: str, words: str) -> None:
+def test_each_error_is_shown_at_its_field(changes: dict[str, Any], field: str, words: str) -> None:
     found = errors(**changes)
     assert list(found) == [field]
     assert words in found[field]
@@ -81,11 +81,11 @@ def test_each_mistake_is_named_at_its_field(changes: dict[str, Any], field: str,
 @pytest.mark.parametrize(
     "url", ["http://localhost:9000", "http://192.168.1.5", "http://[fd00::1]:9000", "http://ceph.lan", "http://minio"]
 )
-def test_http_is_taken_within_private_networks(url: str) -> None:
+def test_http_is_accepted_within_private_networks(url: str) -> None:
     assert errors(endpoint_url=url) == {}
 
 
-def test_http_is_taken_elsewhere_once_it_is_confirmed() -> None:
+def test_http_elsewhere_needs_confirmation() -> None:
     assert errors(endpoint_url="http://s3.example.com", allow_http="on") == {}
 
 
@@ -111,25 +111,25 @@ class TestWithReceipts:
         )
         return interface
 
-    def test_the_bucket_stays(self, interface: S3Interface) -> None:
+    def test_the_bucket_of_an_interface_with_receipts_cannot_change(self, interface: S3Interface) -> None:
         form = S3InterfaceForm(FILLED | {"bucket_name": "another"}, instance=interface)
         assert form.is_valid()
         assert form.save().bucket_name == "reports"
         assert "create another interface" in str(form)
 
-    def test_another_endpoint_is_taken_once_it_is_confirmed_to_be_the_same_store(self, interface: S3Interface) -> None:
+    def test_another_endpoint_must_be_confirmed_as_the_same_store(self, interface: S3Interface) -> None:
         moved = {"endpoint_url": "https://minio.example.com"}
         assert "Confirm below" in errors(interface, **moved)["endpoint_url"]
         assert errors(interface, **moved, same_store="on") == {}
         assert errors(S3Interface.objects.get(), region="fra1") == {}
 
-    def test_without_receipts_nothing_is_asked(self, interface: S3Interface) -> None:
+    def test_without_receipts_no_confirmation_is_needed(self, interface: S3Interface) -> None:
         Delivery.objects.update(state=State.PENDING)
         assert errors(interface, endpoint_url="https://minio.example.com", bucket_name="another") == {}
         assert 'type="hidden" name="same_store"' in str(S3InterfaceForm(instance=interface))
 
 
-def test_a_slash_at_the_endpoint_s_end_and_spaces_around_a_key_are_taken_off() -> None:
+def test_a_trailing_slash_and_spaces_around_a_key_are_removed() -> None:
     form = S3InterfaceForm(FILLED | {"endpoint_url": "http://minio:9000/", "access_key_id": " KEY "})
     assert form.is_valid()
     assert form.cleaned_data["endpoint_url"] == "http://minio:9000"

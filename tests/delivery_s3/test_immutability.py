@@ -66,14 +66,14 @@ def test_compliance_is_locked_by_the_store(lockable: Bucket) -> None:
     assert until["ObjectLockRetainUntilDate"] < datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=2)
 
 
-def test_governance_that_the_key_may_bypass_is_found_out(lockable: Bucket) -> None:
+def test_governance_that_the_key_can_bypass_is_detected(lockable: Bucket) -> None:
     found = check(make_connection(lockable.server, lockable.name, **LOCK))
     assert found.grade is ProtectionGrade.VERSIONED
     assert found.attempts["delete the version past GOVERNANCE"] == "accepted"
     assert "s3:BypassGovernanceRetention" in found.advice
 
 
-def test_a_store_that_accepts_the_lock_and_ignores_it_is_found_out(bucket: Bucket, s3: S3Server) -> None:
+def test_a_store_that_accepts_and_ignores_the_lock_is_detected(bucket: Bucket, s3: S3Server) -> None:
     if s3.kind != "rclone":
         pytest.skip("this one refuses a lock on a bucket without Object Lock")
     found = check(make_connection(bucket.server, bucket.name, **LOCK))
@@ -81,7 +81,7 @@ def test_a_store_that_accepts_the_lock_and_ignores_it_is_found_out(bucket: Bucke
     assert "accepted the retention but does not enforce it" in found.text
 
 
-def test_permissions_that_forbid_it(bucket: Bucket) -> None:
+def test_permissions_that_forbid_all_attacks(bucket: Bucket) -> None:
     puts = 0
 
     def first_put_alone(method: str, path: str) -> Fault:
@@ -115,7 +115,7 @@ def test_put_object_alone_on_a_locked_bucket(lockable: Bucket) -> None:
 
 @pytest.mark.django_db
 class TestKept:
-    def test_the_nightly_check_is_kept_and_its_change_listed(
+    def test_the_nightly_check_is_recorded_and_a_change_is_an_irregularity(
         self, interface: S3Interface, bucket: Bucket, caplog: pytest.LogCaptureFixture
     ) -> None:
         tasks.check_immutability()
@@ -133,7 +133,9 @@ class TestKept:
         assert "not checked" in caplog.text
         S3Interface.objects.update(bucket_name=bucket.name)
 
-    def test_a_test_is_one_and_manifests_tell_of_it(self, interface: S3Interface, bucket: Bucket) -> None:
+    def test_a_connection_test_includes_it_and_manifests_contain_the_result(
+        self, interface: S3Interface, bucket: Bucket
+    ) -> None:
         make_policy(interface)
         report = services.test_and_record(interface)
         step = next(each for each in report.steps if each.title == "Immutability")

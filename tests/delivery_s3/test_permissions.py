@@ -3,7 +3,7 @@ import json
 from delivery_s3.permissions import grants
 
 
-def test_put_object_on_bucket_and_prefix_is_the_least() -> None:
+def test_the_minimum_is_put_object_on_bucket_and_prefix() -> None:
     write, read, b2_write, b2_read = grants(bucket="finance", prefix="reports/")
     assert json.loads(write.text)["Statement"] == [
         {"Effect": "Allow", "Action": ["s3:PutObject"], "Resource": "arn:aws:s3:::finance/reports/*"}
@@ -16,7 +16,7 @@ def test_put_object_on_bucket_and_prefix_is_the_least() -> None:
     assert b2_read.text.endswith("writeFiles,readFiles,listFiles")
 
 
-def test_without_a_prefix_the_whole_bucket_is_meant() -> None:
+def test_without_a_prefix_the_policy_covers_the_bucket() -> None:
     write, read, b2_write, _ = grants(bucket="finance", prefix="")
     assert json.loads(write.text)["Statement"][0]["Resource"] == "arn:aws:s3:::finance/*"
     assert "Condition" not in json.loads(read.text)["Statement"][1]
@@ -36,12 +36,12 @@ def test_lock_and_encryption_key_need_more() -> None:
     assert b2_write.text.endswith("writeFiles,writeFileRetentions")
 
 
-def test_a_role_to_assume_must_be_allowed_to_be() -> None:
+def test_assuming_a_role_must_be_allowed() -> None:
     first = grants(bucket="finance", prefix="", role_arn="arn:aws:iam::1:role/archive")[0]
     assert json.loads(first.text)["Statement"] == [
         {"Effect": "Allow", "Action": "sts:AssumeRole", "Resource": "arn:aws:iam::1:role/archive"}
     ]
 
 
-def test_a_bucket_that_is_not_named_yet_has_a_place() -> None:
+def test_a_missing_bucket_name_has_a_placeholder() -> None:
     assert "arn:aws:s3:::BUCKET/*" in grants(bucket="", prefix="")[0].text

@@ -40,7 +40,7 @@ def answer_of(*parts: bytes, pause: float = 0) -> Answer:
         return exchange(connection, HEAD, BODY, 1000)
 
 
-def test_the_usual_answer_leaves_the_connection_for_the_next_request() -> None:
+def test_after_the_usual_answer_the_connection_is_reused() -> None:
     answer = answer_of(b'HTTP/1.1 200 OK\r\nETag: "abc"\r\nx-amz-version-id: 1\r\nContent-Length: 0\r\n\r\n')
     assert answer == Answer(200, {"etag": '"abc"', "x-amz-version-id": "1", "content-length": "0"}, b"", reusable=True)
 
@@ -74,17 +74,17 @@ def test_after_an_unusual_success_the_connection_is_not_used_again(headers: byte
     assert (answer.status_code, answer.reusable) == (200, False)
 
 
-def test_no_more_is_read_than_asked_for() -> None:
+def test_no_more_is_read_than_the_limit() -> None:
     assert len(answer_of(b"HTTP/1.1 500 No\r\nContent-Length: 5000\r\n\r\n" + b"x" * 5000).content) == 1001
 
 
 @pytest.mark.parametrize("answer", [b"", b"nonsense\r\n\r\n", b"HTTP/1.1 200 OK\r\nETag"])
-def test_what_is_no_answer_is_an_error(answer: bytes) -> None:
+def test_an_invalid_answer_is_an_error(answer: bytes) -> None:
     with pytest.raises((HTTPException, OSError)):
         answer_of(answer)
 
 
-def test_an_answer_that_comes_before_the_request_was_read_is_heard() -> None:
+def test_an_answer_before_the_end_of_the_request_is_read() -> None:
     refusal = b"HTTP/1.1 403 Forbidden\r\nContent-Length: 7\r\n\r\n<Error>"
     with answered(refusal, reads=False) as connection:
         time.sleep(0.1)

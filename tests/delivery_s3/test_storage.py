@@ -51,7 +51,7 @@ def code_of(call: Callable[[], object]) -> str:
     return caught.value.diagnosis.code
 
 
-def test_a_put_stores_the_bytes_and_all_that_describes_them(bucket: Bucket, connection: Connection) -> None:
+def test_a_put_stores_the_bytes_and_the_metadata(bucket: Bucket, connection: Connection) -> None:
     content = os.urandom(100_000)
     receipt = put(connection, content)
     assert bucket.read("sales/report.pdf") == content
@@ -66,7 +66,7 @@ def test_a_put_stores_the_bytes_and_all_that_describes_them(bucket: Bucket, conn
     assert receipt.size == 100_000
 
 
-def test_content_that_is_not_what_came_in_is_refused_by_the_store(bucket: Bucket, connection: Connection) -> None:
+def test_the_store_refuses_content_that_does_not_match_its_digests(bucket: Bucket, connection: Connection) -> None:
     upload = make_upload(b"what came in")
     with pytest.raises(DeliveryError) as caught:
         S3Destination(connection).put(upload, io.BytesIO(b"what rotted "))
@@ -87,7 +87,7 @@ def test_the_same_upload_again_gets_its_receipt_and_makes_no_second_version(
     assert second.integrity in {Integrity.SHA256, Integrity.ETAG}
 
 
-def test_another_object_of_that_key_is_left_alone(moto: S3Server, make_bucket: Callable[..., Bucket]) -> None:
+def test_another_object_with_the_key_is_not_overwritten(moto: S3Server, make_bucket: Callable[..., Bucket]) -> None:
     bucket = make_bucket(moto)
     bucket.client.put_object(Bucket=bucket.name, Key="sales/report.pdf", Body=b"somebody else's")
     assert code_of(lambda: put(make_connection(moto, bucket.name))) == "key_taken"
@@ -106,7 +106,7 @@ def test_another_object_of_that_key_is_left_alone(moto: S3Server, make_bucket: C
         ({"ca_bundle": "not PEM"}, {"ca_bundle_invalid"}),
     ],
 )
-def test_what_is_wrong_with_an_interface_is_told_apart(
+def test_each_problem_of_an_interface_has_its_own_diagnosis(
     connection: Connection, changes: dict[str, Any], code: set[str]
 ) -> None:
     assert code_of(lambda: put(dataclasses.replace(connection, **changes))) in code
@@ -141,7 +141,9 @@ class TestTrust:
             ({"host": "s3.example.org"}, "certificate_wrong_host"),
         ],
     )
-    def test_each_bad_certificate_is_told_apart(self, tmp_path: Path, made: dict[str, Any], code: str) -> None:
+    def test_each_invalid_certificate_has_its_own_diagnosis(
+        self, tmp_path: Path, made: dict[str, Any], code: str
+    ) -> None:
         certificate, key = servers.make_certificate(tmp_path, **made)
         trusted = certificate.read_text() if made else ""
         with servers.rclone(tmp_path, certificate=certificate, key=key) as server:
@@ -156,13 +158,13 @@ class TestTrust:
         assert receipt.integrity == Integrity.ETAG
         assert (tmp_path / "store" / "bucket" / "sales" / "report.pdf").read_bytes() == b"content"
 
-    def test_plain_http_on_the_other_side_is_told_from_a_bad_certificate(self, moto: S3Server) -> None:
+    def test_plain_http_is_distinguished_from_an_invalid_certificate(self, moto: S3Server) -> None:
         endpoint = moto.endpoint.replace("http://", "https://")
         connection = make_connection(moto, "any-bucket", endpoint_url=endpoint)
         assert code_of(lambda: put(connection)) == "http_expected"
 
 
-def test_nothing_of_the_machine_s_aws_configuration_takes_part(
+def test_the_aws_configuration_of_the_machine_is_ignored(
     bucket: Bucket, connection: Connection, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     config = tmp_path / "config"
@@ -225,7 +227,7 @@ def _seen_too(exchange: Any, requests: list[Any]) -> Any:
     return see
 
 
-def test_the_request_asks_for_all_that_the_interface_says(connection: Connection) -> None:
+def test_the_request_contains_all_options_of_the_interface(connection: Connection) -> None:
     full = dataclasses.replace(
         connection,
         server_side_encryption="aws:kms",
@@ -261,7 +263,7 @@ def test_one_request_and_one_client_for_a_put(connection: Connection) -> None:
     ("fault", "conditional", "refused"),
     [(Fault.REFUSE_CONDITION, False, False), (Fault.REFUSE_CHECKSUM, True, True), (Fault.REFUSE_BOTH, False, True)],
 )
-def test_a_store_that_refuses_what_can_be_done_without_gets_the_upload_without(
+def test_optional_headers_that_a_store_refuses_are_omitted(
     bucket: Bucket, connection: Connection, fault: Fault, *, conditional: bool, refused: bool
 ) -> None:
     with servers.in_front_of(bucket.server, lambda method, path: fault) as endpoint:
@@ -275,7 +277,7 @@ def test_a_store_that_refuses_what_can_be_done_without_gets_the_upload_without(
 class TestShortcut:
     """`fast_put` is used only as long as it builds the same request as botocore."""
 
-    def test_a_botocore_that_has_changed_falls_back_to_its_own_way(
+    def test_after_a_change_in_botocore_its_own_put_is_used(
         self, bucket: Bucket, connection: Connection, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
         monkeypatch.delitem(fast_put._HEADERS, "ContentMD5")  # as if botocore sent another header
@@ -287,7 +289,7 @@ class TestShortcut:
         wrong = make_upload(b"content", key="new/report.pdf")
         assert code_of(lambda: storage.put(wrong, io.BytesIO(b"changed"))) == "digest_mismatch"
 
-    def test_internals_that_are_gone_cost_time_only(
+    def test_missing_internals_only_cost_speed(
         self, bucket: Bucket, connection: Connection, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def gone(*args: object) -> None:
@@ -303,9 +305,7 @@ class TestShortcut:
         _ = storage._put_small
         assert requests == []
 
-    def test_a_large_file_may_be_on_its_way_while_the_sample_is_taken(
-        self, bucket: Bucket, connection: Connection
-    ) -> None:
+    def test_a_large_upload_can_run_while_the_sample_is_built(self, bucket: Bucket, connection: Connection) -> None:
         storage = S3Destination(connection)
         content = os.urandom(1_100_000)
         others: list[Receipt] = []
@@ -323,7 +323,7 @@ class TestShortcut:
         assert bucket.read("new/large.pdf") == content
         assert isinstance(storage._put_small, fast_put._SmallPut)
 
-    def test_key_and_token_of_a_request_are_of_the_same_credentials(
+    def test_key_and_token_of_a_request_belong_together(
         self, bucket: Bucket, connection: Connection, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         storage = S3Destination(connection)
@@ -346,9 +346,7 @@ class TestShortcut:
         key = sent["Authorization"].partition("Credential=KEY")[2].partition("/")[0]
         assert sent["X-Amz-Security-Token"] == f"TOKEN{key}"
 
-    def test_names_of_all_kinds_are_signed_as_the_store_reads_them(
-        self, bucket: Bucket, connection: Connection
-    ) -> None:
+    def test_names_with_special_characters_have_valid_signatures(self, bucket: Bucket, connection: Connection) -> None:
         for key in (
             "sales/2026/a b+c=d~e.pdf",
             "sales/2026/%41&x;y,z@.pdf",
@@ -380,7 +378,7 @@ class TestShortcut:
         assert bucket.read("sales/report.pdf") == content
 
 
-def test_what_django_storages_makes_for_other_threads_is_guarded_too(bucket: Bucket, connection: Connection) -> None:
+def test_clients_that_django_storages_creates_for_threads_are_guarded(bucket: Bucket, connection: Connection) -> None:
     from concurrent.futures import ThreadPoolExecutor
 
     storage = S3Destination(dataclasses.replace(connection, endpoint_url="http://169.254.169.254"))
@@ -389,12 +387,12 @@ def test_what_django_storages_makes_for_other_threads_is_guarded_too(bucket: Buc
         pool.submit(storage.exists, "sales/report.pdf").result()
 
 
-def test_django_s_own_save_is_closed(connection: Connection) -> None:
+def test_django_s_save_is_refused(connection: Connection) -> None:
     with pytest.raises(TypeError, match=r"put\(\)"):
         S3Destination(connection).save("x.txt", io.BytesIO(b"x"))
 
 
-def test_a_secret_shows_itself_nowhere(connection: Connection, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_secret_is_never_shown(connection: Connection, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     for name in ("botocore", "boto3", "urllib3", "s3transfer"):
         caplog.set_level(logging.DEBUG, logger=name)
@@ -406,7 +404,7 @@ def test_a_secret_shows_itself_nowhere(connection: Connection, caplog: pytest.Lo
     assert len(caplog.text) > 1000
 
 
-def test_the_trusted_certificates_file_goes_with_the_storage(connection: Connection, tmp_path: Path) -> None:
+def test_the_file_of_trusted_certificates_is_removed_with_the_storage(connection: Connection, tmp_path: Path) -> None:
     certificate, _ = servers.make_certificate(tmp_path)
     storage = S3Destination(dataclasses.replace(connection, ca_bundle=certificate.read_text()))
     file = Path(storage.verify)
@@ -451,7 +449,7 @@ class TestCeph:
         assert (stored["Key"], stored["Size"]) == ("sales/report.pdf", 7)
         assert stored["ETag"] == f'"{hashlib.md5(b"content").hexdigest()}"'
 
-    def test_an_earlier_success_that_may_not_be_looked_at_is_recorded_honestly(self, written_only: Connection) -> None:
+    def test_an_earlier_upload_that_cannot_be_read_has_no_confirmed_integrity(self, written_only: Connection) -> None:
         put(written_only)
         again = put(written_only)
         assert (again.object_key, again.integrity, again.etag) == ("sales/report.pdf", Integrity.NONE, "")
@@ -467,12 +465,14 @@ class TestCeph:
         put(dataclasses.replace(secure, ca_bundle=Path(values["S3_CA"]).read_text()))
         assert bucket.keys() == ["sales/report.pdf"]
 
-    def test_the_condition_keeps_what_is_there(self, bucket: Bucket, connection: Connection) -> None:
+    def test_the_condition_prevents_overwriting(self, bucket: Bucket, connection: Connection) -> None:
         bucket.client.put_object(Bucket=bucket.name, Key="sales/report.pdf", Body=b"somebody else's")
         assert code_of(lambda: put(connection)) == "key_taken"
         assert bucket.read("sales/report.pdf") == b"somebody else's"
 
-    def test_a_locked_report_says_until_when(self, s3: S3Server, make_bucket: Callable[..., Bucket]) -> None:
+    def test_the_receipt_of_a_locked_report_has_the_retention(
+        self, s3: S3Server, make_bucket: Callable[..., Bucket]
+    ) -> None:
         bucket = make_bucket(s3, ObjectLockEnabledForBucket=True)
         locked = make_connection(s3, bucket.name, object_lock_mode="GOVERNANCE", retention_days=1)
         receipt = put(locked)
@@ -488,6 +488,6 @@ class TestCeph:
         keyed = dataclasses.replace(connection, server_side_encryption="aws:kms", kms_key_id="no-such-key")
         assert code_of(lambda: put(keyed)) == "kms_key_unknown"
 
-    def test_encryption_with_a_known_key_works_and_its_grade_is_honest(self, connection: Connection) -> None:
+    def test_encryption_with_a_known_key_works_with_the_right_grade(self, connection: Connection) -> None:
         keyed = dataclasses.replace(connection, server_side_encryption="aws:kms", kms_key_id="test-key")
         assert put(keyed).integrity in {Integrity.MD5, Integrity.ETAG}

@@ -28,7 +28,7 @@ def fill_in(page: Page, **values: str) -> None:
             field.fill(value)
 
 
-def test_from_an_empty_form_to_a_proven_interface(page: Page, bucket: Bucket) -> None:
+def test_from_an_empty_form_to_a_tested_interface(page: Page, bucket: Bucket) -> None:
     page.goto("/admin/delivery_s3/s3interface/add/")
     fill_in(
         page,
@@ -95,7 +95,7 @@ def test_the_test_runs_by_keyboard_and_can_be_cancelled(page: Page, bucket: Buck
         expect(page.locator("#run-test")).to_be_enabled()
 
 
-def test_presets_fill_in_what_follows_and_keep_what_was_typed(page: Page, bucket: Bucket) -> None:
+def test_presets_fill_in_values_and_keep_entered_ones(page: Page, bucket: Bucket) -> None:
     page.goto("/admin/delivery_s3/s3interface/add/")
     fill_in(page, provider="spaces", region="fra1")
     page.locator("#id_region").blur()
@@ -137,7 +137,7 @@ def test_an_endpoint_that_has_receipts_is_changed_with_a_confirmation(
         assert S3Interface.objects.get().endpoint_url == another
 
 
-def test_a_mistake_is_marked_and_mended_by_its_button(page: Page, bucket: Bucket) -> None:
+def test_an_error_is_marked_and_corrected_by_its_button(page: Page, bucket: Bucket) -> None:
     page.goto("/admin/delivery_s3/s3interface/add/")
     fill_in(
         page,
@@ -154,7 +154,7 @@ def test_a_mistake_is_marked_and_mended_by_its_button(page: Page, bucket: Bucket
     expect(page.locator("#id_endpoint_url")).to_have_value("https://fra1.digitaloceanspaces.com")
 
 
-def test_the_permissions_follow_what_is_typed(page: Page, bucket: Bucket) -> None:
+def test_the_permissions_follow_the_entered_values(page: Page, bucket: Bucket) -> None:
     page.goto("/admin/delivery_s3/s3interface/add/")
     page.click("#grants summary")
     fill_in(page, bucket_name="finance")
@@ -196,7 +196,7 @@ def test_files_chosen_before_the_page_is_ready_count(page: Page, tmp_path: Path)
     expect(page.locator("#upload-summary")).to_contain_text("1 file")
 
 
-def test_several_files_are_uploaded_with_what_their_names_tell(page: Page, tmp_path: Path) -> None:
+def test_dashboard_and_time_are_suggested_from_file_names(page: Page, tmp_path: Path) -> None:
     make_report(dashboard="weekly-sales")
     chosen = {"weekly-sales 2026-03-02T0600Z.pdf": b"%PDF-1.7 a", "empty.pdf": b"", "other.csv": b"a,b\n1,2\n"}
     for name, content in chosen.items():
@@ -215,7 +215,7 @@ def test_several_files_are_uploaded_with_what_their_names_tell(page: Page, tmp_p
     assert Report.objects.get(filename="other.csv").dashboard.slug == "stock"
 
 
-def test_the_verdict_is_in_sight_on_a_laptop(page: Page, bucket: Bucket) -> None:
+def test_the_verdict_is_visible_on_a_laptop_screen(page: Page, bucket: Bucket) -> None:
     page.set_viewport_size({"width": 1366, "height": 700})
     interface = make_interface(bucket.server, bucket.name, ca_bundle="", server_side_encryption="aws:kms")
     page.goto(f"/admin/delivery_s3/s3interface/{interface.pk}/change/")
@@ -230,7 +230,7 @@ def test_the_verdict_is_in_sight_on_a_laptop(page: Page, bucket: Bucket) -> None
         expect(page.locator(".verdict h3")).to_be_in_viewport()
 
 
-def test_a_session_that_ended_is_called_that(page: Page, bucket: Bucket) -> None:
+def test_an_ended_session_is_reported(page: Page, bucket: Bucket) -> None:
     interface = make_interface(bucket.server, bucket.name)
     page.goto(f"/admin/delivery_s3/s3interface/{interface.pk}/change/")
     page.fill("#id_name", "typed before")

@@ -114,7 +114,7 @@ def repaired(interface: S3Interface) -> None:
 
 
 class TestWhatNeedsAHand:
-    def test_nothing_where_everything_works(self, interface: S3Interface) -> None:
+    def test_no_problems_if_everything_works(self, interface: S3Interface) -> None:
         assert titles() == []
 
     def test_an_interface_that_fails_and_one_whose_test_failed(self, interface: S3Interface) -> None:
@@ -166,7 +166,7 @@ class TestWhatNeedsAHand:
         settings.ALERT_DISK_MB = 10**9
         assert titles() == ["The local disk is nearly full"]
 
-    def test_a_verification_that_found_differences_until_one_finds_none(self, interface: S3Interface) -> None:
+    def test_differences_are_a_problem_until_a_verification_finds_none(self, interface: S3Interface) -> None:
         signals.archive_verified.send_robust(None, interface_id=interface.pk, checked=10, different=2)
         assert titles() == [f"The verification of {interface} found 2 differences"]
         call_command("verify_archive", "--json")
@@ -200,7 +200,7 @@ class TestWhatNeedsAHand:
         row = Irregularity.objects.get(kind="dashboard late")
         assert (row.interface.name, row.facts["dashboard"]) == (interface.name, "sales")
 
-    def test_costs_the_same_number_of_queries_for_many_rows(
+    def test_runs_the_same_number_of_queries_for_many_rows(
         self, interface: S3Interface, django_assert_num_queries: Any
     ) -> None:
         make_policy(interface, schedule=CrontabSchedule.objects.create())
@@ -213,7 +213,7 @@ class TestWhatNeedsAHand:
 
 
 class TestTelling:
-    def test_an_interface_broken_and_repaired_makes_two_messages(
+    def test_an_interface_that_fails_and_recovers_causes_two_messages(
         self, interface: S3Interface, mail: AlertChannel, mailbox: Mailbox
     ) -> None:
         check()
@@ -226,9 +226,7 @@ class TestTelling:
         title = f"Interface {interface}: Bucket not found"
         assert mailbox.subjects == [f"Anaphora archive: {title}", f"Anaphora archive: Over: {title}"]
 
-    def test_a_dashboard_late_and_then_there_makes_two_by_the_web_hook(
-        self, hook: tuple[str, list[dict[str, Any]]]
-    ) -> None:
+    def test_a_late_dashboard_causes_two_calls_of_the_web_hook(self, hook: tuple[str, list[dict[str, Any]]]) -> None:
         AlertChannel.objects.create(name="hook", kind="apprise", url=hook[0])
         Expectation.objects.create(
             dashboard=make_report().dashboard, every_hours=1, since=timezone.now() - timedelta(days=1)
@@ -243,7 +241,7 @@ class TestTelling:
             "Anaphora archive: Over: Dashboard sales is late",
         ]
 
-    def test_what_begins_at_once_is_one_message(
+    def test_alerts_that_begin_together_are_one_message(
         self, interface: S3Interface, mail: AlertChannel, mailbox: Mailbox
     ) -> None:
         broken(interface)
@@ -252,7 +250,7 @@ class TestTelling:
         assert len(mailbox.messages) == 1
         assert "(and 2 more)" in mailbox.subjects[0]
 
-    def test_what_lasts_is_told_again_after_some_hours(
+    def test_a_lasting_alert_is_repeated(
         self, interface: S3Interface, mail: AlertChannel, mailbox: Mailbox, settings: Any
     ) -> None:
         settings.ALERT_REPEAT_HOURS = 2
@@ -267,7 +265,7 @@ class TestTelling:
         alerts.notify(mail, timezone.now() + timedelta(days=300))
         assert len(mailbox.messages) == 2
 
-    def test_a_channel_that_fails_is_shown_and_told_later(
+    def test_a_failing_channel_is_shown_and_notified_later(
         self, interface: S3Interface, mail: AlertChannel, mailbox: Mailbox, admin_client: Client
     ) -> None:
         mailbox.refuse = True
@@ -341,7 +339,7 @@ class TestTelling:
             server.shutdown()
         assert hook[1] == []
 
-    def test_a_channel_that_fails_holds_up_no_other(
+    def test_a_failing_channel_does_not_delay_others(
         self, interface: S3Interface, mail: AlertChannel, mailbox: Mailbox
     ) -> None:
         AlertChannel.objects.create(name="a hook", kind="apprise", url="json://127.0.0.1:1/secret-part")
@@ -352,9 +350,7 @@ class TestTelling:
         assert failing.error
         assert "secret-part" not in failing.error
 
-    def test_a_new_channel_is_told_what_is_open_and_nothing_older(
-        self, interface: S3Interface, mailbox: Mailbox
-    ) -> None:
+    def test_a_new_channel_is_notified_only_of_open_alerts(self, interface: S3Interface, mailbox: Mailbox) -> None:
         broken(interface)
         check()
         repaired(interface)
@@ -363,7 +359,7 @@ class TestTelling:
         check()
         assert mailbox.messages == []
 
-    def test_two_processes_tell_a_channel_once(
+    def test_two_processes_notify_a_channel_once(
         self, interface: S3Interface, mail: AlertChannel, mailbox: Mailbox
     ) -> None:
         broken(interface)
@@ -411,7 +407,9 @@ class TestChannelPage:
             ({"kind": "apprise"}, "Apprise URL."),
         ],
     )
-    def test_says_at_the_field_what_is_missing(self, admin_client: Client, form: dict[str, str], problem: str) -> None:
+    def test_shows_missing_values_at_their_fields(
+        self, admin_client: Client, form: dict[str, str], problem: str
+    ) -> None:
         answer = admin_client.post(reverse("admin:operations_alertchannel_add"), {"name": "a", **form})
         assert problem in answer.text
         assert not AlertChannel.objects.exists()
@@ -428,7 +426,7 @@ class TestChannelPage:
 
 
 class TestWhoLooks:
-    def test_a_web_process_looks_where_nobody_did_lately(self, mail: AlertChannel, monkeypatch: Any) -> None:
+    def test_a_web_process_checks_if_no_other_did_lately(self, mail: AlertChannel, monkeypatch: Any) -> None:
         looked: list[int] = []
         monkeypatch.setattr(watcher, "_check_in_background", lambda: looked.append(1))
         watcher.check_if_stale()
@@ -444,7 +442,7 @@ class TestWhoLooks:
         watcher.check_if_stale()
         assert len(looked) == 2, "there is nobody to tell"
 
-    def test_a_timer_looks_by_a_command(
+    def test_a_timer_can_check_by_the_command(
         self, interface: S3Interface, mail: AlertChannel, mailbox: Mailbox, capsys: Any
     ) -> None:
         broken(interface)
@@ -458,7 +456,7 @@ class TestWhoLooks:
 
     @pytest.mark.heavy
     @pytest.mark.django_db(transaction=True)
-    def test_beat_tells_that_no_worker_runs_any_more(
+    def test_beat_sends_an_alert_that_no_worker_runs(
         self,
         start_celery: Callable[..., Path],
         celery_processes: list[subprocess.Popen[bytes]],
@@ -499,7 +497,7 @@ class TestScheduledTests:
         assert again is not None
         assert again >= first
 
-    def test_leave_no_file_where_it_may_be_deleted(self, interface: S3Interface, bucket: Any) -> None:
+    def test_remove_the_test_file_if_that_is_permitted(self, interface: S3Interface, bucket: Any) -> None:
         tasks.retest()
         keys = bucket.keys()
         assert [key for key in keys if "connection.test" in key] == []
@@ -520,7 +518,7 @@ class TestScheduledTests:
         assert titles() == []
         assert not Alert.objects.exists()
 
-    def test_after_a_report_was_archived_all_is_well(self, interface: S3Interface) -> None:
+    def test_after_a_report_is_archived_there_are_no_alerts(self, interface: S3Interface) -> None:
         make_policy(interface)
         make_report()
         assert engine.deliver_due(interface.pk).complete

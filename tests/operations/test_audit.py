@@ -86,7 +86,7 @@ def make_entries(number: int, **changes: Any) -> None:
 
 class TestActors:
     @pytest.mark.django_db(transaction=True)
-    def test_a_command_is_ascribed_to_the_user_of_the_machine(self, tmp_path: Path) -> None:
+    def test_a_command_is_attributed_to_the_system_user(self, tmp_path: Path) -> None:
         (tmp_path / "a.pdf").write_bytes(b"%PDF-1.7 x")
         manage, environment = [sys.executable, "manage.py"], worker_environment() | {"LOGNAME": "operator"}
         printed_by([*manage, "ingest", str(tmp_path / "a.pdf"), "--dashboard", "sales"], ROOT, environment)
@@ -113,12 +113,12 @@ class TestActors:
         entry = AuditEntry.objects.get(action=Action.UPLOADED)
         assert (entry.actor_kind, entry.via) == (ActorKind.SERVICE, "task reports.scan_inbox")
 
-    def test_a_change_after_a_request_is_not_ascribed_to_its_user(self, reader: Client) -> None:
+    def test_a_change_after_a_request_is_not_attributed_to_its_user(self, reader: Client) -> None:
         reader.get("/timeline/")
         Dashboard.objects.create(slug="sales")
         assert last().actor_kind == ActorKind.COMMAND
 
-    def test_behind_a_proxy_the_client_s_address_is_kept(self, reader: Client, settings: Any) -> None:
+    def test_behind_a_proxy_the_client_s_address_is_recorded(self, reader: Client, settings: Any) -> None:
         report = make_report()
         settings.HTTPS = True
         headers = {"X-Forwarded-For": "192.0.2.1, 203.0.113.9", "X-Forwarded-Proto": "https"}
@@ -127,7 +127,7 @@ class TestActors:
 
 
 class TestSignIns:
-    def test_a_lockout_is_told_once(self, client: Client, settings: Any) -> None:
+    def test_a_lockout_is_recorded_once(self, client: Client, settings: Any) -> None:
         settings.AXES_FAILURE_LIMIT = 3
         User.objects.create_user("grace", password="right")
         for _ in range(6):
@@ -136,7 +136,7 @@ class TestSignIns:
         assert (last().actor, last().actor_kind, last().address) == ("grace", "nobody", "127.0.0.1")
         assert "wrong-and-secret" not in json.dumps(list(AuditEntry.objects.values("object", "details")))
 
-    def test_a_typed_name_cannot_look_like_another_line_or_name(self, client: Client) -> None:
+    def test_an_entered_name_cannot_imitate_another_line_or_name(self, client: Client) -> None:
         for name in ("eve\r\nroot", "\u202eecarg", "\x1b[2Jeve", "x" * 1_000_000):
             client.post(reverse("login"), {"username": name, "password": "x"})
             entry = last()
@@ -178,7 +178,7 @@ class TestChanges:
             '"secret_access_key": "set"', ""
         )
 
-    def test_what_the_program_writes_is_left_out(self, interface: S3Interface) -> None:
+    def test_state_written_by_the_program_is_not_recorded(self, interface: S3Interface) -> None:
         number = AuditEntry.objects.count()
         interface.failures, interface.detail = 3, "refused"
         interface.save()
@@ -187,13 +187,13 @@ class TestChanges:
         user.save(update_fields=["last_login"])
         assert AuditEntry.objects.count() == number + 1
 
-    def test_what_is_rolled_back_was_not_done(self) -> None:
+    def test_rolled_back_changes_are_not_recorded(self) -> None:
         with transaction.atomic():
             Dashboard.objects.create(slug="sales")
             transaction.set_rollback(True)
         assert not AuditEntry.objects.exists()
 
-    def test_other_pages_of_the_admin_are_covered_by_its_log(self, admin_client: Client) -> None:
+    def test_other_admin_pages_are_recorded_by_the_admin_s_log(self, admin_client: Client) -> None:
         attempt = AccessAttempt.objects.create(username="grace", failures_since_start=9)
         form = {"action": "delete_selected", "_selected_action": [attempt.pk], "post": "yes"}
         admin_client.post(reverse("admin:axes_accessattempt_changelist"), form)
@@ -202,7 +202,7 @@ class TestChanges:
         assert (entry.action, entry.object_type) == ("deleted", "axes.accessattempt")
         assert (entry.actor, entry.object_id) == ("admin", str(attempt.pk))
 
-    def test_each_of_several_lockouts_that_are_ended_at_once(self, admin_client: Client) -> None:
+    def test_each_of_several_ended_lockouts_is_recorded(self, admin_client: Client) -> None:
         names = ["grace", "alan"]
         keys = [AccessAttempt.objects.create(username=name, failures_since_start=9).pk for name in names]
         form = {"action": "delete_selected", "_selected_action": keys, "post": "yes"}
@@ -211,7 +211,7 @@ class TestChanges:
         deleted = AuditEntry.objects.filter(action="deleted", object_type="axes.accessattempt", actor="admin")
         assert set(deleted.values_list("object_id", flat=True)) == {str(key) for key in keys}
 
-    def test_a_test_of_unsaved_values_is_told_with_its_place(
+    def test_a_test_of_unsaved_values_is_recorded_with_its_bucket(
         self, admin_client: Client, interface: S3Interface
     ) -> None:
         form = {
@@ -225,7 +225,7 @@ class TestChanges:
         assert entry.details["saved"] is False
         assert "elsewhere" in entry.details["place"]
 
-    def test_a_test_that_is_broken_off_is_told(self, client: Client, interface: S3Interface) -> None:
+    def test_a_cancelled_test_is_recorded(self, client: Client, interface: S3Interface) -> None:
         user = User.objects.create_user("operator", is_staff=True)
         user.groups.add(Group.objects.get(name="Operator"))
         client.force_login(user)
@@ -234,7 +234,7 @@ class TestChanges:
         answer._iterator.close()  # as a server does when the client is gone
         assert AuditEntry.objects.filter(action=Action.TESTED, details__result="broken off").count() == 1
 
-    def test_retry_and_cancel_are_told_for_each_delivery_once(
+    def test_retry_and_cancel_are_recorded_once_per_delivery(
         self, admin_client: Client, interface: S3Interface
     ) -> None:
         make_policy(interface)
@@ -251,7 +251,7 @@ class TestChanges:
 
 
 class TestReads:
-    def test_a_look_is_told_once_an_hour_and_a_download_each_time(self, reader: Client) -> None:
+    def test_a_view_is_recorded_once_an_hour_and_a_download_each_time(self, reader: Client) -> None:
         report = make_report(png(), filename="a.png")
         previews.make_preview(report)
         number = AuditEntry.objects.count()
@@ -266,7 +266,7 @@ class TestReads:
             reader.get(f"/reports/{report.pk}/file/", headers={"Range": "bytes=5-"}).getvalue()
         assert actions()[number + 2 :] == ["downloaded", "downloaded"]
 
-    def test_a_part_alone_and_another_hour_are_told(self, reader: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_range_alone_and_another_hour_are_recorded(self, reader: Client, monkeypatch: pytest.MonkeyPatch) -> None:
         report = make_report(b"region,revenue\nnorth,1\n", filename="a.csv")
         number = AuditEntry.objects.count()
         reader.get(f"/reports/{report.pk}/file/", headers={"Range": "bytes=5-"}).getvalue()
@@ -278,7 +278,7 @@ class TestReads:
     @pytest.mark.parametrize(
         "headers", [{"Range": "lines=5-"}, {"Range": "bytes=-99"}, {"Range": "bytes=00-"}, {"Sec-Fetch-Dest": "image"}]
     )
-    def test_no_header_makes_a_download_less(self, reader: Client, headers: dict[str, str]) -> None:
+    def test_no_header_hides_a_download(self, reader: Client, headers: dict[str, str]) -> None:
         report = make_report(b"region,revenue\nnorth,1\n", filename="a.csv")
         number = AuditEntry.objects.count()
         for _ in range(2):
@@ -295,7 +295,7 @@ class TestReads:
         viewed = AuditEntry.objects.filter(action=Action.VIEWED).values_list("object_id", flat=True)
         assert set(viewed) == {str(each.pk) for each in reports}
 
-    def test_who_may_not_read_has_not_read(self, client: Client) -> None:
+    def test_a_refused_read_is_not_recorded_as_a_read(self, client: Client) -> None:
         user = User.objects.create_user("lister")
         user.user_permissions.add(Permission.objects.get(codename="view_report"))
         client.force_login(user)
@@ -305,7 +305,7 @@ class TestReads:
             client.get(path)
         assert AuditEntry.objects.count() == number
 
-    def test_commands_that_give_contents_are_told(self, tmp_path: Path) -> None:
+    def test_commands_that_output_contents_are_recorded(self, tmp_path: Path) -> None:
         make_report()
         call_command("as_of", "sales", "2026-03-02", output=str(tmp_path / "a"), verbosity=0, stdout=io.StringIO())
         assert (last().action, last().actor_kind) == ("downloaded", "command")
@@ -327,7 +327,7 @@ class TestFailure:
 
     @pytest.mark.parametrize("path", ["/reports/{}/file/", "/reports/{}/pages/1/", "/reports/{}/preview/",
                                       "/timeline/sales/", "/admin/reports/report/{}/content/"])  # fmt: skip
-    def test_content_is_not_given(self, admin_client: Client, unwritable: Callable[[], None], path: str) -> None:
+    def test_content_is_not_sent(self, admin_client: Client, unwritable: Callable[[], None], path: str) -> None:
         report = make_report(png(), filename="a.png")
         previews.make_preview(report)
         unwritable()
@@ -363,7 +363,7 @@ class TestFailure:
 
 
 class TestPage:
-    def test_an_auditor_filters_searches_and_walks_by_date(self, client: Client) -> None:
+    def test_an_auditor_can_filter_search_and_browse_by_date(self, client: Client) -> None:
         user = User.objects.create_user("auditor", is_staff=True)
         user.groups.add(Group.objects.get(name="Auditor"))
         client.force_login(user)
@@ -389,7 +389,9 @@ class TestPage:
         days = AuditEntry.objects.filter(at__year=2026, at__month=1).datetimes("at", "day")
         assert [each.day for each in days] == [28]
 
-    def test_an_object_leads_to_its_trail_for_those_who_may_see_it(self, admin_client: Client, client: Client) -> None:
+    def test_an_object_links_to_its_entries_for_users_who_may_see_them(
+        self, admin_client: Client, client: Client
+    ) -> None:
         dashboard = Dashboard.objects.create(slug="sales")
         page = reverse("admin:reports_dashboard_change", args=[dashboard.pk])
         link = f"{reverse(LIST)}?object_type__exact=reports.dashboard&amp;object_id__exact={dashboard.pk}"
@@ -409,17 +411,17 @@ class TestPage:
 
 
 class TestExport:
-    def test_nul_is_left_out_of_details(self) -> None:
+    def test_nul_is_removed_from_details(self) -> None:
         record(Action.OTHER, name="a\0b", values=["c\0", {"d\0": 1}])
         assert "\0" not in last().object
         assert last().details == {"values": ["c", {"d": 1}]}
 
     @pytest.mark.parametrize("cell", [" =1+1", "\u00a0@SUM(A1)", "\n=1", "\uff1d1+1", "\uff0b1", "\uff0d1", "\uff201"])
-    def test_no_blank_and_no_wide_character_hides_a_formula(self, cell: str) -> None:
+    def test_neither_spaces_nor_full_width_characters_hide_a_formula(self, cell: str) -> None:
         (_, line) = as_csv([AuditEntry(action="viewed", object=cell, via="x")])
         assert next(csv.reader(io.StringIO(line, newline="")))[9] == f"'{cell}"
 
-    def test_csv_holds_no_formula_and_json_lines_hold_all(self, admin_client: Client) -> None:
+    def test_csv_contains_no_formulas_and_json_lines_contain_everything(self, admin_client: Client) -> None:
         make_entries(1, object='=HYPERLINK("http://x")', actor="@grace", details={"file": "Umsätze.pdf"})
         answer = admin_client.get(reverse(EXPORT, args=["csv"]) + "?action__exact=viewed")
         assert answer["Content-Disposition"].endswith('.csv"')
@@ -432,14 +434,14 @@ class TestExport:
         assert [each["action"] for each in found] == actions()[::-1]
         assert found[-1]["at"].endswith("+00:00")
 
-    def test_who_may_not_see_the_trail_exports_nothing(self, client: Client) -> None:
+    def test_users_without_permission_cannot_export(self, client: Client) -> None:
         user = User.objects.create_user("operator", is_staff=True)
         user.groups.add(Group.objects.get(name="Operator"))
         client.force_login(user)
         assert client.get(reverse(EXPORT, args=["csv"])).status_code == 403
         assert last().action == Action.SIGNED_IN
 
-    def test_an_export_that_cannot_be_recorded_is_not_made(
+    def test_an_export_that_cannot_be_recorded_does_not_happen(
         self, admin_client: Client, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def refuse(*args: Any, **kwargs: Any) -> None:
@@ -454,7 +456,7 @@ class TestExport:
 
 
 class TestRetention:
-    def test_old_entries_go_and_that_is_told(self, settings: Any) -> None:
+    def test_old_entries_are_removed_and_that_is_recorded(self, settings: Any) -> None:
         settings.AUDIT_RETENTION = 365
         make_entries(4, at=timezone.now() - timedelta(days=366))
         make_entries(2)
@@ -465,7 +467,7 @@ class TestRetention:
         tasks.remove_old_audit_entries.apply()
         assert AuditEntry.objects.count() == 3
 
-    def test_by_default_all_are_kept(self) -> None:
+    def test_by_default_all_entries_are_kept(self) -> None:
         make_entries(1, at=timezone.now() - timedelta(days=36_500))
         tasks.remove_old_audit_entries.apply()
         assert actions() == ["viewed"]

@@ -157,7 +157,7 @@ def day(bucket: Bucket) -> Day:
     return day
 
 
-def test_all_of_a_day_is_told_in_order_without_a_secret(day: Day) -> None:
+def test_a_whole_day_is_recorded_in_order_without_secrets(day: Day) -> None:
     assert told() == EXPECTED
     entries = list(AuditEntry.objects.order_by("id"))
     assert [each.at for each in entries] == sorted(each.at for each in entries)

@@ -38,7 +38,7 @@ def late(now: datetime) -> bool:
 
 
 class TestBySchedule:
-    def test_a_dashboard_is_late_when_the_grace_after_a_run_is_over(self) -> None:
+    def test_a_dashboard_is_late_after_the_grace_period_of_a_run(self) -> None:
         make_report(rendered_at=datetime(2026, 3, 1, 5, 0, 30, tzinfo=UTC))
         expect(schedule=daily())
         due = datetime(2026, 3, 2, 5, tzinfo=UTC)  # 06:00 in Berlin
@@ -55,17 +55,17 @@ class TestBySchedule:
         make_report(rendered_at=datetime(2026, 3, 3, 11, tzinfo=UTC))
         assert not late(now)
 
-    def test_one_rendered_a_moment_early_is_the_one_that_was_expected(self) -> None:
+    def test_a_report_rendered_a_moment_early_is_the_expected_one(self) -> None:
         make_report(rendered_at=datetime(2026, 3, 2, 4, 59, 50, tzinfo=UTC))
         expect(schedule=daily())
         assert not late(datetime(2026, 3, 2, 12, tzinfo=UTC))
 
-    def test_an_old_report_that_comes_in_late_does_not_count(self) -> None:
+    def test_an_old_report_ingested_late_does_not_count(self) -> None:
         expect(schedule=daily())
         make_report(rendered_at=datetime(2026, 2, 20, 5, tzinfo=UTC))
         assert late(datetime(2026, 3, 2, 12, tzinfo=UTC))
 
-    def test_what_was_due_before_the_expectation_began_is_not_expected(self) -> None:
+    def test_runs_before_the_expectation_began_are_not_expected(self) -> None:
         expect(schedule=daily(), since=datetime(2026, 3, 2, 8, tzinfo=UTC))
         assert not late(datetime(2026, 3, 2, 23, tzinfo=UTC))
         assert late(datetime(2026, 3, 3, 7, tzinfo=UTC))
@@ -76,14 +76,14 @@ class TestBySchedule:
         (state,) = lateness.states(datetime(2026, 3, 29, 3, tzinfo=UTC))
         assert state.due == datetime(2026, 3, 29, 4, tzinfo=UTC)
 
-    def test_a_schedule_that_never_comes_round_makes_nothing_late(self) -> None:
+    def test_a_schedule_without_runs_makes_no_dashboard_late(self) -> None:
         never = CrontabSchedule.objects.create(minute="0", hour="0", day_of_month="31", month_of_year="2")
         expect(schedule=never)
         assert not late(datetime(2030, 1, 1, tzinfo=UTC))
 
 
 class TestAtLeastEvery:
-    def test_a_dashboard_is_late_so_long_after_its_latest_report(self) -> None:
+    def test_a_dashboard_is_late_its_hours_after_the_latest_report(self) -> None:
         rendered_at = datetime(2026, 3, 1, 5, tzinfo=UTC)
         make_report(rendered_at=rendered_at)
         expect(every_hours=6)
@@ -144,6 +144,6 @@ class TestTimeline:
         assert days is not None
         assert min(days) == max((now - timedelta(days=4)).date(), date(now.year, 1, 1))
 
-    def test_asks_nothing_of_a_dashboard_without_expectation(self) -> None:
+    def test_shows_nothing_for_a_dashboard_without_expectation(self) -> None:
         dashboard = make_report().dashboard
         assert lateness.expected_days(dashboard, date(2026, 1, 1), date(2026, 12, 31), BERLIN) is None

@@ -71,7 +71,7 @@ def shown_on(client: Client, answer: Any) -> str:
     return client.get(answer["Location"]).content.decode()
 
 
-def test_by_default_there_is_nothing(client: Client) -> None:
+def test_by_default_there_is_no_single_sign_on(client: Client) -> None:
     assert "Log in with" not in client.get(reverse("login")).content.decode()
     for name in ("oidc_authentication_init", "oidc_authentication_callback"):
         assert client.get(reverse(name)).status_code == 404
@@ -118,7 +118,7 @@ def test_nobody_signs_in_without_a_group(client: Client, provider: Provider) -> 
     assert client.get("/timeline/").status_code == 302
 
 
-def test_a_local_user_is_not_taken_over(client: Client, provider: Provider) -> None:
+def test_a_local_account_is_not_taken_over(client: Client, provider: Provider) -> None:
     User.objects.create_superuser("root", email="root@example.com", password="x")
     provider.has("4714", preferred_username="root", email="root@example.com", groups=["readers"])
     assert "There is a local user root already" in shown_on(client, provider.sign_in(client, "4714"))
@@ -128,7 +128,7 @@ def test_a_local_user_is_not_taken_over(client: Client, provider: Provider) -> N
     assert groups_of("root") == set()
 
 
-def test_an_inactive_user_stays_out(client: Client, provider: Provider) -> None:
+def test_an_inactive_user_cannot_sign_in(client: Client, provider: Provider) -> None:
     provider.has("4716", preferred_username="mallory", groups=["readers"])
     provider.sign_in(client, "4716")
     User.objects.filter(username="mallory").update(is_active=False)
@@ -149,7 +149,7 @@ def test_a_name_that_cannot_be_shown_is_refused(client: Client, provider: Provid
     assert not User.objects.exists()
 
 
-def test_a_name_that_is_composed_of_others_is_the_same_name(client: Client, provider: Provider) -> None:
+def test_a_decomposed_name_is_the_same_name(client: Client, provider: Provider) -> None:
     User.objects.create_superuser("root", password="x")
     provider.has("4719", preferred_username="\uff52\uff4f\uff4f\uff54", groups=["readers"])  # full width
     assert "There is a local user root already" in shown_on(client, provider.sign_in(client, "4719"))
@@ -189,13 +189,13 @@ def test_the_token_must_be_from_this_provider_and_for_this_client(provider: Prov
 
 
 @pytest.mark.parametrize("query", [{}, {"code": "x", "state": "y"}, {"error": "access_denied"}])
-def test_a_way_back_that_nobody_asked_for_ends_on_the_login_page(
+def test_an_unrequested_callback_ends_on_the_login_page(
     client: Client, provider: Provider, query: dict[str, str]
 ) -> None:
     assert shown_on(client, client.get(reverse("oidc_authentication_callback"), query))
 
 
-def test_no_link_signs_anybody_out_and_a_refusal_is_recorded(client: Client, provider: Provider) -> None:
+def test_a_refusing_callback_signs_nobody_out_and_is_recorded(client: Client, provider: Provider) -> None:
     provider.has("4721", preferred_username="emmy", groups=["readers"])
     provider.sign_in(client, "4721")
     assert shown_on(client, client.get(reverse("oidc_authentication_callback"), {"error": "access_denied"}))
@@ -204,7 +204,7 @@ def test_no_link_signs_anybody_out_and_a_refusal_is_recorded(client: Client, pro
     assert "did not confirm" in entry.details["problem"]
 
 
-def test_failed_ways_back_lock_nobody_out_and_fill_no_table(client: Client, provider: Provider) -> None:
+def test_failed_callbacks_lock_nobody_out_and_fill_no_table(client: Client, provider: Provider) -> None:
     for _ in range(12):
         client.get(reverse("oidc_authentication_init"))
         state = next(iter(client.session["oidc_states"]))
@@ -216,7 +216,7 @@ def test_failed_ways_back_lock_nobody_out_and_fill_no_table(client: Client, prov
     assert not AccessAttempt.objects.exists(), "which would keep the code"
 
 
-def test_a_provider_that_is_away_is_said_in_words(client: Client, provider: Provider, settings: Any) -> None:
+def test_an_unreachable_provider_is_explained(client: Client, provider: Provider, settings: Any) -> None:
     settings.OIDC_ISSUER = "http://127.0.0.1:9"
     assert "does not answer as expected" in shown_on(client, client.get(reverse("oidc_authentication_init")))
     User.objects.create_user("grace", password="right")

@@ -53,7 +53,7 @@ class TestInterfaces:
         assert f"{report.size} bytes" in page
         assert "Nothing needs attention." in page
 
-    def test_a_failing_one_says_why_and_since_when(self, admin_client: Client, interface: S3Interface) -> None:
+    def test_a_failing_one_shows_the_reason_and_the_time(self, admin_client: Client, interface: S3Interface) -> None:
         S3Interface.objects.update(diagnosis="bucket_not_found", failures=1)
         began = timezone.now() - timedelta(hours=5)
         Alert.objects.create(key=f"interface:{interface.pk}", title="x", began_at=began)
@@ -63,12 +63,12 @@ class TestInterfaces:
         assert f'<a class="button" href="{interface.admin_url}">Open interface</a>' in page
         assert 'title="1 failing"' in page, "in the header"
 
-    def test_one_never_tested_or_disabled_says_so(self, admin_client: Client, interface: S3Interface) -> None:
+    def test_one_never_tested_or_disabled_is_marked(self, admin_client: Client, interface: S3Interface) -> None:
         assert "never tested" in shown(admin_client)
         S3Interface.objects.update(enabled=False)
         assert "disabled" in shown(admin_client)
 
-    def test_failed_deliveries_are_counted_in_the_header_and_lead_there(
+    def test_failed_deliveries_are_counted_and_linked_in_the_header(
         self, admin_client: Client, interface: S3Interface
     ) -> None:
         make_policy(interface)
@@ -80,14 +80,14 @@ class TestInterfaces:
 
 
 class TestPeople:
-    def test_without_rights_see_nothing_of_it(self, client: Client, interface: S3Interface) -> None:
+    def test_without_permissions_see_nothing_of_it(self, client: Client, interface: S3Interface) -> None:
         make_policy(interface)
         make_report()
         page = shown(viewer(client))
         assert "You have no permission to view anything here." in page
         assert interface.name not in page
 
-    def test_each_right_shows_its_part(self, client: Client, interface: S3Interface) -> None:
+    def test_each_permission_shows_its_part(self, client: Client, interface: S3Interface) -> None:
         since = timezone.now() - timedelta(days=1)
         dashboard = make_report(dashboard="confidential").dashboard
         Expectation.objects.create(dashboard=dashboard, every_hours=1, since=since)
@@ -101,7 +101,7 @@ class TestPeople:
         user.user_permissions.add(Permission.objects.get(codename="view_dashboard"))
         assert "confidential" in shown(client)
 
-    def test_without_staff_rights_get_the_timeline(self, client: Client) -> None:
+    def test_without_staff_status_get_the_timeline(self, client: Client) -> None:
         client.force_login(User.objects.create_user("reader"))
         assert client.get("/")["Location"] == "/timeline/"
         assert client.get(reverse(INDEX)).status_code == 302
@@ -123,7 +123,7 @@ class TestChart:
         assert "1000011 archived, 1 failed, at most 1000000 on one day." in page
         assert "As a table" in page
 
-    def test_of_nothing_has_no_bars(self) -> None:
+    def test_without_data_has_no_bars(self) -> None:
         assert all(bar.height == 0 for bar in chart.last_days(timezone.now()).bars)
 
 
@@ -133,7 +133,7 @@ class TestFirstSteps:
         start = page.find('<ol class="first-steps">')
         return page[start : page.find("</ol>")] if start >= 0 else ""
 
-    def test_each_is_ticked_off_by_doing_it(self, admin_client: Client, interface: S3Interface) -> None:
+    def test_each_is_ticked_off_when_done(self, admin_client: Client, interface: S3Interface) -> None:
         S3Interface.objects.all().delete()
         assert self.buttons(admin_client).count("✓") == 0
         interface.pk = interface.interface_ptr_id = None  # type: ignore[assignment]
@@ -160,18 +160,18 @@ class TestFirstSteps:
         assert self.buttons(admin_client) == ""
         assert Installation.get().first_steps_done_at is not None
 
-    def test_are_for_whoever_can_take_them(self, client: Client) -> None:
+    def test_are_shown_to_users_with_the_permissions(self, client: Client) -> None:
         assert self.buttons(viewer(client, "view_delivery")) == ""
 
 
 class TestSettingsPage:
-    def test_lists_what_can_be_set_up(self, admin_client: Client) -> None:
+    def test_lists_the_configuration(self, admin_client: Client) -> None:
         page = admin_client.get(reverse("admin:settings")).text
         for name in ("deliveries_archivepolicy", "django_celery_beat_periodictask", "auth_group", "reports_dashboard"):
             assert reverse(f"admin:{name}_changelist") in page
 
     @pytest.mark.django_db(transaction=True)
-    def test_the_product_s_own_periodic_tasks_can_only_be_looked_at(self, admin_client: Client) -> None:
+    def test_the_product_s_own_periodic_tasks_are_read_only(self, admin_client: Client) -> None:
         beat.Scheduler(app=app)  # writes the tasks of the settings
         own = PeriodicTask.objects.get(name="look for due deliveries")
         other = PeriodicTask.objects.create(name="other", task="x", interval=own.interval)
@@ -184,7 +184,7 @@ class TestSettingsPage:
         assert admin_client.post(own_delete, {"post": "yes"}).status_code == 403
 
 
-def test_it_costs_the_same_number_of_queries_for_many_rows(
+def test_it_runs_the_same_number_of_queries_for_many_rows(
     admin_client: Client, interface: S3Interface, django_assert_num_queries: Any
 ) -> None:
     make_policy(interface)

@@ -131,7 +131,7 @@ def busy(bucket: Bucket) -> S3Interface:
 
 
 @pytest.mark.heavy
-def test_the_overview_can_be_used_by_everybody_and_is_pictured(page: Page, busy: S3Interface, pictured: Path) -> None:
+def test_the_overview_is_accessible_and_pictured(page: Page, busy: S3Interface, pictured: Path) -> None:
     channel = AlertChannel.objects.create(name="Operators", kind="mail", recipients="ops@example.com")
     for scheme in ("light", "dark"):
         page.emulate_media(color_scheme=scheme)
@@ -150,7 +150,7 @@ def test_the_overview_can_be_used_by_everybody_and_is_pictured(page: Page, busy:
         save_small(page.screenshot(animations="disabled"), pictured / f"overview-phone-{scheme}.png")
 
 
-def test_what_needs_attention_leads_by_keyboard_to_where_it_is_corrected(page: Page, busy: S3Interface) -> None:
+def test_problems_link_by_keyboard_to_the_pages_that_solve_them(page: Page, busy: S3Interface) -> None:
     page.goto("/admin/")
     button = page.get_by_role("link", name="Open interface")
     button.focus()

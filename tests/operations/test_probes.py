@@ -49,7 +49,7 @@ def samples(answer: bytes) -> dict[str, float]:
 
 
 class TestLive:
-    def test_a_process_that_answers_is_live(self, client: Client, django_assert_num_queries: Any) -> None:
+    def test_a_process_that_responds_is_live(self, client: Client, django_assert_num_queries: Any) -> None:
         with django_assert_num_queries(0):
             assert client.get("/healthz/live").json() == {"live": True}
 
@@ -58,25 +58,25 @@ class TestLive:
         for path in ("/healthz/live", "/healthz/ready", "/metrics"):
             assert client.get(path, HTTP_HOST="10.1.2.3:8000").status_code in {200, 401, 503}
 
-    def test_only_questions_are_answered(self, client: Client) -> None:
+    def test_only_get_and_head_are_allowed(self, client: Client) -> None:
         assert client.head("/healthz/live").status_code == 200
         assert client.post("/healthz/live").status_code == 405
 
 
 class TestReady:
-    def test_what_is_missing_makes_it_unready_and_is_named(self, client: Client) -> None:
+    def test_missing_processes_make_it_unready_and_are_named(self, client: Client) -> None:
         answer = client.get("/healthz/ready")
         assert answer.status_code == 503
         checks = answer.json()["checks"]
         assert [name for name, check in checks.items() if not check["ok"]] == ["worker", "beat"]
         assert checks["worker"]["problem"] == "No worker has been seen yet."
 
-    def test_with_everything_there_it_is_ready(self, client: Client, all_run: None) -> None:
+    def test_with_all_processes_it_is_ready(self, client: Client, all_run: None) -> None:
         answer = client.get("/healthz/ready")
         assert (answer.status_code, answer.json()["ready"]) == (200, True)
         assert set(answer.json()["checks"]) == {"database", "broker", "data folder", "worker", "beat"}
 
-    def test_a_broker_that_is_away_is_named_without_its_password(
+    def test_an_unreachable_broker_is_named_without_its_password(
         self, client: Client, all_run: None, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         away = "redis://:hunter2@127.0.0.1:1/0"
@@ -89,7 +89,7 @@ class TestReady:
         }
         assert "hunter2" not in answer.text
 
-    def test_a_data_folder_that_is_gone_or_full_is_named(
+    def test_a_missing_or_full_data_folder_is_named(
         self, client: Client, all_run: None, settings: Any, tmp_path: Path
     ) -> None:
         settings.DATA_DIR = tmp_path / "none"
@@ -98,7 +98,7 @@ class TestReady:
         settings.DATA_DIR, settings.MIN_FREE_MB = tmp_path, 10**9
         assert "full" in client.get("/healthz/ready").json()["checks"]["data folder"]["problem"]
 
-    def test_asking_often_costs_one_look(
+    def test_frequent_requests_share_one_check(
         self, client: Client, all_run: None, django_assert_max_num_queries: Any
     ) -> None:
         client.get("/healthz/ready")
@@ -116,44 +116,44 @@ class TestHealthCommand:
         with pytest.raises(CommandError, match="worker does not run"):
             call_command("health", "worker")
 
-    def test_one_that_fell_silent_does_not_run(self, all_run: None) -> None:
+    def test_one_without_recent_heartbeats_does_not_run(self, all_run: None) -> None:
         Heartbeat.objects.update(seen_at=timezone.now() - timedelta(minutes=5))
         with pytest.raises(CommandError):
             call_command("health", "beat")
 
-    def test_a_web_server_that_is_not_there_does_not_run(self) -> None:
+    def test_a_web_server_that_does_not_respond_does_not_run(self) -> None:
         with pytest.raises(CommandError, match="web does not run"):
             call_command("health", "web", "--url", "http://127.0.0.1:1")
 
 
 class TestWhoMayReadMetrics:
-    def test_nobody_by_default(self, client: Client) -> None:
+    def test_by_default_nobody_may_read_them(self, client: Client) -> None:
         answer = client.get("/metrics")
         assert answer.status_code == 401
         assert "METRICS_TOKEN" in answer.text
 
-    def test_whoever_has_the_token(self, client: Client, settings: Any) -> None:
+    def test_the_token_grants_access(self, client: Client, settings: Any) -> None:
         settings.METRICS_TOKEN = "the token"
         assert client.get("/metrics", headers={"Authorization": "Bearer the token"}).status_code == 200
         assert client.get("/metrics", headers={"Authorization": "Bearer another"}).status_code == 401
         assert client.get("/metrics", headers={"Authorization": "Bearer "}).status_code == 401
 
-    def test_an_empty_token_opens_nothing(self, client: Client) -> None:
+    def test_an_empty_token_grants_no_access(self, client: Client) -> None:
         assert client.get("/metrics", headers={"Authorization": "Bearer "}).status_code == 401
 
-    def test_whoever_is_in_an_allowed_network(self, client: Client, settings: Any) -> None:
+    def test_an_allowed_network_grants_access(self, client: Client, settings: Any) -> None:
         settings.METRICS_NETWORKS = [ip_network("10.0.0.0/8"), ip_network("fd00::/8")]
         for address, status in {"10.1.2.3": 200, "fd00::7": 200, "192.0.2.1": 401, "": 401}.items():
             assert client.get("/metrics", REMOTE_ADDR=address).status_code == status
 
-    def test_what_a_proxy_passes_on_needs_the_token(self, client: Client, settings: Any) -> None:
+    def test_a_request_through_a_proxy_needs_the_token(self, client: Client, settings: Any) -> None:
         settings.METRICS_NETWORKS = [ip_network("127.0.0.0/8")]
         assert client.get("/metrics").status_code == 200
         assert client.get("/metrics", headers={"X-Forwarded-For": "192.0.2.1"}).status_code == 401
 
 
 class TestMetrics:
-    def test_tell_what_was_archived_what_waits_and_what_failed(self, interface: S3Interface) -> None:
+    def test_contain_archived_waiting_and_failed_deliveries(self, interface: S3Interface) -> None:
         make_policy(interface)
         reports = [make_report() for _ in range(3)]
         assert engine.deliver_due(interface.pk).complete
@@ -182,9 +182,7 @@ class TestMetrics:
         assert found[f"anaphora_upload_failures_total/bucket_not_found/{interface.name}"] == 2
         assert found[f"anaphora_interface_failing/{interface.name}"] == 1
 
-    def test_tell_when_a_test_last_passed_and_when_processes_were_seen(
-        self, interface: S3Interface, all_run: None
-    ) -> None:
+    def test_contain_the_last_passed_test_and_the_heartbeats(self, interface: S3Interface, all_run: None) -> None:
         before = timezone.now().timestamp()
         assert "anaphora_interface_test_passed/" not in "".join(samples(metrics.text()))
         assert interface.test() is True
@@ -195,7 +193,7 @@ class TestMetrics:
         assert found[f"anaphora_interface_last_successful_test_timestamp_seconds/{interface.name}"] >= before - 1
         assert 0 <= found["anaphora_heartbeat_age_seconds/worker"] < 60
 
-    def test_cost_the_same_number_of_queries_for_many_rows(
+    def test_run_the_same_number_of_queries_for_many_rows(
         self, interface: S3Interface, django_assert_num_queries: Any
     ) -> None:
         make_policy(interface)
@@ -218,7 +216,7 @@ class TestMetrics:
 
 
 class TestTotals:
-    def test_a_recount_gives_what_was_added(self, interface: S3Interface) -> None:
+    def test_a_recount_equals_the_added_totals(self, interface: S3Interface) -> None:
         make_policy(interface)
         for _ in range(3):
             make_report()
@@ -238,7 +236,7 @@ class TestTotals:
         assert totals.recount_if_due()
         assert not totals.recount_if_due()
 
-    def test_counting_that_fails_costs_no_delivery(
+    def test_an_error_in_counting_does_not_affect_deliveries(
         self, interface: S3Interface, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def fail(*args: Any) -> None:
@@ -276,7 +274,7 @@ def known_names(text: str) -> set[str]:
 
 
 @pytest.mark.parametrize("file", ["prometheus-alerts.yaml", "grafana-dashboard.json"])
-def test_rules_and_dashboard_ask_for_metrics_that_exist(
+def test_rules_and_dashboard_use_existing_metrics(
     file: str, interface: S3Interface, all_run: None, django_assert_max_num_queries: Callable[..., Any]
 ) -> None:
     make_policy(interface)

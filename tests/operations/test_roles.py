@@ -27,13 +27,13 @@ class TestGroups:
     def test_every_role_has_a_group(self) -> None:
         assert {each.name for each in ROLES} == set(Group.objects.values_list("name", flat=True))
 
-    def test_a_viewer_reads_and_does_nothing_else(self) -> None:
+    def test_a_viewer_can_only_read(self) -> None:
         assert permissions_of("Viewer") == {"reports.view_report", "reports.read_report"}
 
     def test_an_uploader_cannot_read_what_others_uploaded(self) -> None:
         assert permissions_of("Uploader") == {"reports.view_report", "reports.add_report"}
 
-    def test_an_auditor_changes_nothing_and_reads_everything(self) -> None:
+    def test_an_auditor_can_read_everything_and_change_nothing(self) -> None:
         found = permissions_of("Auditor")
         assert {name.partition(".")[2].partition("_")[0] for name in found} == {"view", "read"}
         ours = Permission.objects.filter(
@@ -43,7 +43,7 @@ class TestGroups:
         every = {f"{each.content_type.app_label}.{each.codename}" for each in ours}
         assert every | {"folder_destination.view_folderinterface", "reports.read_report"} <= found
 
-    def test_an_operator_tests_and_retries_and_configures_nothing(self) -> None:
+    def test_an_operator_can_test_and_retry_but_not_configure(self) -> None:
         found = permissions_of("Operator")
         changing = {name for name in found if not name.partition(".")[2].startswith("view_")}
         assert changing == {"deliveries.change_delivery", "delivery_s3.test_s3interface"}
@@ -65,7 +65,7 @@ class TestMadeOnce:
         migrate()
         assert {role.name: permissions_of(role.name) for role in ROLES} == before
 
-    def test_what_an_administrator_takes_away_stays_away(self) -> None:
+    def test_permissions_that_an_administrator_removed_stay_removed(self) -> None:
         group = Group.objects.get(name="Viewer")
         group.permissions.set(Permission.objects.filter(codename="view_report"))
         Group.objects.filter(name="Operator").update(name="Night shift")
@@ -75,7 +75,7 @@ class TestMadeOnce:
         assert permissions_of("Night shift")
         assert not Group.objects.filter(name__in=["Operator", "Uploader"]).exists()
 
-    def test_a_new_permission_is_added_to_what_there_is(self) -> None:
+    def test_a_new_permission_is_added_to_existing_groups(self) -> None:
         made = ReadyGroup.objects.get(role="Viewer")
         assert made.group is not None
         made.given = ["reports.view_report"]  # an older version, which did not know read_report
@@ -84,7 +84,7 @@ class TestMadeOnce:
         migrate()
         assert permissions_of("Viewer") == {"reports.read_report"}
 
-    def test_a_group_that_was_there_before_is_left_alone(self) -> None:
+    def test_an_existing_group_is_not_changed(self) -> None:
         ReadyGroup.objects.all().delete()
         Group.objects.all().delete()
         own = Group.objects.create(name="Operator")
@@ -96,7 +96,7 @@ class TestMadeOnce:
 
 @pytest.mark.django_db(transaction=True)
 class TestDatabases:
-    def test_a_flush_makes_them_again(self) -> None:
+    def test_a_flush_creates_them_again(self) -> None:
         call_command("flush", interactive=False, verbosity=0)
         assert {each.name for each in ROLES} == set(Group.objects.values_list("name", flat=True))
         assert permissions_of("Viewer") == {"reports.view_report", "reports.read_report"}

@@ -35,7 +35,7 @@ def opendocument(kind: str) -> bytes:
     ("content", "name"),
     [(b"\x7fELF\x02", "a.pdf"), (b"MZ\x90\0", "a"), (b"#!/bin/sh\n", "a.txt"), (b"alert(1)", "a.js"), (b"x", "a.Ps1")],
 )
-def test_programs_and_scripts_are_risky(content: bytes, name: str) -> None:
+def test_programs_and_scripts_are_detected(content: bytes, name: str) -> None:
     assert describe_risk(content, name)
     assert not describe_risk(b"%PDF-1.7", "a.pdf")
     assert not describe_risk(b"MZ;Umsatz\n1;2\n", "a.csv")
@@ -43,7 +43,7 @@ def test_programs_and_scripts_are_risky(content: bytes, name: str) -> None:
 
 @pytest.mark.parametrize("kind", MAKERS)
 @pytest.mark.parametrize("name", ["", "report.bin", "report.pdf", "report.csv"])
-def test_real_files_are_known_by_their_content(kind: str, name: str) -> None:
+def test_real_files_are_recognized_by_their_content(kind: str, name: str) -> None:
     wanted, make = MAKERS[kind]
     assert detect_content_type(make(7)[:HEAD_SIZE], name) == wanted
 
@@ -91,7 +91,7 @@ def test_real_files_are_known_by_their_content(kind: str, name: str) -> None:
         (("a,b\n" * HEAD_SIZE).encode()[:HEAD_SIZE], "", "text/csv"),
     ],
 )
-def test_kinds_are_told_apart(content: bytes, name: str, wanted: str) -> None:
+def test_kinds_are_distinguished(content: bytes, name: str, wanted: str) -> None:
     assert detect_content_type(content, name) == wanted
 
 
@@ -105,7 +105,7 @@ def test_kinds_are_told_apart(content: bytes, name: str, wanted: str) -> None:
         ("application/pdf", "", ".pdf"),
     ],
 )
-def test_an_ending_fits_the_content(type_: str, name: str, wanted: str) -> None:
+def test_the_extension_fits_the_content(type_: str, name: str, wanted: str) -> None:
     assert extension(type_, name) == wanted
 
 

@@ -46,7 +46,7 @@ def lying(box: Path) -> list[str]:
     return sorted(str(path.relative_to(box)) for path in box.rglob("*") if path.is_file())
 
 
-def test_a_file_becomes_a_report_and_is_keep_or_delete(box: Path) -> None:
+def test_an_ingested_file_is_kept_or_deleted(box: Path) -> None:
     put(box)
     assert inbox.scan() == inbox.ScanResult(ingested=1)
     report = Report.objects.get()
@@ -57,13 +57,13 @@ def test_a_file_becomes_a_report_and_is_keep_or_delete(box: Path) -> None:
     assert inbox.scan() == inbox.ScanResult()
 
 
-def test_without_a_time_in_its_name_the_file_s_own_counts(box: Path) -> None:
+def test_without_a_time_in_its_name_the_modification_time_is_used(box: Path) -> None:
     os.utime(put(box, "sales/report.pdf"), (1_700_000_000, 1_700_000_000))
     inbox.scan()
     assert Report.objects.get().rendered_at == datetime.fromtimestamp(1_700_000_000, UTC)
 
 
-def test_only_what_is_complete_is_taken(box: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_complete_files_are_ingested(box: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(django_settings, "INBOX_SETTLE_SECONDS", 1)
     file = put(box, content=b"%PDF-1.7 ")
     os.utime(file, (1, 1))  # a copy that keeps the old time
@@ -99,7 +99,7 @@ def test_a_rejected_file_is_moved_aside_with_its_reason(
     assert not Report.objects.exists()
 
 
-def test_our_own_trouble_rejects_nothing(box: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_temporary_problem_of_this_system_rejects_no_file(box: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     put(box)
     put(box, "sales/2026-03-02.pdf")
     monkeypatch.setattr(django_settings, "MIN_FREE_MB", 10**9)
@@ -109,7 +109,7 @@ def test_our_own_trouble_rejects_nothing(box: Path, monkeypatch: pytest.MonkeyPa
     assert inbox.scan().ingested == 2
 
 
-def test_a_file_that_a_clock_ahead_has_written_is_taken(box: Path) -> None:
+def test_a_file_with_a_time_in_the_future_is_ingested(box: Path) -> None:
     later = time.time() + 400 * 24 * 3600
     file = put(box)
     os.utime(file, (later, later))
@@ -117,7 +117,9 @@ def test_a_file_that_a_clock_ahead_has_written_is_taken(box: Path) -> None:
     assert inbox.scan().ingested == 1
 
 
-def test_the_time_of_a_file_stays_where_only_its_change_lies_ahead(box: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_valid_modification_time_is_kept_if_only_ctime_is_in_the_future(
+    box: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     written = datetime(2026, 3, 1, 6, tzinfo=UTC)
     file = put(box, "sales/report.pdf")
     os.utime(file, (written.timestamp(), written.timestamp()))
@@ -129,7 +131,7 @@ def test_the_time_of_a_file_stays_where_only_its_change_lies_ahead(box: Path, mo
     assert Report.objects.get().rendered_at == written
 
 
-def test_what_a_dead_taker_held_is_one_report(box: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_claimed_by_a_killed_process_becomes_one_report(box: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     put(box)
 
     def die(*args: Any) -> None:
@@ -157,7 +159,7 @@ def test_the_same_name_twice_is_kept_twice(box: Path) -> None:
     assert len(lying(box)) == 2
 
 
-def test_links_and_folders_are_left_alone(box: Path) -> None:
+def test_links_and_folders_are_ignored(box: Path) -> None:
     (box / "sales" / "deeper").mkdir(parents=True)
     (box / "sales" / "link.pdf").symlink_to("/etc/passwd")
     elsewhere = put(box.parent, "elsewhere/report.pdf")
@@ -184,7 +186,7 @@ def test_a_file_that_becomes_a_link_at_the_last_moment_is_not_followed(
     assert not Report.objects.exists()
 
 
-def test_what_was_taken_long_ago_is_forgotten(box: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_old_ingested_files_are_deleted(box: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     put(box)
     inbox.scan()
     os.utime(box / ".taken/sales/2026-03-01T0600Z.pdf", (1, 1))
@@ -197,7 +199,7 @@ def test_what_was_taken_long_ago_is_forgotten(box: Path, monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize("name", [".taken", ".taking", ".rejected"])
-def test_a_link_in_the_place_of_an_own_folder_leads_nowhere(
+def test_a_link_in_place_of_an_inbox_folder_is_not_followed(
     box: Path, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     precious = put(box.parent, "store/sales/precious.pdf")
@@ -210,7 +212,7 @@ def test_a_link_in_the_place_of_an_own_folder_leads_nowhere(
     assert "Remove it" in caplog.text
 
 
-def test_a_link_within_an_own_folder_leads_nowhere(box: Path) -> None:
+def test_a_link_inside_an_inbox_folder_is_not_followed(box: Path) -> None:
     precious = put(box.parent, "store/precious.pdf")
     os.utime(precious, (1, 1))
     (box / ".taken").mkdir()
@@ -225,7 +227,7 @@ def test_a_link_within_an_own_folder_leads_nowhere(box: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["link", "file"])
 @pytest.mark.parametrize("folder", [".taken", ".rejected"])
-def test_what_stands_in_an_own_folder_s_place_holds_up_no_other(
+def test_a_file_in_place_of_an_inbox_folder_delays_no_other_files(
     box: Path, folder: str, kind: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(django_settings, "INGEST_OTHER_TYPES", [])
@@ -245,7 +247,7 @@ def test_what_stands_in_an_own_folder_s_place_holds_up_no_other(
     assert "Remove the link or file that blocks" in caplog.text
 
 
-def test_a_link_named_like_a_reason_is_not_written_through(box: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_link_named_like_a_reason_file_is_not_overwritten(box: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(django_settings, "INGEST_OTHER_TYPES", [])
     database = put(box.parent, "elsewhere/database.sqlite3", b"rows")
     put(box, "sales/program.pdf", b"\x7fELF\x00\x01")
@@ -257,7 +259,7 @@ def test_a_link_named_like_a_reason_is_not_written_through(box: Path, monkeypatc
     assert any(path.read_bytes().startswith(b"file: ") for path in written)
 
 
-def test_a_folder_that_cannot_be_read_holds_up_no_other(box: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreadable_folder_delays_no_other(box: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     put(box, "forbidden/2026-03-01.pdf")
     put(box)
     opened = inbox_folders.open_folder
@@ -290,7 +292,7 @@ def test_a_scan_of_many_folders_keeps_few_open_and_none_at_the_end(box: Path) ->
     assert len([*Path("/proc/self/fd").iterdir()]) == before
 
 
-def test_a_refused_name_need_not_be_utf_8(box: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_name_of_a_refused_file_can_be_invalid_utf_8(box: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(django_settings, "INGEST_OTHER_TYPES", [])
     (box / "sales").mkdir()
     (box / "sales" / os.fsdecode(b"M\xe4rz.pdf")).write_bytes(b"\x7fELF\x00\x01")
@@ -311,7 +313,7 @@ def test_a_database_that_fails_leaves_the_file_where_it_was(box: Path, monkeypat
     assert inbox.scan().ingested == 1
 
 
-def test_a_pipe_holds_nobody_up(box: Path) -> None:
+def test_a_named_pipe_does_not_block_the_scan(box: Path) -> None:
     (box / "sales").mkdir()
     os.mkfifo(box / "sales" / "pipe.pdf")
     put(box)
@@ -319,7 +321,7 @@ def test_a_pipe_holds_nobody_up(box: Path) -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_several_takers_take_each_file_once(box: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_several_scans_ingest_each_file_once(box: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(60):
         put(box, f"sales/2026-03-01T06{number:02}Z.pdf", f"%PDF-1.7 {number}".encode())
     calls: list[str] = []
@@ -338,7 +340,7 @@ def test_several_takers_take_each_file_once(box: Path, monkeypatch: pytest.Monke
 
 
 @pytest.mark.django_db(transaction=True)
-def test_takers_that_tidy_up_don_t_disturb_each_other(box: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_scans_that_remove_folders_do_not_disturb_each_other(box: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each scan ends with removing folders that another has just looked into, or made to put something in."""
     monkeypatch.setattr(inbox, "CLAIM_TIMEOUT", timedelta())
 
@@ -368,7 +370,7 @@ def in_threads(number: int, work: Callable[[], object]) -> None:
             future.result()
 
 
-def test_the_task_takes_in_and_a_worker_delivers(box: Path, interface: S3Interface, bucket: Bucket) -> None:
+def test_the_task_ingests_and_a_worker_delivers(box: Path, interface: S3Interface, bucket: Bucket) -> None:
     from anaphora.deliveries.engine import deliver_due
 
     make_policy(interface)
@@ -395,6 +397,6 @@ def test_the_task_takes_in_and_a_worker_delivers(box: Path, interface: S3Interfa
         ("report.pdf", None),
     ],
 )
-def test_a_name_may_tell_the_moment(name: str, moment: str | None) -> None:
+def test_a_file_name_can_contain_the_time(name: str, moment: str | None) -> None:
     found = instant_in_filename(name, BERLIN)
     assert (found.isoformat() if found else None) == moment

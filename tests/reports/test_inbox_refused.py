@@ -53,7 +53,7 @@ def test_the_page_lists_each_file_with_its_reason_and_the_report_list_counts_the
     assert text.count("<tr>") == 4
 
 
-def test_try_again_puts_a_file_back_so_that_it_is_taken(
+def test_try_again_puts_a_file_back_to_be_ingested(
     admin_client: Client,
     admin_user: User,
     box: Path,  # noqa: F811
@@ -98,7 +98,7 @@ def test_a_file_of_the_same_name_in_the_inbox_is_not_overwritten(
     assert inbox_refused.count() == 1
 
 
-def test_names_need_not_be_utf_8(
+def test_names_can_be_invalid_utf_8(
     admin_client: Client,
     box: Path,  # noqa: F811
     refuse: Callable[..., inbox_refused.RefusedFile],
@@ -129,7 +129,7 @@ def test_a_refused_file_named_like_a_reason_is_listed_too(refuse: Callable[..., 
 @pytest.mark.parametrize(
     "path", [b"", b"a", b"../x", b"sales/../../x", b"/etc/passwd", b"sales//x", b"a/b/c/d", b"sales/\0", b"./x"]
 )
-def test_no_token_leads_out_of_the_folder(box: Path, path: bytes) -> None:  # noqa: F811
+def test_no_token_gives_access_outside_the_folder(box: Path, path: bytes) -> None:  # noqa: F811
     put(box, "x")
     for act in (inbox_refused.put_back, inbox_refused.remove):
         with pytest.raises(inbox_refused.RefusedFileError):
@@ -163,7 +163,7 @@ def test_links_are_neither_listed_nor_followed(
     assert (outside / "secret.pdf").read_text() == "secret"
 
 
-def test_only_who_may_add_reports_sees_the_page_and_the_link(
+def test_only_users_who_may_add_reports_see_the_page_and_the_link(
     refuse: Callable[..., inbox_refused.RefusedFile], page: str, client: Client
 ) -> None:
     refused = refuse()

@@ -102,10 +102,10 @@ def test_a_table_is_read_in_the_encoding_it_was_written_in(encoding: str, text: 
         ("gb18030", "日期,地区,销售额\n"),
     ],
 )
-def test_a_heading_over_many_numbers_is_enough(encoding: str, head: str) -> None:
+def test_a_heading_above_numbers_is_enough_to_detect_the_encoding(encoding: str, head: str) -> None:
     text = head + NUMBERS
     assert decode(text.encode(encoding)) == text
 
 
-def test_any_bytes_are_read_somehow() -> None:
+def test_any_bytes_can_be_decoded() -> None:
     assert "ABC" in decode(bytes(range(256)) * 200)

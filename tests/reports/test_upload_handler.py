@@ -76,14 +76,14 @@ def user_with(*permissions: str) -> User:
     ["/", "/nowhere/", "/login/", "/admin/login/", "/admin/nowhere/", "/admin/", "/timeline/", "/api/v1/reports",
      "/api/v1/nowhere", "/admin/reports/report/upload/", "/admin/reports/report/upload/guess/"],
 )  # fmt: skip
-def test_a_stranger_writes_nothing_to_the_disk(path: str, written: list[str]) -> None:
+def test_an_anonymous_upload_writes_nothing_to_the_disk(path: str, written: list[str]) -> None:
     client = Client(enforce_csrf_checks=True, raise_request_exception=False)
     assert post(client, path).status_code in {200, 302, 401, 403, 404, 405}
     assert written == []
 
 
 @pytest.mark.parametrize("permissions", [(), ("view_report",), ("change_report", "add_dashboard")])
-def test_who_may_not_upload_writes_nothing(permissions: tuple[str, ...], written: list[str]) -> None:
+def test_a_user_without_permission_writes_nothing(permissions: tuple[str, ...], written: list[str]) -> None:
     client = Client(enforce_csrf_checks=True)
     client.force_login(user_with(*permissions))
     assert post(client, reverse("admin:reports_report_upload")).status_code == 403
@@ -91,7 +91,7 @@ def test_who_may_not_upload_writes_nothing(permissions: tuple[str, ...], written
     assert written == []
 
 
-def test_who_may_upload_does_so_on_the_page_for_it_alone(written: list[str]) -> None:
+def test_a_user_with_permission_can_upload_only_on_the_upload_page(written: list[str]) -> None:
     client = Client(enforce_csrf_checks=True)
     client.force_login(user_with("add_report", "view_report"))
     post(client, reverse("admin:index"))
@@ -116,7 +116,7 @@ def test_size_and_space_are_checked_first(written: list[str], settings: Any) -> 
     assert not Report.objects.exists()
 
 
-def test_the_api_takes_files_of_tokens_that_may(written: list[str]) -> None:
+def test_the_api_accepts_files_of_tokens_with_the_scope(written: list[str]) -> None:
     client = Client(enforce_csrf_checks=True)
     _, reader = tokens.create("reader", [Scope.READ])
     assert post(client, "/api/v1/reports", Authorization=f"Bearer {reader}").status_code == 403

@@ -172,7 +172,7 @@ def test_every_url_answers_as_documented(role: str, places: dict[str, str], monk
     assert wrong == []
 
 
-def test_the_table_has_no_row_of_what_is_gone() -> None:
+def test_the_table_has_no_rows_of_removed_pages() -> None:
     assert set(documented()) - set(all_patterns()) == set()
 
 

@@ -157,7 +157,7 @@ def log_in(page: Page, user: str, password: str) -> None:
         page.keyboard.press("Enter")
 
 
-def test_our_pages_can_be_used_by_everybody(page: Page, everything: None) -> None:
+def test_our_pages_are_accessible(page: Page, everything: None) -> None:
     pages = [*admin_pages(OURS, SEEN_ELSEWHERE), *other_pages()]
     assert len(pages) > 25
     check(page, pages)
@@ -165,7 +165,7 @@ def test_our_pages_can_be_used_by_everybody(page: Page, everything: None) -> Non
 
 @pytest.mark.parametrize("size", [LAPTOP, PHONE], ids=["laptop", "phone"])
 @pytest.mark.parametrize("page", ["light", "dark"], indirect=True)
-def test_every_page_can_be_used_by_everybody(page: Page, everything: None, size: ViewportSize) -> None:
+def test_every_page_is_accessible(page: Page, everything: None, size: ViewportSize) -> None:
     page.set_viewport_size(size)
     found = {}
     for address in [*admin_pages({model._meta.app_label for model in admin.site._registry}), *other_pages()]:
@@ -174,7 +174,7 @@ def test_every_page_can_be_used_by_everybody(page: Page, everything: None, size:
     assert {address: each for address, each in found.items() if each} == {}
 
 
-def test_pages_of_those_who_are_no_administrators(page: Page, everything: None, settings: Any) -> None:
+def test_pages_of_other_users_are_accessible(page: Page, everything: None, settings: Any) -> None:
     settings.AXES_FAILURE_LIMIT = 1
     page.click("#logout-form button")
     assert findings_in_both_schemes(page) == []
@@ -187,7 +187,7 @@ def test_pages_of_those_who_are_no_administrators(page: Page, everything: None, 
     assert findings_in_both_schemes(page) == []
 
 
-def test_what_follows_a_form_can_be_used_by_everybody(page: Page, everything: None) -> None:
+def test_pages_after_a_form_are_accessible(page: Page, everything: None) -> None:
     page.goto(reverse("admin:api_apitoken_add"))
     page.fill("#id_name", "warehouse")
     for box in page.locator("[name=scopes]").all():
@@ -217,7 +217,7 @@ def answer(html: str, route: Route) -> None:
     route.fulfill(body=html, content_type="text/html")
 
 
-def test_error_pages_can_be_used_by_everybody(page: Page) -> None:
+def test_error_pages_are_accessible(page: Page) -> None:
     names = ["400.html", "403.html", "403_csrf.html", "404.html", "500.html"]
     for name in names:
         page.route(f"**/{name}", partial(answer, render_to_string(name)))
@@ -234,7 +234,7 @@ FOCUSED = """() => {
 """Whether what the keyboard is at can be seen, and what it is; null where it left the page."""
 
 
-def test_the_tab_key_shows_where_it_is_on_its_way_through_the_page(page: Page) -> None:
+def test_the_focus_is_visible_on_every_tab_stop(page: Page) -> None:
     make_report(b"region,revenue\nnorth,1\n", filename="sales.csv")
     for path in ("/admin/deliveries/archivepolicy/add/", "/admin/reports/report/", "/timeline/sales/"):
         page.goto(path)
@@ -249,7 +249,7 @@ def test_the_tab_key_shows_where_it_is_on_its_way_through_the_page(page: Page) -
         assert [html for visible, html in stops if not visible] == [], path
 
 
-def test_a_backfill_is_followed_without_loading_the_page_again(page: Page, bucket: Bucket) -> None:
+def test_the_progress_of_a_backfill_updates_without_reloading(page: Page, bucket: Bucket) -> None:
     policy = make_policy(make_interface(bucket.server, bucket.name))
     make_report()
     page.goto(reverse("admin:deliveries_archivepolicy_backfill", args=[policy.pk]))

@@ -31,7 +31,7 @@ def wait_for(log: Path, words: str, *, times: int = 1) -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_runs_noted_in_the_future_stop_nothing(start_celery: Callable[..., Path]) -> None:
+def test_last_runs_in_the_future_stop_no_task(start_celery: Callable[..., Path]) -> None:
     beat.Scheduler(app=app)  # writes the tasks of the settings
     later = timezone.now() + timedelta(days=400)
     assert PeriodicTask.objects.update(last_run_at=later, date_changed=later)
@@ -45,7 +45,7 @@ def test_runs_noted_in_the_future_stop_nothing(start_celery: Callable[..., Path]
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_clock_set_back_under_way_stops_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_clock_set_back_while_running_stops_no_task(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(beat.Scheduler, "apply_entry", lambda self, entry, **options: None)
     scheduler: Any = beat.Scheduler(app=app)
     later = timezone.now() + timedelta(days=400)
@@ -63,7 +63,7 @@ def test_a_clock_set_back_under_way_stops_nothing(monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.django_db
-def test_what_was_done_up_to_a_time_to_come_is_done_up_to_now(interface: S3Interface) -> None:
+def test_last_runs_in_the_future_are_reset_to_now(interface: S3Interface) -> None:
     later = timezone.now() + timedelta(days=400)
     policy = make_policy(interface)
     ArchivePolicy.objects.update(ran_at=later)
@@ -96,7 +96,7 @@ def test_beat_waits_for_an_unmigrated_database_and_ends_at_once(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("name", sorted(settings.CELERY_BEAT_SCHEDULE))
-def test_a_worker_whose_clock_is_ahead_of_beat_s_drops_nothing(name: str) -> None:
+def test_a_worker_whose_clock_is_ahead_drops_no_task(name: str) -> None:
     entry = settings.CELERY_BEAT_SCHEDULE[name]
     ahead = timezone.now() + beat.TOLERANCE
     expires = timezone.now() + timedelta(seconds=entry["options"]["expires"])

@@ -20,7 +20,7 @@ def folder(tmp_path: Path) -> Path:
     return made
 
 
-def test_half_a_message_is_passed_over_and_the_next_one_read(folder: Path) -> None:
+def test_a_truncated_message_is_skipped_and_the_next_one_is_read(folder: Path) -> None:
     broker.install()
     options = {"data_folder_in": str(folder), "data_folder_out": str(folder), "control_folder": str(folder.parent)}
     with Connection("filesystem://", transport_options=options) as connection:
@@ -34,7 +34,7 @@ def test_half_a_message_is_passed_over_and_the_next_one_read(folder: Path) -> No
         queue.close()
 
 
-def test_a_worker_survives_half_a_message(folder: Path, tmp_path: Path) -> None:
+def test_a_worker_survives_a_truncated_message(folder: Path, tmp_path: Path) -> None:
     (folder / "1_half.celery.msg").touch()
     environment = os.environ | {
         "DATA_DIR": str(tmp_path),

@@ -9,11 +9,11 @@ from delivery_s3.checks import secrets_can_be_decrypted
 from delivery_s3.models import S3Interface
 
 
-def test_a_data_dir_that_can_be_written_is_in_order() -> None:
+def test_a_writable_data_dir_is_no_error() -> None:
     assert local_store_can_be_written() == []
 
 
-def test_a_data_dir_that_cannot_be_written_is_an_error(settings: Any, tmp_path: Path) -> None:
+def test_an_unwritable_data_dir_is_an_error(settings: Any, tmp_path: Path) -> None:
     settings.DATA_DIR = tmp_path / "a-file"
     settings.DATA_DIR.touch()
     (message,) = local_store_can_be_written()

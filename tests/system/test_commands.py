@@ -27,12 +27,12 @@ HOSTILE = "a\x1b[2Jb\x9b1mc\nd\u202ee\x07"
 
 
 @pytest.mark.parametrize("name", OURS)
-def test_every_command_is_one_of_ours(name: str) -> None:
+def test_every_command_has_our_base_class(name: str) -> None:
     assert isinstance(load_command_class(get_commands()[name], name), commands.Command)
 
 
 @pytest.mark.django_db
-def test_no_command_prints_what_a_terminal_obeys(interface: S3Interface, bucket: Bucket, tmp_path: Path) -> None:
+def test_no_command_prints_terminal_escape_sequences(interface: S3Interface, bucket: Bucket, tmp_path: Path) -> None:
     make_policy(interface)
     gone = make_report()
     make_report()
@@ -124,20 +124,20 @@ ASKING = [
 ]
 
 
-def test_a_database_that_is_away_costs_one_sentence(tmp_path: Path) -> None:
+def test_an_unreachable_database_is_explained_in_one_sentence(tmp_path: Path) -> None:
     for said in failures(AWAY, tmp_path, *ASKING, ["migrate"]):
         assert "Traceback" not in said
         assert "The database cannot be used: " in said
         assert "DATABASE_URL" in said
 
 
-def test_a_database_without_tables_costs_one_sentence(tmp_path: Path) -> None:
+def test_a_database_without_tables_is_explained_in_one_sentence(tmp_path: Path) -> None:
     for said in failures(f"sqlite:///{tmp_path / 'empty.sqlite3'}", tmp_path, *ASKING):
         assert said == "The database is not migrated to this version. Run: python manage.py migrate\n"
 
 
 @pytest.mark.parametrize("damage", ["no database", "cut"])
-def test_a_corrupt_database_file_costs_one_sentence(damage: str, tmp_path: Path) -> None:
+def test_a_corrupt_database_file_is_explained_in_one_sentence(damage: str, tmp_path: Path) -> None:
     file = tmp_path / "corrupt.sqlite3"
     with closing(sqlite3.connect(file)) as database:
         database.executescript("CREATE TABLE a (b); INSERT INTO a VALUES (zeroblob(100000));")
@@ -149,6 +149,6 @@ def test_a_corrupt_database_file_costs_one_sentence(damage: str, tmp_path: Path)
         assert said.count("\n") == 1
 
 
-def test_whoever_asks_for_the_traceback_gets_it(tmp_path: Path) -> None:
+def test_the_traceback_is_shown_on_request(tmp_path: Path) -> None:
     (said,) = failures(AWAY, tmp_path, ["migrate", "--traceback"])
     assert "Traceback" in said

@@ -41,14 +41,14 @@ def test_systemd_accepts_the_units(tmp_path: Path) -> None:
 
 @pytest.mark.systemd
 @pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.stem)
-def test_a_unit_can_do_little_but_its_work(unit: Path) -> None:
+def test_units_have_minimal_privileges(unit: Path) -> None:
     command = ["systemd-analyze", "security", "--offline=true", "--threshold=30", "--no-pager", str(unit)]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stdout[-300:]
     assert "UMask=0077" in unit.read_text()
 
 
-def test_behind_tls_the_deployment_check_has_nothing_to_say(tmp_path: Path) -> None:
+def test_behind_tls_the_deployment_check_has_no_warnings(tmp_path: Path) -> None:
     environment = {"PATH": "/usr/bin:/bin", "HTTPS": "true", "DATA_DIR": str(tmp_path / "data"), "FERNET_KEYS": "key"}
     environment |= {"SECRET_KEY": "x" * 20 + "0123456789abcdefghijklmnopqrstuvwxyz", "ENV_FILE": str(tmp_path / "none")}
     command = [sys.executable, "-W", "ignore", "manage.py", "check", "--deploy", "--fail-level", "WARNING"]
@@ -57,7 +57,7 @@ def test_behind_tls_the_deployment_check_has_nothing_to_say(tmp_path: Path) -> N
 
 
 @pytest.mark.django_db
-def test_guessing_passwords_ends_after_some(client: Client, settings: Any) -> None:
+def test_guessing_passwords_leads_to_a_lockout(client: Client, settings: Any) -> None:
     User.objects.create_user("owner", password="the right password", is_staff=True)
     settings.AXES_FAILURE_LIMIT = 3
     for address in ("/admin/login/", "/login/"):
@@ -79,7 +79,7 @@ def test_compose_accepts_its_file() -> None:
     assert result.returncode == 0, result.stdout + result.stderr
 
 
-def test_there_is_everything_that_it_takes() -> None:
+def test_all_files_that_compose_uses_exist() -> None:
     services = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]
     assert {"postgres", "redis", "web", "worker", "beat", "s3"} <= set(services)
     assert {unit.stem for unit in UNITS} == {"anaphora-web", "anaphora-worker", "anaphora-beat", "anaphora-alerts"}
@@ -122,7 +122,7 @@ def test_the_health_check_tells_whether_the_web_server_answers(live_server: Live
     assert healthy("web", "--url", live_server.url)
 
 
-def test_without_more_said_the_web_server_is_asked_where_it_listens() -> None:
+def test_by_default_the_web_server_is_checked_where_it_listens() -> None:
     assert "127.0.0.1:8000" in (DEPLOY / "anaphora-web.service").read_text()
     assert "0.0.0.0:8000" in (DEPLOY / "Dockerfile").read_text()
 

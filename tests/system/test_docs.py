@@ -92,7 +92,7 @@ class TestSite:
             assert page == "/docs/troubleshooting.html"
             assert anchor in anchors, diagnosis.title
 
-    def test_no_page_loads_anything_from_elsewhere(self, site: Path) -> None:
+    def test_no_page_loads_anything_from_other_hosts(self, site: Path) -> None:
         pages = list(site.rglob("*.html"))
         assert len(pages) > 15
         for page in pages:
@@ -102,7 +102,7 @@ class TestSite:
         for sheet in site.rglob("*.css"):
             assert re.findall(r"(?:url\(|@import )[\"']?(?:https?:)?//", sheet.read_text()) == [], sheet.name
 
-    def test_every_block_of_code_is_shown_as_one(self, site: Path) -> None:
+    def test_every_code_block_is_rendered_as_one(self, site: Path) -> None:
         assert [page.name for page in site.rglob("*.html") if "```" in page.read_text()] == []
 
 
@@ -144,7 +144,7 @@ def test_a_browser_shows_the_site(browser: Browser, address: str, scheme: Any, w
 
 
 class TestManual:
-    def test_the_table_of_fields_is_the_form(self) -> None:
+    def test_the_table_of_fields_matches_the_form(self) -> None:
         form = S3InterfaceForm()
         names = [str(name) for _, options in S3InterfaceAdmin.fieldsets for name in options["fields"]]
         assert set(names) == set(form.fields)
@@ -165,7 +165,7 @@ class TestManual:
         assert f"| Provider | {PROVIDERS['other'].name} |" in text
         assert re.search(r"\| Custom endpoint \| `https://", text)
 
-    def test_the_policies_are_those_that_the_page_offers(self) -> None:
+    def test_the_policies_match_those_on_the_page(self) -> None:
         plain = grants(bucket="example-bucket", prefix="reports/", role_arn="arn:aws:iam::123456789012:role/archive")
         key = "arn:aws:kms:eu-central-1:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab"
         locked = grants(bucket="example-bucket", prefix="reports/", object_lock=True, kms_key_id=key)

@@ -136,7 +136,9 @@ def test_a_report_whose_message_was_lost_is_found_by_the_sweep(
     wait_until(everything_is_delivered, log)
 
 
-def test_what_a_dead_worker_held_is_delivered(interface: S3Interface, start_celery: Callable[..., Path]) -> None:
+def test_deliveries_claimed_by_a_dead_worker_are_delivered(
+    interface: S3Interface, start_celery: Callable[..., Path]
+) -> None:
     import uuid
 
     make_policy(interface)
@@ -149,7 +151,7 @@ def test_what_a_dead_worker_held_is_delivered(interface: S3Interface, start_cele
     wait_until(everything_is_delivered, log)
 
 
-def test_two_workers_share_the_work_and_double_nothing(
+def test_two_workers_share_the_work_without_duplicates(
     interface: S3Interface, bucket: Bucket, start_celery: Callable[..., Path]
 ) -> None:
     make_policy(interface)
@@ -162,7 +164,7 @@ def test_two_workers_share_the_work_and_double_nothing(
     assert len(bucket.keys()) == 100
 
 
-def test_a_worker_that_is_told_to_end_finishes_or_gives_back_what_it_holds(
+def test_a_stopped_worker_finishes_or_gives_back_its_deliveries(
     bucket: Bucket, start_celery: Callable[..., Path], celery_processes: list[subprocess.Popen[bytes]]
 ) -> None:
     with servers.in_front_of(bucket.server, lambda method, path: servers.Fault.DELAY) as endpoint:
@@ -180,7 +182,7 @@ def test_a_worker_that_is_told_to_end_finishes_or_gives_back_what_it_holds(
 
 
 @pytest.mark.heavy
-def test_a_slow_interface_does_not_hold_up_another(
+def test_a_slow_interface_does_not_delay_another(
     interface: S3Interface, bucket: Bucket, start_celery: Callable[..., Path]
 ) -> None:
     with servers.in_front_of(bucket.server, lambda method, path: servers.Fault.DELAY) as endpoint:
@@ -201,7 +203,7 @@ def test_a_slow_interface_does_not_hold_up_another(
 
 
 @pytest.mark.heavy
-def test_a_database_that_is_locked_for_long_loses_nothing(
+def test_a_database_locked_for_long_causes_no_loss(
     interface: S3Interface, bucket: Bucket, start_celery: Callable[..., Path]
 ) -> None:
     """Longer than SQLite waits for its lock, so that what comes to deliver or to look for work ends with an error."""
@@ -222,7 +224,7 @@ def test_a_database_that_is_locked_for_long_loses_nothing(
     assert len(bucket.keys()) == 20
 
 
-def test_a_broker_that_is_away_does_not_lose_a_report(
+def test_an_unreachable_broker_does_not_lose_a_report(
     interface: S3Interface, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     from kombu.exceptions import OperationalError
@@ -237,7 +239,7 @@ def test_a_broker_that_is_away_does_not_lose_a_report(
     assert "the delivery waits for the sweep" in caplog.text
 
 
-def test_the_secret_is_nowhere(
+def test_the_secret_appears_nowhere(
     admin_client: Client,
     bucket: Bucket,
     start_celery: Callable[..., Path],

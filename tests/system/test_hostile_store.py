@@ -139,7 +139,7 @@ test_button.__test__ = False  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("operation", [deliver, read, verify, restore, test_button], ids=lambda each: each.__name__)
-def test_a_hostile_store_costs_a_clear_error_within_bounds(
+def test_a_hostile_store_causes_a_clear_error_within_bounds(
     store: S3Server, operation: Callable[[S3Server], None], bounded: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert os.environ.get("AWS_ENDPOINT_URL") is None

@@ -25,7 +25,7 @@ def log_in(password: str, *, forwarded: str = "", connected: str = "127.0.0.1") 
     return Client(REMOTE_ADDR=connected).post(reverse("admin:login"), form, headers=headers).status_code
 
 
-def test_behind_a_proxy_a_guesser_locks_out_nobody_else(settings: Any) -> None:
+def test_behind_a_proxy_guessing_locks_out_nobody_else(settings: Any) -> None:
     settings.HTTPS = True
     for _ in range(4):
         log_in("wrong", forwarded=GUESSER)
@@ -33,7 +33,7 @@ def test_behind_a_proxy_a_guesser_locks_out_nobody_else(settings: Any) -> None:
     assert log_in("right", forwarded=OWNER) == 302
 
 
-def test_behind_a_proxy_a_header_of_the_client_s_own_changes_nothing(settings: Any) -> None:
+def test_behind_a_proxy_the_client_s_own_header_is_ignored(settings: Any) -> None:
     settings.HTTPS = True
     for number in range(4):
         log_in("wrong", forwarded=f"192.0.2.{number}, {OWNER}, {GUESSER}")  # the proxy adds the last

@@ -66,7 +66,7 @@ def checkout(tmp_path: Path) -> Checkout:
     return Checkout(tmp_path)
 
 
-def test_the_demo_installs_no_tools_of_the_tests(checkout: Checkout) -> None:
+def test_the_demo_does_not_install_test_tools(checkout: Checkout) -> None:
     assert checkout.make("demo")
     [line] = checkout.installed()
     assert "--requirement requirements-demo.lock" in line

@@ -44,7 +44,7 @@ def ingesting(client: Client) -> Any:
 
 
 class TestBroker:
-    def test_a_refused_password_costs_the_client_nothing(
+    def test_a_password_refused_by_the_broker_does_not_affect_the_client(
         self,
         client: Client,
         interface: S3Interface,
@@ -61,7 +61,7 @@ class TestBroker:
             assert ingesting(client).status_code == 201
         assert Delivery.objects.count() == 1
 
-    def test_a_bug_in_calling_a_worker_costs_the_client_nothing(
+    def test_a_bug_in_sending_a_message_does_not_affect_the_client(
         self,
         client: Client,
         interface: S3Interface,
@@ -93,7 +93,7 @@ class TestBroker:
         assert admin_client.get(f"/reports/{report.pk}/preview/").status_code == 404
 
     @pytest.mark.django_db(transaction=True)
-    def test_a_silent_redis_holds_nobody_up(self, interface: S3Interface, tmp_path: Path) -> None:
+    def test_an_unresponsive_redis_delays_nobody(self, interface: S3Interface, tmp_path: Path) -> None:
         make_policy(interface)
         (tmp_path / "a.pdf").write_bytes(b"%PDF-1.7 x")
         with servers.silent() as port:
@@ -124,7 +124,7 @@ class TestRequests:
             json.dumps([{"name": "sales", "modified": 0}] * 60_000),
         ],
     )
-    def test_guesses_have_bounds(self, admin_client: Client, body: str, settings: Any) -> None:
+    def test_the_number_of_guesses_is_limited(self, admin_client: Client, body: str, settings: Any) -> None:
         settings.TIME_ZONE = "Pacific/Kiritimati"
         Dashboard.objects.create(slug="sales")
         before = time.monotonic()
@@ -144,7 +144,7 @@ class TestRequests:
     @pytest.mark.parametrize(
         "query", ["filename__regex=(a%2B)%2B$", "filename__iregex=a", "q=%00", "dashboard__id__exact=%00", "%00=1"]
     )
-    def test_the_admin_looks_up_what_it_offers(self, admin_client: Client, query: str) -> None:
+    def test_the_lookups_that_the_admin_offers_work(self, admin_client: Client, query: str) -> None:
         make_report(filename="a" * 40 + "!.pdf")
         before = time.monotonic()
         for model in ("reports_report", "deliveries_delivery", "auth_user", "delivery_s3_s3interface"):
@@ -157,12 +157,12 @@ class TestRequests:
          "rendered_at__year=9999&rendered_at__month=12&rendered_at__day=31",
          f"rendered_at__year=2026&rendered_at__month={'9' * 20}", "rendered_at__gt=0001-01-01 00:00:00%2B14:00"],
     )  # fmt: skip
-    def test_a_look_up_has_bounds(self, admin_client: Client, query: str) -> None:
+    def test_lookups_are_limited(self, admin_client: Client, query: str) -> None:
         admin_client.raise_request_exception = False
         for model in ("reports_report", "deliveries_delivery", "auth_user"):
             assert admin_client.get(f"{reverse(f'admin:{model}_changelist')}?{query}").status_code in {302, 400}
 
-    def test_an_empty_field_to_look_up_by(self, admin_client: Client, interface: S3Interface) -> None:
+    def test_a_lookup_with_an_empty_field(self, admin_client: Client, interface: S3Interface) -> None:
         admin_client.raise_request_exception = False
         address = reverse("admin:delivery_s3_s3interface_change", args=[interface.pk])
         assert admin_client.get(f"{address}?_to_field=").status_code == 400
@@ -177,9 +177,7 @@ class TestRequests:
 
 
 class TestApi:
-    def test_a_database_that_does_not_answer_is_said_in_words(
-        self, client: Client, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_an_unreachable_database_is_explained(self, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
         def fail(*args: Any, **kwargs: Any) -> None:
             raise OperationalError("database is locked")
 
@@ -190,7 +188,7 @@ class TestApi:
         assert answer["Retry-After"]
 
     @pytest.mark.parametrize("path", ["/api/v1/nowhere", "/api/v1/reports/x/y/z", "/api/v2/reports", "/api/"])
-    def test_unknown_addresses_answer_as_problems(self, client: Client, path: str) -> None:
+    def test_unknown_urls_return_problems(self, client: Client, path: str) -> None:
         for answer in (client.get(path), client.post(path)):
             assert answer.status_code == 404
             assert answer["Content-Type"] == "application/problem+json"
@@ -205,7 +203,7 @@ class TestApi:
         with pytest.raises(CommandError, match="Omit it"):
             call_command("create_api_token", "mine", scope=["read"], days=99_999_999)
 
-    def test_nobody_gives_a_scope_that_they_do_not_have(self, client: Client) -> None:
+    def test_users_cannot_grant_scopes_that_they_do_not_have(self, client: Client) -> None:
         user = User.objects.create_user("tokens", is_staff=True)
         user.user_permissions.set(
             Permission.objects.filter(codename__in=["add_apitoken", "view_report", "read_report"])

@@ -61,18 +61,18 @@ def test_what_it_looked_like_then(run: Callable[[str], str], tmp_path: Path) -> 
     assert [(tmp_path / "report.pdf").read_bytes()] == of("sales", "2026-03-01T06:00:00Z")
 
 
-def test_what_came_in_is_what_is_stored(run: Callable[[str], str], tmp_path: Path) -> None:
+def test_the_stored_file_is_the_ingested_one(run: Callable[[str], str], tmp_path: Path) -> None:
     assert "report.pdf: OK" in run("aws-verify")
     assert [(tmp_path / "report.pdf").read_bytes()] == of("sales", "2026-03-01T06:00:00Z")
 
 
-def test_a_month(run: Callable[[str], str], tmp_path: Path) -> None:
+def test_listing_a_month(run: Callable[[str], str], tmp_path: Path) -> None:
     run("rclone")
     found = [path.read_bytes() for path in sorted((tmp_path / "march").rglob("*.pdf"))]
     assert found == of("sales")[4:]
 
 
-def test_all_there_is(run: Callable[[str], str], tmp_path: Path) -> None:
+def test_listing_everything(run: Callable[[str], str], tmp_path: Path) -> None:
     run("s5cmd")
     assert [path.read_bytes() for path in sorted((tmp_path / "sales").rglob("*.pdf"))] == of("sales")
 

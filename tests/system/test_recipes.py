@@ -119,7 +119,7 @@ def run(tmp_path: Path, live_server: LiveServer, renderers: str, monkeypatch: py
         ("cron", "text/csv"),
     ],
 )
-def test_a_recipe_hands_its_report_in(run: Any, name: str, content_type: str) -> None:
+def test_each_recipe_ingests_its_report(run: Any, name: str, content_type: str) -> None:
     if not shutil.which("curl"):
         pytest.fail("the recipes need curl")
     report = run(name)

@@ -228,7 +228,7 @@ def test_every_page_is_pictured(page: Page, bucket: Bucket, archive: S3Interface
     assert sum(file.stat().st_size for file in folder.iterdir()) < 4_500_000
 
 
-def test_what_users_with_few_permissions_see_is_pictured(page: Page, archive: S3Interface, tmp_path: Path) -> None:
+def test_pages_for_users_with_few_permissions_are_pictured(page: Page, archive: S3Interface, tmp_path: Path) -> None:
     """Their pictures are not for the documentation; with PICTURES_FEW, a folder, they are kept for looking at."""
     folder = Path(os.environ.get("PICTURES_FEW") or tmp_path)
     folder.mkdir(parents=True, exist_ok=True)

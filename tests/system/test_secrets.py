@@ -66,7 +66,7 @@ def body(answer: Any) -> str:
     return f"{content.decode('utf-8', 'replace')} {dict(answer.headers)}"
 
 
-def test_no_page_shows_a_secret_to_who_has_to_do_with_it(
+def test_no_page_shows_a_secret_to_users_who_may_edit_it(
     client: Client, everything: dict[str, Any], settings: Any
 ) -> None:
     walk(client, everything, settings, [None, *of_interfaces()])
@@ -218,11 +218,11 @@ class TestSecret:
     def test_it_renders_as_dots(self, render: Any) -> None:
         assert "hidden-text" not in render(self.secret)
 
-    def test_it_is_no_part_of_json(self) -> None:
+    def test_it_is_not_serializable_to_json(self) -> None:
         with pytest.raises(TypeError):
             json.dumps({"secret": self.secret})
 
-    def test_what_is_assigned_is_wrapped(self) -> None:
+    def test_assigned_values_are_wrapped(self) -> None:
         interface = S3Interface(secret_access_key="hidden-text")
         assert interface.secret_access_key == self.secret
         setattr(interface, "secret_access_key", "another")  # noqa: B010

@@ -21,7 +21,7 @@ def start(tmp_path: Path, **environment: str) -> subprocess.CompletedProcess[str
     )
 
 
-def test_the_defaults_start(tmp_path: Path) -> None:
+def test_the_defaults_are_enough_to_start(tmp_path: Path) -> None:
     result = start(tmp_path)
     assert result.returncode == 0, result.stderr
     assert (tmp_path / "data" / "broker" / "messages").is_dir()

@@ -210,7 +210,7 @@ def torment(crew: Crew, broker: Broker, chance: random.Random, seconds: float) -
     return done
 
 
-def test_nothing_is_lost_doubled_or_corrupted_whatever_is_killed(
+def test_nothing_is_lost_duplicated_or_corrupted_whatever_is_killed(
     make_bucket: Callable[..., Bucket], s3: S3Server, crew: Crew, broker: Broker
 ) -> None:
     seed = os.environ.get("TORTURE_SEED") or str(random.randrange(10**9))

@@ -94,7 +94,7 @@ def way(request: Any, tmp_path: Path, client: Client, admin_client: Client, monk
     return chosen
 
 
-def test_200_real_files_come_out_as_they_went_in(way: Way, interface: S3Interface, bucket: Bucket) -> None:
+def test_200_real_files_are_stored_byte_for_byte(way: Way, interface: S3Interface, bucket: Bucket) -> None:
     make_policy(interface)
     for number, (name, content, _) in enumerate(FILES):
         way(number, name, content)
@@ -175,7 +175,7 @@ def test_the_dashboard_is_guessed_from_the_name(name: str, slugs: list[str], wan
     assert upload._dashboard(name, slugs) == wanted
 
 
-def test_the_upload_is_for_whoever_may_add_reports(client: Client, admin_client: Client) -> None:
+def test_the_upload_page_needs_the_permission_to_add_reports(client: Client, admin_client: Client) -> None:
     from django.contrib.auth.models import Permission, User
 
     page, guess = reverse("admin:reports_report_upload"), reverse("admin:reports_report_upload_guess")

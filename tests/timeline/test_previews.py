@@ -49,7 +49,7 @@ def fresh(report: Report) -> Report:
     return Report.objects.select_related("dashboard").get(pk=report.pk)
 
 
-def test_missing_previews_are_made_and_kept_in_a_place_of_their_own() -> None:
+def test_missing_previews_are_created_in_a_separate_folder() -> None:
     drawn = [make_report(png(), filename="a.png"), make_report(two_pages(), filename="b.pdf")]
     other = make_report(b"a,b\n1,2\n", filename="c.csv")
     tasks.make_previews()
@@ -62,7 +62,7 @@ def test_missing_previews_are_made_and_kept_in_a_place_of_their_own() -> None:
     assert not list(drawn[0].preview_path.parent.glob("*.part"))
 
 
-def test_a_transparent_picture_lies_on_white() -> None:
+def test_a_transparent_image_gets_a_white_background() -> None:
     report = make_report(png(mode="RGBA"), filename="a.png")
     page = previews.render_page(report, 1)
     with Image.open(io.BytesIO(page.image)) as image:
@@ -93,7 +93,7 @@ def test_pages_are_numbered_from_one() -> None:
         (hostile.pdf([b"<</Type/Catalog/Pages 2 0 R>>", b"<</Type/Pages/Kids[]/Count 0>>"]), "empty.pdf", "PDF"),
     ],
 )
-def test_a_hostile_file_costs_one_preview(content: bytes, name: str, reason: str) -> None:
+def test_a_hostile_file_affects_only_its_preview(content: bytes, name: str, reason: str) -> None:
     harmless = make_report(png(), filename="a.png")
     harm = make_report(content, filename=name)
     before = time.monotonic()
@@ -106,13 +106,13 @@ def test_a_hostile_file_costs_one_preview(content: bytes, name: str, reason: str
     assert not list(previews.reports_without_preview()), "it is not tried again"
 
 
-def test_the_time_is_bounded_whatever_a_file_waits_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rendering_has_a_time_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(previews, "TIMEOUT_SECONDS", 0.01)
     with pytest.raises(previews.RenderError, match="longer than"):
         previews.render_page(make_report(png(), filename="a.png"), 1)
 
 
-def test_what_draws_sees_nothing_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_render_worker_gets_no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[dict[str, Any]] = []
     run = subprocess.run
 
@@ -128,7 +128,7 @@ def test_what_draws_sees_nothing_of_ours(monkeypatch: pytest.MonkeyPatch) -> Non
     assert "django" not in source
 
 
-def test_large_files_and_other_kinds_are_not_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_files_and_other_types_are_not_rendered(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(previews.RenderError, match="Only PDF, PNG and JPEG"):
         previews.render_page(make_report(b"a,b\n1,2\n", filename="c.csv"), 1)
     monkeypatch.setattr(previews, "MAX_FILE_SIZE", 10)
@@ -136,7 +136,7 @@ def test_large_files_and_other_kinds_are_not_drawn(monkeypatch: pytest.MonkeyPat
         previews.render_page(make_report(png(), filename="a.png"), 1)
 
 
-def test_a_report_without_a_local_copy_is_drawn_from_its_store(interface: S3Interface) -> None:
+def test_a_report_without_a_local_copy_is_rendered_from_its_store(interface: S3Interface) -> None:
     make_policy(interface)
     report = make_report(png(), filename="a.png")
     assert engine.deliver_due(interface.pk).complete
@@ -168,14 +168,14 @@ class TestCompare:
         found = self.compare(png((0, 0, 9, 9)), png((0, 0, 9, 9)) + b"trailing")
         assert (found.areas, found.share, found.same_size, found.pages) == ([], 0, True, 1)
 
-    def test_what_changed_is_marked_where_it_is(self) -> None:
+    def test_changes_are_marked_at_their_position(self) -> None:
         found = self.compare(png(), png((400, 300, 479, 379), (40, 40, 47, 47)))
         small, large = found.areas
         assert small == pytest.approx((5, 5, 1, 1), abs=1.1)
         assert large == pytest.approx((50, 37.5, 10, 10), abs=1.1)
         assert 0.01 < found.share < 0.03
 
-    def test_what_only_one_of_them_reaches_has_changed(self) -> None:
+    def test_the_part_that_only_one_image_has_is_changed(self) -> None:
         found = self.compare(png(), png(size=(800, 700)))
         assert not found.same_size
         ((left, top, width, height),) = found.areas
@@ -183,7 +183,7 @@ class TestCompare:
         assert top == pytest.approx(75, abs=1.5)
         assert height == pytest.approx(12.5, abs=1.5)
 
-    def test_pictures_of_another_width_are_brought_to_the_same(self) -> None:
+    def test_images_are_scaled_to_the_same_width(self) -> None:
         found = self.compare(png((400, 300, 479, 379)), png((200, 150, 239, 189), size=(400, 300)))
         assert not found.same_size
         assert found.share < 0.01
@@ -200,7 +200,7 @@ class TestCompare:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_worker_outlives_what_it_draws(
+def test_a_crash_of_the_render_worker_does_not_affect_the_worker(
     start_celery: Callable[..., Path], celery_processes: list[subprocess.Popen[bytes]]
 ) -> None:
     reports = [make_report(hostile.growing_pdf(), filename="a.pdf"), make_report(png(), filename="b.png")]
@@ -239,7 +239,7 @@ class TestTheProgram:
         with warnings.catch_warnings():
             yield run
 
-    def test_it_draws(self, draw: Callable[..., tuple[int, str]], tmp_path: Path) -> None:
+    def test_it_renders(self, draw: Callable[..., tuple[int, str]], tmp_path: Path) -> None:
         target = str(tmp_path / "out.webp")
         for content in (png(), png(mode="RGBA"), two_pages(), png(size=(3000, 40))):
             status, said = draw("page", content, arguments=("1", "400", target))
@@ -257,7 +257,7 @@ class TestTheProgram:
         narrow = json.loads(draw("compare", png(size=(400, 300)), png(size=(800, 700)), arguments=("1",))[1])
         assert (narrow["same_size"], len(narrow["areas"])) == (False, 1)
 
-    def test_it_says_what_it_cannot_draw(self, draw: Callable[..., tuple[int, str]], tmp_path: Path) -> None:
+    def test_it_explains_why_it_cannot_render(self, draw: Callable[..., tuple[int, str]], tmp_path: Path) -> None:
         for content, page in (
             (hostile.png_bomb(), "1"),
             (hostile.encrypted_pdf(), "1"),
@@ -272,7 +272,7 @@ class TestTheProgram:
         Image.MAX_IMAGE_PIXELS = 100
         assert draw("compare", png(size=(9000, 8000)), png(), arguments=("1",))[0] == 2
 
-    def test_its_bounds_are_those_that_are_documented(self) -> None:
+    def test_its_limits_match_the_documentation(self) -> None:
         limits = "r.getrlimit(r.RLIMIT_AS), r.getrlimit(r.RLIMIT_CPU)"
         script = f"import render_worker, resource as r; render_worker._set_limits(); print({limits})"
         folder = Path(render_worker.__file__).parent
@@ -282,7 +282,7 @@ class TestTheProgram:
 
 
 class TestMany:
-    def test_beyond_a_few_waiting_ones_it_is_refused_at_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_too_many_waiting_requests_are_refused_immediately(self, monkeypatch: pytest.MonkeyPatch) -> None:
         reports = [make_report(png(), filename=f"{number}.png") for number in range(8)]
         for report in reports:
             _ = report.dashboard.slug, report.local_path
@@ -311,7 +311,7 @@ class TestMany:
             go.set()
             assert sorted(each.result() for each in looks) == ["drawn"] * 4 + ["refused"] * 4
 
-    def test_a_slow_store_holds_up_only_a_few(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_slow_store_blocks_only_a_few_requests(self, monkeypatch: pytest.MonkeyPatch) -> None:
         reports = [make_report(png(), filename=f"{number}.png") for number in range(8)]
         go = threading.Event()
         fetching: list[Report] = []
@@ -341,7 +341,7 @@ class TestMany:
         monkeypatch.undo()
         assert look(reports[0]) == "drawn", "the places are free again"
 
-    def test_a_page_that_failed_is_not_drawn_again(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_page_that_failed_is_not_rendered_again(self, monkeypatch: pytest.MonkeyPatch) -> None:
         report = make_report(png()[:200], filename="cut.png")
         with pytest.raises(previews.RenderError) as first:
             previews.render_page(report, 1)
@@ -352,7 +352,7 @@ class TestMany:
 
 
 @pytest.mark.namespace
-def test_what_draws_has_neither_network_nor_processes() -> None:
+def test_the_render_worker_has_neither_network_nor_processes() -> None:
     script = """
 import os, resource, socket, render_worker
 before = os.readlink("/proc/self/ns/net"), os.readlink("/proc/self/ns/user")

@@ -73,7 +73,7 @@ def test_a_date_alone_means_the_end_of_that_day(text: str, instant: str) -> None
 
 
 @pytest.mark.parametrize("text", ["yesterday", "", "2026-13-01", "9999-12-31", "0001-01-01T00:00+14:00"])
-def test_what_is_no_moment_is_told(text: str) -> None:
+def test_an_invalid_instant_is_explained(text: str) -> None:
     with pytest.raises(queries.InvalidInstant):
         queries.parse_instant(text, BERLIN)
 
@@ -108,7 +108,7 @@ class TestCommand:
             (["sales", "2026-03-09", "--output", "/nonexistent/x"], "Cannot write to"),
         ],
     )
-    def test_what_can_t_be_is_told(self, reports: list[Report], arguments: list[str], words: str) -> None:
+    def test_errors_are_explained(self, reports: list[Report], arguments: list[str], words: str) -> None:
         with pytest.raises(CommandError, match=words):
             call_command("as_of", *arguments, stdout=io.StringIO())
 
@@ -134,7 +134,7 @@ class TestApi:
         of_format = get("/dashboards/sales/as-of/2026-03-03?content_type=text/csv").json()
         assert (of_format["report"]["filename"], of_format["next_rendered_at"]) == ("a.csv", None)
 
-    def test_what_has_not_changed_is_not_sent_again(self, get: Any, reports: list[Report]) -> None:
+    def test_unchanged_content_is_not_sent_again(self, get: Any, reports: list[Report]) -> None:
         for path in ("/dashboards", "/reports", "/dashboards/sales/as-of/2026-03-03"):
             first = get(path)
             assert first["Cache-Control"] == "private, no-cache"

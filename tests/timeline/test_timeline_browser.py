@@ -164,9 +164,7 @@ def test_what_it_looked_like_on_the_first_of_march(browser: Browser, page: Page,
 
 
 @pytest.mark.heavy
-def test_the_pages_can_be_used_by_everybody_and_are_pictured(
-    page: Page, bucket: Bucket, year: S3Interface, pictured: Path
-) -> None:
+def test_the_pages_are_accessible_and_pictured(page: Page, bucket: Bucket, year: S3Interface, pictured: Path) -> None:
     then = "/timeline/web-shop-operations/20260301T130000Z/"
     changed = "/timeline/web-shop-operations/compare/?from=20260228T130000Z&to=20260301T130000Z"
     for scheme in ("light", "dark"):
@@ -207,7 +205,7 @@ def test_the_slider_and_the_marks_by_keyboard(page: Page, tmp_path: Path) -> Non
     assert Axe().run(page).response["violations"] == []
 
 
-def test_without_reading_the_page_says_what_would_help(page: Page, bucket: Bucket, tmp_path: Path) -> None:
+def test_without_permission_to_read_the_page_names_it(page: Page, bucket: Bucket, tmp_path: Path) -> None:
     interface = make_interface(bucket.server, bucket.name)
     make_policy(interface)
     make_report(drawn(FIRST, tmp_path), filename="a.png")
@@ -245,7 +243,7 @@ def test_links_and_permissions_are_copied_over_plain_http(page: Page) -> None:
     assert "s3:PutObject" in page.evaluate("window.copied")
 
 
-def test_a_picture_that_cannot_be_shown_is_not_an_empty_box(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_image_that_cannot_be_shown_has_an_explanation(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
     make_report(b"\x89PNG\r\n\x1a\n" + b"no picture" * 100, filename="a.png")
     monkeypatch.setattr(
         "anaphora.timeline.view_context._render_problem", lambda report: ""

@@ -77,12 +77,12 @@ class TestFind:
             ({"dashboard": "sales", "date": "2026-03-01"}, "/timeline/sales/20260301T225959Z/"),
         ],
     )
-    def test_it_leads_there(self, viewer: Client, query: dict[str, str], path: str) -> None:
+    def test_it_redirects_to_the_report(self, viewer: Client, query: dict[str, str], path: str) -> None:
         Dashboard.objects.create(slug="sales", title="Umsätze")
         answer = viewer.get("/timeline/", query)
         assert (answer.status_code, answer["Location"]) == (302, path)
 
-    def test_what_is_not_there_is_said(self, viewer: Client) -> None:
+    def test_unknown_dashboards_are_named(self, viewer: Client) -> None:
         make_report()
         make_report(dashboard="salt")
         assert "Several dashboards match &#x27;sal&#x27;. Select one." in text(
@@ -110,7 +110,7 @@ class TestFind:
         assert "/timeline/empty/" not in page
         assert "1 Mar 2026, 13:00 CET" in page
 
-    def test_the_type_ahead_offers_what_contains_the_letters(self, viewer: Client) -> None:
+    def test_suggestions_contain_the_entered_text(self, viewer: Client) -> None:
         for slug in ("sales", "wholesale", "stock"):
             Dashboard.objects.create(slug=slug)
         found = viewer.get("/timeline/dashboards.json", {"q": "SALE"}).json()["dashboards"]
@@ -120,7 +120,7 @@ class TestFind:
 class TestThen:
     """The page of an instant."""
 
-    def test_it_says_when_and_until_when_in_the_viewers_zone(self, viewer: Client) -> None:
+    def test_it_shows_since_when_and_until_when_in_the_viewer_s_zone(self, viewer: Client) -> None:
         make_report(png(), filename="a.png")
         make_report(png((0, 0, 9, 9)), filename="b.png", rendered_at=NOON + timedelta(days=1))
         page = text(viewer.get("/timeline/sales/20260301T130000Z/"))
@@ -135,7 +135,7 @@ class TestThen:
             viewer.cookies["zone"] = zone
             assert "Times are in UTC" in text(viewer.get("/timeline/sales/20260301T130000Z/"))
 
-    def test_before_the_first_it_leads_to_the_first(self, viewer: Client) -> None:
+    def test_before_the_first_report_it_links_to_the_first(self, viewer: Client) -> None:
         make_report()
         page = text(viewer.get("/timeline/sales/20200101T000000Z/"))
         assert "no report at or before" in page
@@ -145,11 +145,11 @@ class TestThen:
         "stamp",
         ["00010101T000000Z", "99991231T235959Z", "20261301T000000Z", "20260301T250000Z", "20260301T000000", "today"],
     )
-    def test_what_is_no_instant_is_not_found(self, viewer: Client, stamp: str) -> None:
+    def test_an_invalid_instant_is_not_found(self, viewer: Client, stamp: str) -> None:
         make_report()
         assert viewer.get(f"/timeline/sales/{stamp}/").status_code == 404
 
-    def test_a_damaged_picture_is_called_that_and_offered_for_download(self, viewer: Client) -> None:
+    def test_a_damaged_image_is_reported_and_offered_for_download(self, viewer: Client) -> None:
         whole = make_report(png(), filename="a.png", dashboard="whole")
         cut = make_report(png()[:200], filename="cut.png", dashboard="cut")
         page = text(viewer.get("/timeline/cut/"))
@@ -158,7 +158,7 @@ class TestThen:
         assert "The image cannot be rendered" in text(viewer.get("/timeline/cut/")), "also once it is known"
         assert "The image cannot be rendered" not in text(viewer.get(f"/timeline/{whole.dashboard.slug}/"))
 
-    def test_each_kind_in_its_way(self, viewer: Client) -> None:
+    def test_each_format_is_displayed_appropriately(self, viewer: Client) -> None:
         make_report(png(), filename="a.png", dashboard="picture")
         make_report(two_pages(), filename="a.pdf", dashboard="paper")
         make_report("a;ü\n1;<b>2</b>\n".encode("cp1252"), filename="a.csv", dashboard="table")
@@ -176,7 +176,7 @@ class TestThen:
             viewer.get("/timeline/broken/")
         )
 
-    def test_a_format_has_its_own_walk(self, viewer: Client) -> None:
+    def test_each_format_has_its_own_neighbours(self, viewer: Client) -> None:
         for day in range(3):
             make_report(b"a,b\n%d,2\n" % day, filename="a.csv", rendered_at=NOON + timedelta(days=day))
             make_report(rendered_at=NOON + timedelta(days=day, hours=1))
@@ -204,7 +204,7 @@ class TestThen:
         for year in ("99999", "0", "-1", "9" * 5000, "x", "²"):
             assert viewer.get("/timeline/sales/", {"year": year}).status_code == 200
 
-    def test_a_small_size_is_told_once(self, viewer: Client) -> None:
+    def test_a_small_size_is_shown_once(self, viewer: Client) -> None:
         make_report(b"a,b\n1,2\n", filename="a.csv")
         page = viewer.get("/timeline/sales/").content.decode()
         assert "text/csv, 8 bytes</dd>" in page
@@ -222,11 +222,11 @@ class TestThen:
         assert "No retention was requested" in page
         assert interface.secret_access_key.reveal() not in page
 
-    def test_without_a_policy_it_says_so(self, viewer: Client) -> None:
+    def test_without_a_policy_the_page_explains_it(self, viewer: Client) -> None:
         make_report()
         assert "No archive policy covers" in text(viewer.get("/timeline/sales/"))
 
-    def test_who_may_only_view_is_not_led_to_the_admin(self, viewer: Client) -> None:
+    def test_users_without_admin_access_get_no_links_to_the_admin(self, viewer: Client) -> None:
         make_report()
         page = text(viewer.get("/timeline/sales/"))
         assert 'href="/admin/' not in page
@@ -253,7 +253,7 @@ class TestBytes:
         ("asked", "start", "end"),
         [("bytes=0-9", 0, 10), ("bytes=10-", 10, None), ("bytes=-5", -5, None), ("bytes=3-999999", 3, None)],
     )
-    def test_a_part_of_them(
+    def test_a_range_of_bytes(
         self,
         viewer: Client,
         interface: S3Interface,
@@ -272,7 +272,7 @@ class TestBytes:
         first = content.index(wanted) if start else 0
         assert answer["Content-Range"] == f"bytes {first}-{first + len(wanted) - 1}/{len(content)}"
 
-    def test_ranges_that_do_not_count(self, viewer: Client) -> None:
+    def test_ignored_ranges(self, viewer: Client) -> None:
         report = make_report(b"%PDF-1.7 0123456789")
         path = f"/reports/{report.pk}/file/"
         assert viewer.get(path, headers={"Range": "bytes=99-"}).status_code == 416
@@ -285,7 +285,7 @@ class TestBytes:
             answer = viewer.get(path, headers=headers)
             assert (answer.status_code, len(raw(answer))) == (200, report.size)
 
-    def test_a_part_of_another_content_is_not_given(
+    def test_a_range_of_another_content_is_not_sent(
         self, viewer: Client, interface: S3Interface, bucket: Bucket
     ) -> None:
         report = archived(interface, two_pages())
@@ -294,7 +294,7 @@ class TestBytes:
         assert answer.status_code == 404
         assert "Stored object changed" in text(answer)
 
-    def test_a_file_that_cannot_be_had_says_why(self, viewer: Client, interface: S3Interface) -> None:
+    def test_an_unavailable_file_is_explained(self, viewer: Client, interface: S3Interface) -> None:
         report = archived(interface, png(), filename="a.png")
         S3Interface.objects.update(bucket_name="there-is-none")
         page = text(viewer.get("/timeline/sales/"))
@@ -305,7 +305,7 @@ class TestBytes:
         Delivery.objects.all()._raw_delete("default")
         assert "neither here nor archived" in text(viewer.get("/timeline/sales/"))
 
-    def test_presigned_where_that_is_set(
+    def test_presigned_urls_if_enabled(
         self, viewer: Client, interface: S3Interface, settings: Any, bucket: Bucket
     ) -> None:
         settings.PRESIGN_DOWNLOADS = True
@@ -323,7 +323,7 @@ class TestBytes:
         here = make_report(png(), filename="a.png")
         assert raw(viewer.get(f"/reports/{here.pk}/file/")) == png()
 
-    def test_previews_are_made_when_looked_for(self, viewer: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_previews_are_created_when_requested(self, viewer: Client, monkeypatch: pytest.MonkeyPatch) -> None:
         cache.clear()
         asked: list[str] = []
         monkeypatch.setattr("anaphora.timeline.tasks.make_preview.delay", asked.append)
@@ -358,12 +358,12 @@ class TestCompare:
     def get(self, viewer: Client, **query: str) -> str:
         return text(viewer.get("/timeline/sales/compare/", query, follow=True))
 
-    def test_what_was_typed_leads_to_an_address_for_everybody(self, viewer: Client) -> None:
+    def test_entered_instants_redirect_to_a_url_for_all_time_zones(self, viewer: Client) -> None:
         make_report()
         answer = viewer.get("/timeline/sales/compare/", {"from": "2026-03-01", "to": "2026-03-02T14:00", "type": "a/b"})
         assert answer["Location"] == ("/timeline/sales/compare/?from=20260301T225959Z&to=20260302T130000Z&type=a%2Fb")
 
-    def test_what_changed_is_marked(self, viewer: Client) -> None:
+    def test_changes_are_marked(self, viewer: Client) -> None:
         make_report(png(), filename="a.png")
         make_report(png((400, 300, 479, 379)), filename="b.png", rendered_at=NOON + timedelta(days=1))
         page = self.get(viewer, **{"from": "20260301T120000Z", "to": "2026-03-02T14:00"})
@@ -389,7 +389,7 @@ class TestCompare:
         assert "<mark>central</mark>" in page
         assert "<mark>9</mark>" in page
 
-    def test_what_cannot_be_compared_says_so(self, viewer: Client, interface: S3Interface) -> None:
+    def test_reports_that_cannot_be_compared_are_explained(self, viewer: Client, interface: S3Interface) -> None:
         make_report(b"a,b\n1,2\n", filename="a.csv")
         make_report(png(), filename="b.png", rendered_at=NOON + timedelta(days=1))
         assert "Only PDF, PNG and JPEG files" in self.get(viewer, **{"from": "2026-03-01", "to": "2026-03-02"})
@@ -440,10 +440,10 @@ class TestTable:
             (b"one\ntwo\n", ["two"]),
         ],
     )
-    def test_what_separates_fields_is_made_out(self, content: bytes, last: list[str]) -> None:
+    def test_the_delimiter_is_detected(self, content: bytes, last: list[str]) -> None:
         assert tables.read_csv(make_report(content, filename="a.csv")).rows[-1] == last
 
-    def test_what_would_keep_a_guess_busy_for_seconds_is_read_at_once(self) -> None:
+    def test_detection_is_fast_for_difficult_content(self) -> None:
         assert tables.read_csv(make_report(b"a,b\n" + b'\n"' * 5000, filename="a.csv")).head[:2] == ["a", "b"]
 
 
@@ -459,7 +459,7 @@ def everything(interface: S3Interface) -> dict[str, Any]:
     return found
 
 
-def test_without_the_permission_nothing_is_seen_by_any_address(
+def test_without_the_permission_no_url_shows_anything(
     client: Client, everything: dict[str, Any], django_user_model: type[User]
 ) -> None:
     known = addresses(everything)
@@ -483,9 +483,7 @@ def test_without_the_permission_nothing_is_seen_by_any_address(
                 assert not any(word in answer["Location"].partition("?")[0] for word in SECRET_WORDS), path
 
 
-def test_with_the_permission_reports_are_seen_and_configuration_is_not(
-    viewer: Client, everything: dict[str, Any]
-) -> None:
+def test_with_the_permission_only_reports_are_visible(viewer: Client, everything: dict[str, Any]) -> None:
     seen = {}
     for path in addresses(everything):
         answer = viewer.get(path)
@@ -536,7 +534,7 @@ def test_ids_cannot_be_guessed_and_tokens_open_what_their_scope_says(
     assert ApiToken.objects.filter(last_used_at__isnull=False).exists()
 
 
-def test_a_login_that_is_no_administrators_comes_in_and_out(client: Client, viewer: Client) -> None:
+def test_a_user_without_admin_access_can_log_in_and_out(client: Client, viewer: Client) -> None:
     viewer.logout()
     assert viewer.get("/")["Location"] == "/login/?next=/"
     answer = viewer.get("/timeline/sales/")
@@ -553,7 +551,7 @@ def test_a_login_that_is_no_administrators_comes_in_and_out(client: Client, view
     assert viewer.get("/")["Location"] == "/admin/"
 
 
-def test_pages_ask_the_database_as_often_for_many_reports_as_for_few(
+def test_pages_run_the_same_number_of_queries_for_many_reports(
     viewer: Client, django_assert_max_num_queries: Callable[[int], Any]
 ) -> None:
     for number in range(40):
@@ -572,7 +570,7 @@ class TestWithoutContents:
         client.force_login(user)
         return client
 
-    def test_the_timeline_says_in_words_what_is_missing(self, lister: Client) -> None:
+    def test_the_timeline_explains_the_missing_permission(self, lister: Client) -> None:
         earlier = make_report(b"region,revenue\nnorth,secret-figure\n", filename="a.csv", rendered_at=NOON)
         report = make_report(png(), filename="a.png", rendered_at=NOON + timedelta(days=1))
         for path in ("/timeline/", "/timeline/sales/", f"/timeline/sales/{earlier.rendered_at:%Y%m%dT%H%M%SZ}/"):
@@ -595,7 +593,7 @@ class TestWithoutContents:
         ["/reports/{}/file/", "/reports/{}/evidence/", "/reports/{}/preview/", "/reports/{}/pages/1/",
          "/admin/reports/report/{}/content/"],
     )  # fmt: skip
-    def test_no_address_gives_contents(self, lister: Client, path: str) -> None:
+    def test_no_url_returns_contents(self, lister: Client, path: str) -> None:
         report = make_report(png(), filename="a.png")
         previews.make_preview(report)
         assert lister.get(path.format(report.pk)).status_code == 403

@@ -99,7 +99,7 @@ def test_long_and_wide_sheets_are_cut_off() -> None:
     assert table.rows[-1][-1] == "500:59"
 
 
-def test_a_cell_in_the_last_corner_costs_nothing() -> None:
+def test_a_cell_in_the_last_row_and_column_is_no_problem() -> None:
     def fill(book: Any) -> None:
         book.active["A1"] = "first"
         book.active["XFD1048576"] = "last"
@@ -155,7 +155,7 @@ def endless_row(part: bytes) -> bytes:
     ],
     ids=["billion laughs", "no XML", "strings", "large part", "endless row", "cut off", "no such sheet"],
 )
-def test_a_hostile_workbook_costs_a_message(admin_client: Client, part: str, change: Callable[[bytes], bytes]) -> None:
+def test_a_hostile_workbook_causes_a_message(admin_client: Client, part: str, change: Callable[[bytes], bytes]) -> None:
     report = report_of(rewritten(simple(), part, change))
     began = time.monotonic()
     with pytest.raises(previews.RenderError):
