@@ -1,4 +1,4 @@
-"""What the tests share: a real S3 server, buckets in it, a real worker, and a clean local store."""
+"""Fixtures shared by the tests: a real S3 server, buckets, a real worker, and a clean local store."""
 
 import os
 import shutil
@@ -24,9 +24,9 @@ from tests.support.servers import S3Server
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what needs more than Python where that isn't there. In CI nothing is left out for want of a tool.
+    """Skip tests that need programs which are not installed. In CI, they are not skipped but fail.
 
-    A Ceph gateway is there when CEPH_ENV names one; then what doesn't work fails.
+    Tests of Ceph are skipped, also in CI, unless CEPH_ENV is set.
     """
     ci = bool(os.environ.get("CI"))
     there = {
@@ -46,7 +46,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture(autouse=True)
 def clean_surroundings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """No test inherits AWS settings of this machine, files or clients of another test."""
+    """Isolate each test from the AWS settings of this machine and from files and clients of other tests."""
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         monkeypatch.delenv(name)
     yield
@@ -103,7 +103,7 @@ def interface(db: None, bucket: Bucket) -> S3Interface:
 
 @pytest.fixture
 def celery_processes() -> list[subprocess.Popen[bytes]]:
-    """What `start_celery` has started, in that order."""
+    """The processes started by `start_celery`, in this order."""
     return []
 
 
@@ -133,5 +133,5 @@ def start_celery(
     yield start
     for process in running:
         with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)  # what it holds is of no interest any more
+            os.killpg(process.pid, signal.SIGKILL)  # the deliveries that it claimed no longer matter
         process.wait()

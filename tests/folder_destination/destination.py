@@ -1,4 +1,4 @@
-"""A sample kind of destination, a folder. Each object is a file, and a hidden file beside it has its metadata."""
+"""A sample kind of destination: a folder. Each object is a file; a hidden file next to it contains its metadata."""
 
 import hashlib
 import json
@@ -53,7 +53,7 @@ class FolderDestination:
             target.parent.mkdir(parents=True, exist_ok=True)
             _metadata_of(target).write_text(json.dumps(asdict(upload)))
             try:
-                os.link(part.name, target)  # fails where the name exists: that is the condition of the write
+                os.link(part.name, target)  # fails if the name exists, which makes the write conditional
             except FileExistsError:
                 condition = Condition.EXISTED
                 if _digest(target, "sha256") != upload.sha256:

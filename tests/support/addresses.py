@@ -1,4 +1,4 @@
-"""Every address of the project, found by its resolver, with rows that exist in the places of its parameters."""
+"""Every URL of the project, from its URL resolver, with the ids of existing rows as parameters."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -17,7 +17,7 @@ from tests.support.factories import make_policy, make_report
 
 
 def one_of_each(interface: S3Interface, picture: bytes) -> dict[str, Any]:
-    """One of each, with words that only who may view reports may see."""
+    """Create one row of each model, with words that only users who may view reports may see."""
     make_policy(interface, name="policy")
     Dashboard.objects.create(slug="confidential-slug", title="confidential-title")
     report = make_report(picture, filename="confidential-file.png", dashboard="confidential-slug")
@@ -44,7 +44,7 @@ def patterns(resolver: URLResolver | None = None, before: str = "") -> Iterator[
 
 
 def addresses(everything: dict[str, Any]) -> list[str]:
-    """Every address of the project, with what exists in the places of its parameters."""
+    """Return every URL of the project, with existing parameters."""
     report: Report = everything["report"]
     rows = {
         "reports/report": report.pk,

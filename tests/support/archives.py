@@ -1,4 +1,4 @@
-"""Archives to prove: days of reports in a bucket with their manifests, and a copy of the bucket as a folder."""
+"""Archives for tests of the proof: days of reports in a bucket with their manifests, and a copy as a folder."""
 
 import io
 from collections.abc import Iterable
@@ -40,13 +40,13 @@ def write(interface: S3Interface, until: date, now: datetime | None = None) -> l
 
 
 def keys(bucket: Bucket) -> list[str]:
-    """Return all keys of a bucket, however many."""
+    """Return all keys of a bucket, also if there are more than 1,000."""
     pages = bucket.client.get_paginator("list_objects_v2").paginate(Bucket=bucket.name)
     return [each["Key"] for page in pages for each in page.get("Contents", [])]
 
 
 def copy(bucket: Bucket, folder: Path) -> Path:
-    """Copy a bucket into a folder, as any tool does."""
+    """Copy a bucket into a folder, like `rclone copy`."""
     for key in keys(bucket):
         path = folder / key
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -55,7 +55,7 @@ def copy(bucket: Bucket, folder: Path) -> Path:
 
 
 def public_key(folder: Path) -> Path:
-    """Write the archive's public key, as its command prints it, to a file of this folder."""
+    """Write the output of the command `public_key` to a file in this folder; return its path."""
     out = io.StringIO()
     call_command("public_key", stdout=out)
     assert out.getvalue() == signing.current().public_pem

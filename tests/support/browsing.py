@@ -1,4 +1,4 @@
-"""A real browser: the fixtures that tests of pages share, and what they ask of a page."""
+"""A real browser: fixtures and checks shared by the tests of pages."""
 
 import io
 import os
@@ -24,7 +24,7 @@ expect.set_options(timeout=PATIENCE)
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    # Playwright keeps an event loop in this thread, in which Django would refuse to touch the database.
+    # Playwright runs an event loop in this thread, in which Django refuses to use the database.
     os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "true"
     quiet = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
     with sync_playwright() as playwright:
@@ -54,7 +54,7 @@ def page(request: Any, browser: Browser, live_server: LiveServer, transactional_
 
 
 def violations(page: Page) -> list[str]:
-    """Return what is hard to use for people with disabilities: axe-core's serious and critical findings."""
+    """Return the accessibility problems of a page: axe-core's serious and critical findings."""
     found: list[dict[str, Any]] = Axe().run(page).response["violations"]
     return [
         f"{each['id']}: {node['html'][:160]}"
@@ -65,7 +65,7 @@ def violations(page: Page) -> list[str]:
 
 
 def save_small(picture: bytes, target: Path) -> None:
-    """Save a picture with 256 colours: a third of the size, and on pages no difference to see."""
+    """Save a picture with 256 colours: a third of the size, without a visible difference."""
     image = Image.open(io.BytesIO(picture)).convert("RGB")
     image.quantize(256, dither=Image.Dither.NONE).save(target, "PNG", optimize=True)
 
@@ -77,7 +77,7 @@ DISGUISE = """pairs => {
     for (const input of document.querySelectorAll("input")) input.setAttribute("value", disguise(input.value));
     document.querySelector(".app-folder_destination")?.remove();
 }"""
-"""Puts names of an installation in the place of those of the tests, and removes the tests' own kind of destination."""
+"""Replaces names used by the tests by realistic ones, and removes the tests' own kind of destination."""
 
 
 def disguise(page: Page, bucket: Bucket) -> None:

@@ -1,4 +1,4 @@
-"""Buckets of one test's own on a real S3 server, and a plain client that looks into them from outside."""
+"""A separate bucket for each test on a real S3 server, and a plain boto3 client to check its content."""
 
 import os
 import uuid
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @cache
 def raw_client(server: S3Server) -> "S3Client":
-    """A plain boto3 client to look at a bucket from outside. Making one takes longer than most tests."""
+    """Return a plain boto3 client. It is cached, because creating one takes longer than most tests."""
     session = boto3.Session(
         aws_access_key_id=server.access_key_id,
         aws_secret_access_key=server.secret_access_key,
@@ -36,7 +36,7 @@ def raw_client(server: S3Server) -> "S3Client":
 
 
 class Bucket:
-    """A bucket of one test's own, and a look into it from outside."""
+    """A bucket of one test, with methods to check its content independently of the code under test."""
 
     def __init__(self, server: S3Server, **settings: Any) -> None:
         self.server = server

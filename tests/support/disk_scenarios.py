@@ -1,4 +1,4 @@
-"""What `test_disk` runs in a mount namespace of its own: a local disk that is full, and one that turns read-only.
+"""The program that `test_disk` runs in a mount namespace: a local disk that is full, and one that becomes read-only.
 
 `python -m tests.support.disk_scenarios`, inside `unshare --net --mount --map-root-user`, where DATA_DIR can be a
 small disk.
@@ -43,7 +43,7 @@ def main() -> None:
 
             connection.close()
             subprocess.run(["umount", "--lazy", str(data)], check=True)
-    print("all as it should be")  # noqa: T201
+    print("all scenarios passed")  # noqa: T201
 
 
 def run(data: Path, folder: Path) -> None:
@@ -66,7 +66,7 @@ def run(data: Path, folder: Path) -> None:
                 try_to_deliver(interface.pk)
             assert nothing_is_lost(), trouble
         end = time.monotonic() + 30
-        while pending() and time.monotonic() < end:  # a lease may have to run out
+        while pending() and time.monotonic() < end:  # a lease may have to expire first
             try_to_deliver(interface.pk)
             time.sleep(0.5)
     assert not pending()
@@ -86,7 +86,7 @@ def take_in(number: int) -> None:
 
 
 def refused(take: Callable[[], None]) -> None:
-    """A report that can't be kept is refused with the remedy, and leaves nothing behind."""
+    """Check that a report that cannot be stored is refused with a remedy, and leaves no files."""
     import pytest
 
     from anaphora.reports.ingest import IngestError
@@ -97,7 +97,7 @@ def refused(take: Callable[[], None]) -> None:
 
 
 def try_to_deliver(interface: int) -> None:
-    """As a worker does, whose task ends with an error where the database can't be written."""
+    """Deliver like a worker, whose task fails if the database cannot be written."""
     from django.db import OperationalError
 
     from anaphora.deliveries.engine import deliver_due

@@ -1,4 +1,4 @@
-"""Creates S3 interfaces for tests, and what `reports` creates."""
+"""Creates S3 interfaces for tests, in addition to the objects of `tests.support.reports`."""
 
 from typing import Any
 

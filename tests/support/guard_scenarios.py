@@ -1,6 +1,7 @@
-"""What `test_guard` runs in a network namespace of its own: servers on addresses that a real machine must not reach.
+"""The program that `test_endpoint_guard` runs in a network namespace, with servers at forbidden addresses.
 
-`python -m tests.support.guard_scenarios SCENARIO`, inside `unshare --net --mount --map-root-user`. No packet can leave.
+`python -m tests.support.guard_scenarios SCENARIO`, inside `unshare --net --mount --map-root-user`. No packet can leave
+the namespace.
 """
 
 import dataclasses
@@ -19,7 +20,7 @@ OK = b'HTTP/1.1 200 OK\r\nETag: "x"\r\nContent-Length: 0\r\n\r\n'
 
 
 class Listener:
-    """Listens on port 80 of an address and notes whoever connects."""
+    """Listens on port 80 of an address and records each connection."""
 
     def __init__(self, address: str, answer: bytes = OK) -> None:
         self.visits = 0
@@ -41,7 +42,7 @@ class Listener:
 
 
 def serve_names(answers: dict[str, list[str]]) -> None:
-    """A name server on 127.0.0.1 that gives each name its answers in turn, the last one for ever, and TTL 0."""
+    """Run a name server on 127.0.0.1 that returns each name's answers in turn, then always the last, with TTL 0."""
     server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     server.bind(("127.0.0.1", 53))
 
@@ -69,7 +70,7 @@ def serve_names(answers: dict[str, list[str]]) -> None:
 
 
 def try_all_ways(endpoint: str) -> set[str]:
-    """Put and test; return the codes of what came of it."""
+    """Upload to and test an endpoint; return the codes of the diagnoses."""
     from anaphora.deliveries.errors import DeliveryError
     from anaphora.secret import Secret
     from delivery_s3.connection import Connection
@@ -93,7 +94,7 @@ def try_all_ways(endpoint: str) -> set[str]:
 
 
 def main(scenario: str) -> None:
-    """Run one scenario; leave with an AssertionError if a forbidden address was reached."""
+    """Run one scenario. Raises AssertionError if a forbidden address was reached."""
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
     for address in [*FORBIDDEN, ALLOWED]:
         subprocess.run(["ip", "address", "add", f"{address}/32", "dev", "lo"], check=True)
@@ -111,7 +112,7 @@ def main(scenario: str) -> None:
         serve_names({"rebind.test": list(turns), "bucket.rebind.test": list(turns)})
         codes = try_all_ways("http://rebind.test")
         assert "endpoint_forbidden" in codes, codes
-        assert allowed.visits, "the first answer was allowed, and went where it said"
+        assert allowed.visits, "the first answer was allowed, so the connection was made"
     elif scenario == "redirects":
         for status in (301, 302, 307, 308):
             answer = f"HTTP/1.1 {status} Moved\r\nLocation: http://169.254.169.254/\r\nContent-Length: 0\r\n\r\n"

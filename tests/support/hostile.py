@@ -1,11 +1,11 @@
-"""Files that mean harm to whoever draws them."""
+"""Malicious files: they try to exhaust memory or time when they are rendered."""
 
 import struct
 import zlib
 
 
 def png_bomb(side: int = 40_000) -> bytes:
-    """A picture of 1.6 milliard pixels in two megabytes."""
+    """Return an image of 1.6 billion pixels in two megabytes."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
@@ -18,7 +18,7 @@ def png_bomb(side: int = 40_000) -> bytes:
 
 
 def pdf(objects: list[bytes], trailer: bytes = b"") -> bytes:
-    """A PDF of these objects, the first of which is the catalogue."""
+    """Return a PDF with these objects. The first one is the catalogue."""
     content, offsets = b"%PDF-1.7\n", []
     for number, each in enumerate(objects, 1):
         offsets.append(len(content))
@@ -35,7 +35,7 @@ def _stream(dictionary: bytes, data: bytes) -> bytes:
 
 
 def growing_pdf(depth: int = 11, times: int = 12) -> bytes:
-    """Each form draws the one before it a dozen times: a milliard of milliards of rectangles."""
+    """Return a PDF in which each form draws the previous one twelve times, which makes 12 to the 11th rectangles."""
     box = b"/Type/XObject/Subtype/Form/BBox[0 0 100 100]"
     objects = [
         b"<</Type/Catalog/Pages 2 0 R>>",
@@ -52,7 +52,7 @@ def growing_pdf(depth: int = 11, times: int = 12) -> bytes:
 
 
 def slow_pdf(operations: int = 2_000, times: int = 1_000) -> bytes:
-    """A colour that takes thousands of sines for each pixel, painted a thousand times over."""
+    """Return a PDF with a colour function that computes thousands of sines per pixel, painted a thousand times."""
     function = b"{add %s dup dup}" % (b"sin " * operations)
     objects = [
         b"<</Type/Catalog/Pages 2 0 R>>",
@@ -66,7 +66,7 @@ def slow_pdf(operations: int = 2_000, times: int = 1_000) -> bytes:
 
 
 def encrypted_pdf() -> bytes:
-    """One that wants a password that nobody knows."""
+    """Return a PDF with an unknown password."""
     encryption = b"<</Filter/Standard/V 1/R 2/P -4/O<%s>/U<%s>>>" % (b"11" * 32, b"22" * 32)
     objects = [b"<</Type/Catalog/Pages 2 0 R>>", b"<</Type/Pages/Kids[]/Count 0>>", encryption]
     return pdf(objects, b"/Encrypt 3 0 R/ID[<00><00>]")

@@ -1,8 +1,7 @@
-"""An S3 server that lies, drips, floods and hangs: each behaviour is one function, named in BEHAVIOURS.
+"""A malicious S3 server: it sends false, endless, slow or no answers. Each behaviour is a function in BEHAVIOURS.
 
-A behaviour gets the connection and the request's method after request and body have been read as far as they come, and
-answers in its way. What it sends is bounded only by the client's patience, so every behaviour ends when the client
-hangs up, and all end with the server.
+A behaviour is called with the connection and the request's method after the request was read, and sends an answer. Only
+the client limits the answer, so every behaviour ends when the client closes the connection or the server stops.
 """
 
 import contextlib
@@ -29,7 +28,7 @@ def behaviour(function: Behaviour) -> Behaviour:
 
 
 def answering(name: str, answer: bytes) -> None:
-    """Add a behaviour that sends these bytes and hangs up."""
+    """Add a behaviour that sends these bytes and closes the connection."""
 
     def send(connection: socket.socket, method: str) -> None:
         connection.sendall(answer)
@@ -61,7 +60,7 @@ def found(headers: bytes, body: bytes = b"") -> bytes:
     return OK + headers + b"\r\n" + body
 
 
-# Floods.
+# Endless answers.
 
 
 @behaviour
@@ -105,7 +104,7 @@ def endless_hundreds(connection: socket.socket, method: str) -> None:
     flood(connection, b"", b"HTTP/1.1 100 Continue\r\n\r\n" * 100)
 
 
-# Drips.
+# Slow answers.
 
 
 @behaviour
@@ -133,7 +132,7 @@ def says_nothing(connection: socket.socket, method: str) -> None:
     time.sleep(30)
 
 
-# Lies about lengths.
+# False lengths.
 
 answering("length_negative", found(HEAD + b"Content-Length: -5\r\n", CONTENT))
 answering("length_absurd", found(HEAD + b"Content-Length: 99999999999999999999999\r\n", CONTENT))

@@ -5,6 +5,6 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 
 def new_key() -> str:
-    """Return a new private key, as the setting SIGNING_KEY takes it."""
+    """Return a new private key in the format of the setting SIGNING_KEY."""
     private = Ed25519PrivateKey.generate()
     return private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()

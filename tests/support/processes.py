@@ -1,4 +1,4 @@
-"""Other processes that a test starts: programs of its own, Celery workers, and what runs in a network namespace."""
+"""Processes that tests start: Celery workers, programs, and modules in a network namespace."""
 
 import os
 import shutil
@@ -16,7 +16,7 @@ ROOT = Path(__file__).parent.parent.parent
 
 
 def have_namespaces() -> bool:
-    """Return whether network namespaces can be made here."""
+    """Return whether network namespaces can be created on this machine."""
     command = ["unshare", "--net", "--mount", "--map-root-user", "ip", "link", "set", "lo", "up"]
     return (
         bool(shutil.which("unshare") and shutil.which("ip"))
@@ -25,13 +25,13 @@ def have_namespaces() -> bool:
 
 
 def in_namespace(module: str, *arguments: str) -> str:
-    """Run a module of the tests in network and mount namespaces of its own; return what it printed."""
+    """Run a module of the tests in new network and mount namespaces; return its output."""
     command = ["unshare", "--net", "--mount", "--map-root-user", sys.executable, "-m", module, *arguments]
     return printed_by(command, ROOT, os.environ | {"DJANGO_SETTINGS_MODULE": "tests.settings"})
 
 
 def printed_by(command: list[str], folder: Path, environment: dict[str, str], *, seconds: float = 120) -> str:
-    """Run a command, which must succeed, in a folder; return what it printed."""
+    """Run a command in a folder and check that it succeeds; return its output."""
     result = subprocess.run(
         command, cwd=folder, env=environment, capture_output=True, text=True, timeout=seconds, check=False
     )
@@ -40,7 +40,7 @@ def printed_by(command: list[str], folder: Path, environment: dict[str, str], *,
 
 
 def worker_environment() -> dict[str, str]:
-    """The environment in which another process sees this test's database, broker and local store."""
+    """Return the environment for a process that uses this test's database, broker and local store."""
     config = database.settings_dict
     if database.vendor == "sqlite":
         address = f"sqlite:///{config['NAME']}"
@@ -52,15 +52,15 @@ def worker_environment() -> dict[str, str]:
 
 
 def new_worker() -> list[str]:
-    """Return the arguments of Celery for a worker with a name of its own.
+    """Return the arguments of Celery for a worker with a unique name.
 
-    RabbitMQ keeps the queue of a name to itself until it has noticed that the worker before, which was killed, is gone.
+    After a worker was killed, RabbitMQ does not allow another one with the same name until it notices.
     """
     return ["worker", "--concurrency", "2", "--hostname", f"{uuid.uuid4().hex}@%h"]
 
 
 def wait_for(condition: Callable[[], bool], seconds: float) -> None:
-    """Wait until a condition holds; fail if that takes longer than so many seconds."""
+    """Wait until a condition is true; fail after this many seconds."""
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end

@@ -1,4 +1,4 @@
-"""The commands that the documentation gives, to be run as they stand there."""
+"""Extracts the commands from the documentation and runs them unchanged."""
 
 import re
 import sys
@@ -19,7 +19,7 @@ def read(page: str) -> dict[str, Recipe]:
 
 
 def run(recipe: Recipe, folder: Path, environment: dict[str, str]) -> str:
-    """Run one in a folder; return what it prints. What pip has installed is found before what the machine has."""
+    """Run a recipe in a folder; return its output. Programs installed by pip come before those of the machine."""
     language, code = recipe
     command = ["bash", "-euo", "pipefail", "-c", code] if language == "sh" else [sys.executable, "-c", code]
     path = f"{Path(sys.executable).parent}:{environment['PATH']}"

@@ -1,4 +1,4 @@
-"""Creates policies and reports for tests, through the same doors as users where there is one."""
+"""Creates policies and reports for tests, in the same way as users do where possible."""
 
 import io
 import itertools

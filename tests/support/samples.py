@@ -1,4 +1,4 @@
-"""Real files of every kind, made by the libraries that make such files elsewhere."""
+"""Real files of every kind, created by widely used libraries."""
 
 import csv
 import io
@@ -15,7 +15,7 @@ NAMES = [
     *("a'b\"c;d.{}", "%41%2F.{}", "x" * 250 + ".{}", "ü" * 125 + ".{}", "no ending at all", "UPPER.{}"),
     *("a.tar.{}", "C:\\reports\\weekly.{}", "line\nbreak.{}"),
 ]
-"""File names as people and systems give them, with a place for the ending."""
+"""Typical file names, with a placeholder for the extension."""
 
 
 def _picture(number: int) -> Image.Image:
@@ -78,11 +78,11 @@ MAKERS: dict[str, tuple[str, Callable[[int], bytes]]] = {
     "json": ("application/json", _json),
     "zip": ("application/zip", _zip),
 }
-"""By ending: the content type, and what makes the n-th file of it."""
+"""By extension: the content type, and the function that creates the n-th file."""
 
 
 def files(number: int) -> list[tuple[str, bytes, str]]:
-    """So many different files, as (name, content, content type), of all kinds and with all sorts of names."""
+    """Return this many different files of all kinds, with various names: (name, content, content type)."""
     made = []
     kinds = list(MAKERS.items())
     for index in range(number):

@@ -1,4 +1,4 @@
-"""Real servers for the tests: S3 by rclone and by moto, and endpoints that misbehave. All on loopback."""
+"""Servers for the tests: S3 by rclone and moto, and endpoints that simulate failures. All on loopback."""
 
 import datetime
 import http.client
@@ -29,7 +29,7 @@ from cryptography.x509.oid import NameOID
 
 @dataclass(frozen=True)
 class S3Server:
-    """Where an S3 server is and a key pair that may do everything there."""
+    """The URL of an S3 server, and a key pair with all permissions on it."""
 
     endpoint: str
     access_key_id: str
@@ -38,7 +38,7 @@ class S3Server:
     ca_bundle: str = ""
     kind: str = "rclone"
     folder: Path | None = None
-    """Where its buckets lie as folders, with rclone."""
+    """The folder that contains its buckets as folders, with rclone."""
 
 
 def free_port() -> int:
@@ -84,7 +84,7 @@ def rclone(folder: Path, *, certificate: Path | None = None, key: Path | None = 
 
 @contextmanager
 def openid_provider() -> Iterator[str]:
-    """An OpenID Connect provider that signs in whoever is named. Yields its issuer."""
+    """Run an OpenID Connect provider that signs in any user without a password. Yields its issuer."""
     port = free_port()
     process = subprocess.Popen(
         [sys.executable, "-m", "oidc_provider_mock", "--port", str(port)],
@@ -101,7 +101,7 @@ def openid_provider() -> Iterator[str]:
 
 @contextmanager
 def moto() -> Iterator[S3Server]:
-    """A mock that knows versions and conditions, and verifies nothing."""
+    """Run a mock server that supports versions and conditions, but verifies neither signatures nor checksums."""
     from moto.server import ThreadedMotoServer
 
     server = ThreadedMotoServer("127.0.0.1", free_port(), verbose=False)
@@ -114,7 +114,7 @@ def moto() -> Iterator[S3Server]:
 
 
 def ceph() -> S3Server:
-    """The Ceph RGW that the file CEPH_ENV describes; see tests/services/ceph-start.sh."""
+    """Return the Ceph RGW described by the file CEPH_ENV; see tests/services/ceph.sh."""
     values = ceph_values()
     return S3Server(
         values["S3_ENDPOINT"], values["S3_ACCESS_KEY"], values["S3_SECRET_KEY"], values["S3_REGION"], kind="ceph"
@@ -122,7 +122,7 @@ def ceph() -> S3Server:
 
 
 def from_environment() -> S3Server:
-    """The endpoint that TEST_S3_ENDPOINT names, with a key pair that may do everything there."""
+    """Return the server at TEST_S3_ENDPOINT, with a key pair that has all permissions."""
     certificates = os.environ.get("TEST_S3_CA")
     return S3Server(
         os.environ["TEST_S3_ENDPOINT"],
@@ -141,7 +141,7 @@ def ceph_values() -> dict[str, str]:
 
 @contextmanager
 def full_backlog() -> Iterator[int]:
-    """A port that never answers a connection attempt: its queue is full and nobody accepts."""
+    """A port that does not respond to connection attempts: its accept queue is full."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen(0)
@@ -161,7 +161,7 @@ def full_backlog() -> Iterator[int]:
 
 @contextmanager
 def silent() -> Iterator[int]:
-    """A port that accepts connections (the kernel does) and never says a word."""
+    """A port whose connections are accepted, by the kernel, but on which no byte is ever sent."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen(16)
@@ -170,7 +170,7 @@ def silent() -> Iterator[int]:
 
 @contextmanager
 def answering(answer: bytes) -> Iterator[tuple[int, list[bytes]]]:
-    """A server that reads a request's head and body and answers with these bytes; also the request lines it saw."""
+    """A server that reads a request and answers with these bytes. Yields the port and the list of request lines."""
     seen: list[bytes] = []
 
     class Handler(socketserver.StreamRequestHandler):
@@ -179,7 +179,7 @@ def answering(answer: bytes) -> Iterator[tuple[int, list[bytes]]]:
         def handle(self) -> None:
             with suppress(OSError):
                 first = self.rfile.readline().strip()
-                if first:  # else it was a connection and no more
+                if first:  # otherwise the client connected without sending a request
                     seen.append(first)
                 length, waits = 0, False
                 while line := self.rfile.readline().strip().lower():
@@ -196,7 +196,7 @@ def answering(answer: bytes) -> Iterator[tuple[int, list[bytes]]]:
 
 @contextmanager
 def trickling() -> Iterator[int]:
-    """A server that answers without end, a byte now and then, so that no time-out of a single read ever ends it."""
+    """A server that sends single bytes forever, so that no timeout of a single read ends the request."""
 
     class Handler(socketserver.BaseRequestHandler):
         def handle(self) -> None:
@@ -211,7 +211,7 @@ def trickling() -> Iterator[int]:
 
 
 class Fault(StrEnum):
-    """What a server in front of a real one does to a request."""
+    """A failure that the server in front of a real one simulates."""
 
     NONE = "none"
     DELAY = "delay"
@@ -241,7 +241,7 @@ _REFUSAL = b"<Error><Code>NotImplemented</Code><Message>Conditional object PUTs 
 
 
 class _Front(http.server.BaseHTTPRequestHandler):
-    """Passes requests on over a connection that `connect` makes, but for the faults that `decide` wants."""
+    """Forwards requests over a connection made by `connect`, except for those for which `decide` returns a fault."""
 
     connect: Callable[[], http.client.HTTPConnection]
     decide: Callable[[str, str], Fault]
@@ -260,7 +260,7 @@ class _Front(http.server.BaseHTTPRequestHandler):
             self.end()
 
     def end(self) -> None:
-        """Note that the request is over, before its client can learn of that and try again."""
+        """Record that the request is over, before the client can notice and retry."""
         if self.under_way:
             self.under_way = False
             type(self).ended(self.command, self.path, self.upstream)
@@ -273,7 +273,7 @@ class _Front(http.server.BaseHTTPRequestHandler):
             return
         content = self.rfile.read(length)
         if len(content) < length:
-            self.hang_up()  # as the client did, or died; the real server would wait for the rest
+            self.hang_up()  # the client closed the connection; the real server would wait for the rest
             return
         if fault in _ANSWERS:
             self.answer(*_ANSWERS[fault], b"")
@@ -309,7 +309,7 @@ class _Front(http.server.BaseHTTPRequestHandler):
         return reply.status, dict(reply.getheaders()), body
 
     def hang_up(self) -> None:
-        """Break the connection off with a reset."""
+        """Reset the connection."""
         self.end()
         self.close_connection = True
         self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -321,7 +321,7 @@ class _Front(http.server.BaseHTTPRequestHandler):
         for name, value in headers.items():
             if name.lower() not in {"content-length", "transfer-encoding", "connection"}:
                 self.send_header(name, value)
-        # Of an answer to HEAD it is the length of what GET would bring.
+        # In the answer to HEAD, this is the length of the answer to GET.
         length = headers.get("Content-Length", "0") if self.command == "HEAD" else str(len(content))
         self.send_header("Content-Length", length)
         self.end_headers()
@@ -348,11 +348,11 @@ def in_front_of(
     decide: Callable[[str, str], Fault],
     ended: Callable[[str, str, int], None] = lambda method, path, status: None,
 ) -> Iterator[str]:
-    """A server that passes requests on to a real one, but for the faults that `decide(method, path)` wants.
+    """Run a server that forwards requests to a real one, except for the faults that `decide(method, path)` returns.
 
-    `ended(method, path, status)` is called when a request is answered or its connection gone, with what the real server
-    answered: 0 where that broke off, -1 where it wasn't asked.
-    The signature covers the host's name as the client wrote it, which is passed on as it is.
+    `ended(method, path, status)` is called when a request is answered or its connection is closed. `status` is that of
+    the real server's answer, 0 if the connection to it broke, and -1 if the request was not forwarded. The Host header
+    is forwarded unchanged, because it is part of the signature.
     """
     target = urlsplit(server.endpoint)
 
@@ -373,7 +373,7 @@ def in_front_of(
 
 @contextmanager
 def refusing_conditions(server: S3Server) -> Iterator[str]:
-    """What OpenStack Swift and Backblaze B2 do: 501 for a PUT with If-None-Match."""
+    """Simulate OpenStack Swift and Backblaze B2: status 501 for a PUT with If-None-Match."""
     with in_front_of(server, lambda method, path: Fault.REFUSE_CONDITION) as endpoint:
         yield endpoint
 
@@ -394,7 +394,7 @@ def _threaded(handler: type[socketserver.BaseRequestHandler]) -> Iterator[int]:
 
 
 def make_chain(folder: Path) -> tuple[Path, Path]:
-    """Write a server's certificate and the intermediate one that issued it, without the root; return chain and key."""
+    """Write a server certificate and its intermediate certificate, without the root; return chain and key."""
     root, intermediate, leaf = (ec.generate_private_key(ec.SECP256R1()) for _ in range(3))
     issued = _issue("Intermediate", intermediate, "Root", root, ca=True)
     own = _issue("127.0.0.1", leaf, "Intermediate", intermediate, ca=False)
@@ -459,9 +459,9 @@ def make_certificate(
 
 
 def spoil_certificate(certificate: Path, key: Path, *, version_9: bool) -> None:
-    """Make a certificate one that OpenSSL takes and the standard doesn't: of version 9, or with a month 13.
+    """Change a certificate so that OpenSSL accepts it but RFC 5280 does not: to version 9, or to month 13.
 
-    It is signed anew: what is signed begins with the version.
+    It is signed again, because the signature covers these fields.
     """
     der = x509.load_pem_x509_certificate(certificate.read_bytes()).public_bytes(serialization.Encoding.DER)
     signed = x509.load_pem_x509_certificate(certificate.read_bytes()).tbs_certificate_bytes
@@ -484,7 +484,7 @@ def spoil_certificate(certificate: Path, key: Path, *, version_9: bool) -> None:
 
 @contextmanager
 def tls_front(certificate: Path, key: Path) -> Iterator[int]:
-    """A port that does nothing but the TLS handshake."""
+    """A port that only performs the TLS handshake."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
     listener = socket.create_server(("127.0.0.1", 0))

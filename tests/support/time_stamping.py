@@ -1,4 +1,4 @@
-"""A time-stamping authority made with `openssl ts`, on loopback."""
+"""A time-stamping authority that uses `openssl ts`, on loopback."""
 
 import http.server
 import subprocess
@@ -26,7 +26,7 @@ ess_cert_id_alg = sha256
 
 @dataclass
 class Authority:
-    """A running authority. `answer` changes what it says: it gets the true answer."""
+    """A running authority. Tests can replace `answer`, which receives the valid answer and returns the one to send."""
 
     url: str
     certificate: Path
@@ -39,7 +39,7 @@ def _openssl(*arguments: str) -> None:
 
 @contextmanager
 def authority(folder: Path) -> Iterator[Authority]:
-    """Run an authority whose certificate a root of its own has issued."""
+    """Run an authority with a certificate issued by its own root certificate."""
     folder.mkdir()
     (folder / "tsa.conf").write_text(CONFIG.format(folder=folder))
     (folder / "extensions").write_text("extendedKeyUsage = critical,timeStamping\n")

@@ -1,4 +1,4 @@
-"""What `test_without_s3` runs in a process of its own: the product without the app delivery_s3, on a folder."""
+"""The program that `test_without_s3` runs in a separate process: the product with a folder instead of delivery_s3."""
 
 import os
 import tempfile
@@ -19,7 +19,7 @@ def main() -> None:
         django.setup()
         call_command("migrate", verbosity=0)
         run(Path(name))
-    print("all as it should be")  # noqa: T201
+    print("all scenarios passed")  # noqa: T201
 
 
 def run(folder: Path) -> None:

@@ -7,5 +7,5 @@ from tests.support.processes import in_namespace
 def test_a_full_or_read_only_local_disk_loses_nothing() -> None:
     """On a small disk of the test's own; see `disk_scenarios`."""
     printed = in_namespace("tests.support.disk_scenarios")
-    assert "all as it should be" in printed
+    assert "all scenarios passed" in printed
     assert "The database says" in printed
