@@ -1,4 +1,4 @@
-"""The page of a delivery: its buttons, who sees them, and what they do and say."""
+"""The page of a delivery: its buttons, the permissions they need, their effects and messages."""
 
 from collections.abc import Callable
 from typing import Any
@@ -43,7 +43,7 @@ def failed(delivery: Delivery) -> Delivery:
 
 
 def press(client: Client, name: str, delivery: Delivery) -> str:
-    """Press a button of the page and return the messages of the page that follows."""
+    """Press a button of the page; return the messages of the next page."""
     address = reverse(f"admin:deliveries_delivery_{name}", args=[delivery.pk])
     answer: Any = client.post(address, follow=True)
     assert answer.redirect_chain == [(delivery.admin_url, 302)]

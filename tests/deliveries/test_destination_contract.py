@@ -1,4 +1,4 @@
-"""What the engine promises, whatever the kind of destination: the same tests on S3 and on a folder."""
+"""The promises of the engine for every kind of destination: the same tests run with S3 and with a folder."""
 
 import io
 import json
@@ -36,7 +36,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 class Store(ABC):
-    """One interface, and what its destination holds, seen and changed from outside."""
+    """One interface, with methods that read and change its store independently of the code under test."""
 
     interface: Interface
 

@@ -1,4 +1,4 @@
-"""Pages that show a diagnosis link to its section of the documentation, where DOCS_URL says that there is one."""
+"""Pages that show a diagnosis link to its section in the documentation, if DOCS_URL is set."""
 
 from typing import Any
 

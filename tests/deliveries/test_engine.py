@@ -258,7 +258,7 @@ class TestFailures:
 
 
 def _hurried(interface: S3Interface) -> S3Destination:
-    """A destination that gives up soon, in the place of the cached one."""
+    """Return a destination with a short read timeout, to replace the cached one."""
     return S3Destination(interface.connection(read_timeout=0.3))
 
 
@@ -344,7 +344,7 @@ class TestLeases:
 
 @pytest.mark.django_db(transaction=True)
 class TestDatabase:
-    """Its connection breaks while reports are being uploaded."""
+    """The database connection breaks during uploads."""
 
     @pytest.fixture(autouse=True)
     def quickly(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -397,7 +397,7 @@ class TestDatabase:
 
 
 def cut_while_writing(monkeypatch: pytest.MonkeyPatch, times: int) -> None:
-    """Break the database's connection so many times before outcomes are written; SQLite has none, but errors."""
+    """Break the database connection this many times before outcomes are written. With SQLite, raise errors instead."""
     write, left = outcomes._write, iter(range(times))
 
     def cut_and_write(*args: Any) -> list[outcomes.Outcome]:
@@ -449,7 +449,7 @@ class TestTurns:
             large = make_report(rendered_at=NOON - timedelta(hours=1))
             for _ in range(5):
                 make_report()
-            # They come due while the large one is under way, and its run's time is over.
+            # They become due while the large one is being uploaded, after the time of its run.
             Delivery.objects.exclude(report=large).update(due_at=timezone.now() + timedelta(seconds=1))
             drained = deliver_due(interface.pk, seconds=0.3)
         assert drained.delivered == 6
@@ -472,7 +472,7 @@ class TestTurns:
         queue.record_wakeup_received(interface.pk)
         assert queue.record_wakeup_sent(interface.pk)
         S3Interface.objects.update(wakeup_sent_at=timezone.now() - timedelta(hours=1))
-        assert queue.record_wakeup_sent(interface.pk), "a message that was lost is not waited for"
+        assert queue.record_wakeup_sent(interface.pk), "a lost message does not block new ones"
 
     def test_a_process_that_must_end_claims_nothing_new(
         self, interface: S3Interface, monkeypatch: pytest.MonkeyPatch
@@ -604,7 +604,7 @@ class TestOperating:
 
 
 class TestClock:
-    """The clock of the machine steps by hours, forth and back."""
+    """The clock of the machine jumps by hours, ahead and back."""
 
     def test_after_the_clock_is_set_back_nothing_waits_for_the_old_time(self, interface: S3Interface) -> None:
         make_policy(interface)
@@ -659,7 +659,7 @@ class TestClock:
 
 
 class _Inline:
-    """Does each job at once, in the thread of whoever submits it."""
+    """A pool that runs each job immediately, in the thread that submits it."""
 
     width = 1
 

@@ -1,4 +1,4 @@
-"""Evidence for one report: the package verifies by itself, and no altered one does."""
+"""Evidence for one report: the package can be verified by itself, and an altered one fails verification."""
 
 import io
 import json
@@ -36,7 +36,7 @@ verify = verifier.module()
 
 @pytest.fixture
 def report(interface: S3Interface) -> Report:
-    """One of three reports of the first of four days; the key was changed after the second."""
+    """Return one of three reports of the first of four days. The key was rotated after the second day."""
     make_policy(interface)
     Dashboard.objects.create(slug="sales", title="Umsätze (brutto) \\ 売上")
     rows = deliver_on(interface, FIRST, 3)
@@ -84,7 +84,7 @@ def test_its_page_contains_instructions(package: Path, report: Report) -> None:
 
 
 def spoil(package: Path, name: str, content: bytes | None) -> Path:
-    """Return a copy of a package with another file of that beginning, or without it."""
+    """Return a copy of a package in which files whose names start with `name` are replaced or left out."""
     target = package.with_name("spoilt.zip")
     with zipfile.ZipFile(package) as source, zipfile.ZipFile(target, "w") as copy:
         for each in source.namelist():

@@ -1,4 +1,4 @@
-"""What people are told when no worker or no beat runs."""
+"""Heartbeats, and what pages show if no worker or no beat runs."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Housekeeping never removes what isn't safely stored wherever it should be."""
+"""Housekeeping never removes a local copy that is not safely stored in all the right places."""
 
 import io
 import os
@@ -237,7 +237,7 @@ FACT = st.tuples(
 def test_in_all_histories_only_safe_copies_are_removed(
     facts: list[Any], wanted: list[bool], keep: int | None, grade: str
 ) -> None:
-    """Three interfaces, each with or without a delivery in any state, wanted by a policy or not."""
+    """Three interfaces, each with or without a policy, and with or without a delivery in any state."""
     for model in (Delivery, ArchivePolicy, S3Interface, Interface, Report):
         model.objects.all()._raw_delete(using="default")
     now = timezone.now()

@@ -25,7 +25,7 @@ from tests.support.factories import make_policy
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),
-    # A process that is killed closes no cursor of PostgreSQL.
+    # A killed process does not close its PostgreSQL cursors.
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
 
@@ -33,11 +33,11 @@ START = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
 class Killed(BaseException):
-    """The process is gone."""
+    """Simulates that the process was killed."""
 
 
 class Store:
-    """A store in memory that knows conditional writes; a process may be killed before or after any of them."""
+    """A store in memory with conditional writes. A process can be killed before or after each request."""
 
     def __init__(self) -> None:
         self.objects: dict[str, bytes] = {}
@@ -62,7 +62,7 @@ class Store:
 
 @contextmanager
 def killed_after(store: Store, steps: int) -> Iterator[None]:
-    """Let the process live for so many steps: requests, each before and after, and queries."""
+    """Kill the process after this many steps: before and after each request, and before each query."""
 
     def count(execute: Any, *arguments: Any) -> Any:
         store.step()
@@ -162,7 +162,7 @@ def test_each_delivered_report_is_in_exactly_one_manifest(
                 with killed_after(store, number):
                     manifests.write_due(clock, 60)
                 check(store, delivered, everything=False)
-        # However wrong the clock was, and wherever it is now: by the day after tomorrow all of it is listed.
+        # Regardless of the clock's errors, everything is listed within three days.
         for _ in range(3):
             clock += timedelta(hours=24)
             manifests.write_due(clock, 60)

@@ -42,7 +42,7 @@ def read(bucket: Bucket, key: str) -> list[dict[str, Any]]:
 
 
 def listed(bucket: Bucket) -> list[str]:
-    """The keys of the reports that manifests list, in the order of sequence."""
+    """Return the keys listed in the manifests, in the order of their sequence."""
     found = [read(bucket, key) for key in archives.keys(bucket) if key.endswith(".jsonl")]
     found.sort(key=lambda lines: lines[0]["sequence"])
     return [line["key"] for lines in found for line in lines[1:] if line["type"] == "report"]
@@ -122,7 +122,7 @@ def test_a_clock_that_was_ahead_causes_no_delay_and_no_duplicates(interface: S3I
     rows = deliver_on(interface, FIRST, 2)
     Delivery.objects.filter(pk=rows[1].pk).update(delivered_at=moment(FIRST + timedelta(days=900)))
     write(interface, FIRST)
-    assert len(read(bucket, KEY.format(1))) == 3, "what was delivered in the future is listed now"
+    assert len(read(bucket, KEY.format(1))) == 3, "a delivery with a time in the future is listed now"
     write(interface, FIRST + timedelta(days=20), moment(FIRST + timedelta(days=21), 2))  # a clock that is ahead
     rows += deliver_on(interface, FIRST + timedelta(days=2))
     now = moment(FIRST + timedelta(days=3), 2)

@@ -63,7 +63,7 @@ def test_metadata_is_read_as_it_was_written() -> None:
     assert (found.filename, found.title, found.dashboard, found.sha256) == ("ü €.pdf", "Umsätze", "sales", SHA256)
     assert found.ingested_at == datetime(2026, 3, 1, 0, 1, 2, 34, tzinfo=UTC)
     assert object_keys.parts_of("a/", KEY) == ("sales", found.rendered_at)
-    assert "title" not in metadata_of(title="ü" * 200), "too long to be kept"
+    assert "title" not in metadata_of(title="ü" * 200), "too long for the metadata"
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The archive outlives its database: thrown away and rebuilt from the bucket, every page and answer is as before."""
+"""The archive outlives its database: with an index rebuilt from the bucket, all pages and answers are as before."""
 
 import re
 from collections.abc import Callable
@@ -25,7 +25,7 @@ from tests.timeline.test_views import raw
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-# Of rows, which only the database knew, and what forms carry against forgery.
+# Primary keys, which only the old database had, and CSRF tokens.
 NUMBERS = re.compile(
     rb'(?<=/delivery/)\d+|(?<=/dashboard/)\d+|dashboard__id__exact=\d+|value="\w{64}"|'
     rb'value="\d+" class="action-select"|form-\d+-id" value="\d+"'
@@ -35,12 +35,12 @@ NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 @pytest.fixture
 def bucket(s3: S3Server, moto: S3Server, make_bucket: Callable[..., Bucket]) -> Bucket:
-    """On a server that keeps metadata: rclone's buckets are folders, which have none."""
+    """A bucket on a server that keeps metadata. With rclone, buckets are folders, which have none."""
     return make_bucket(moto if s3.kind == "rclone" else s3)
 
 
 def set_up(bucket: Bucket) -> tuple[S3Interface, Client, dict[str, str]]:
-    """What people configure, and so must configure again: interface, policy, a login, a token."""
+    """Create everything that is configured, and so must be configured again: interface, policy, user, token."""
     interface = make_interface(bucket.server, bucket.name, name="archive", key_prefix="reports/")
     make_policy(interface)
     client = Client()

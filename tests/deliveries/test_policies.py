@@ -1,4 +1,4 @@
-"""Policies: schedules over both changes of the clock, backfills, and priorities."""
+"""Policies: schedules across both daylight saving time changes, backfills, and priorities."""
 
 import io
 import uuid
@@ -30,7 +30,7 @@ def crontab(minute: str = "0", hour: str = "*", zone: str = "Europe/Berlin", **f
 
 
 def runs(policy: ArchivePolicy, start: datetime, hours: float, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Let the time pass in sweeps of five minutes; return when the policy ran, in UTC."""
+    """Simulate sweeps every five minutes; return when the policy ran, in UTC."""
     ArchivePolicy.objects.update(ran_at=start)
     monkeypatch.setattr(policies, "create_missing", lambda policy, priority: iter([0]))
     found = []
@@ -44,17 +44,17 @@ def runs(policy: ArchivePolicy, start: datetime, hours: float, monkeypatch: pyte
 
 
 SPRING, AUTUMN = datetime(2026, 3, 28, 23, tzinfo=UTC), datetime(2026, 10, 24, 22, tzinfo=UTC)
-"""Midnight in Berlin, of the days on which the clock is set forth (at 2) and back (at 3)."""
+"""Midnight in Berlin on the days on which the clock is set ahead (at 2:00) and back (at 3:00)."""
 
 
 @pytest.mark.parametrize(
     ("start", "minute", "hour", "expected"),
     [
         (SPRING, "30", "1", ["29T00:30"]),
-        (SPRING, "30", "2", ["29T01:30"]),  # there is no half past two: half past three
+        (SPRING, "30", "2", ["29T01:30"]),  # 2:30 does not exist: it runs at 3:30
         (SPRING, "0", "3", ["29T01:00"]),
         (SPRING, "0", "*", ["29T00:00", "29T01:00", "29T02:00", "29T03:00", "29T04:00"]),
-        (AUTUMN, "30", "2", ["25T00:30"]),  # there are two of them: the first
+        (AUTUMN, "30", "2", ["25T00:30"]),  # 2:30 occurs twice: it runs at the first
         (AUTUMN, "0", "3", ["25T02:00"]),
         (AUTUMN, "30", "*", ["24T22:30", "24T23:30", "25T00:30", "25T01:30", "25T02:30"]),
     ],

@@ -8,7 +8,7 @@ from anaphora.deliveries.pool import Pool
 
 
 def peak_of(made: Pool, number: int, seconds: float) -> tuple[int, int]:
-    """How many jobs ran at the same time at most, and how many were done."""
+    """Return the maximum number of concurrent jobs, and the number of completed jobs."""
     running = peak = done = 0
     lock = threading.Lock()
 
@@ -43,7 +43,7 @@ def test_it_never_exceeds_its_maximum() -> None:
 
 def test_jobs_that_use_the_cpu_get_fewer_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pool, "WINDOW", 0.001)
-    monkeypatch.setattr(time, "process_time", time.monotonic)  # as if all time that passes were computed away
+    monkeypatch.setattr(time, "process_time", time.monotonic)  # as if the CPU were busy all the time
     made = Pool(8)
     made.width = 8
     for _ in range(10):

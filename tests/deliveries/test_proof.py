@@ -34,7 +34,7 @@ def run(*arguments: str) -> tuple[list[str], str]:
 
 @pytest.fixture
 def archive(interface: S3Interface, bucket: Bucket) -> S3Interface:
-    """Three days of manifests, and what came after them; another interface in the same bucket."""
+    """An interface with manifests of three days and a later delivery, and another interface in the same bucket."""
     make_policy(interface)
     other = make_interface(bucket.server, bucket.name, key_prefix="second/")
     for day in range(3):

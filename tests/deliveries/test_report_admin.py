@@ -1,4 +1,4 @@
-"""The list of reports: its filter by what became of them."""
+"""The list of reports: its filter by the states of their deliveries."""
 
 from datetime import timedelta
 from typing import Any

@@ -1,4 +1,4 @@
-"""The choice of a schedule: what it stores, what it keeps, what it says, and who sees it."""
+"""The form field of a schedule: stored values, errors, previews and permissions."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -27,7 +27,7 @@ def interface(db: None) -> S3Interface:
 
 
 def save(client: Client, interface: S3Interface, policy: Any = None, **schedule: str) -> Any:
-    """Save the form of a policy and return the answer."""
+    """Save the form of a policy; return the response."""
     name = "deliveries_archivepolicy_change" if policy else "deliveries_archivepolicy_add"
     form = {"name": "all", "interface": str(interface.pk), "enabled": "on"} | BERLIN
     return client.post(

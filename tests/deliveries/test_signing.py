@@ -1,4 +1,4 @@
-"""The key that signs: made once, kept encrypted, never shown, followed by another without a gap."""
+"""Signing keys: created once, stored encrypted, never shown, and rotated without a gap in the chain."""
 
 import io
 import json

@@ -1,4 +1,4 @@
-"""Each manifest gets a time stamp from an authority; one that fails delays time stamps and nothing else."""
+"""Each manifest gets a time stamp from an authority. A failure of the authority delays only time stamps."""
 
 import io
 import shutil
@@ -43,7 +43,7 @@ def interface(interface: S3Interface) -> S3Interface:
 
 @pytest.fixture
 def copy(authority: Authority, interface: S3Interface, bucket: Bucket, tmp_path: Path) -> Path:
-    """A copy of two days with time stamps."""
+    """A copy of an archive with two days of manifests and time stamps."""
     write(interface, FIRST + timedelta(days=1))
     return archives.copy(bucket, tmp_path / "copy")
 

@@ -159,7 +159,7 @@ class TestCauses:
         fix = step(report, "Write").fix
         assert fix is not None
         assert (fix.field, fix.value) == ("region", "eu-west-1")
-        assert [line.split()[0] for line in requests] == [b"PUT"], "no redirect is followed"
+        assert [line.split()[0] for line in requests] == [b"PUT"], "redirects are not followed"
 
     def test_a_store_that_refuses_the_condition_is_written_to_without(
         self, connection: Connection, bucket: Bucket

@@ -1,4 +1,4 @@
-"""The immutability check finds out what somebody with the interface's key could do, and never touches a report."""
+"""The immutability check detects what somebody with the interface's key could do, and never touches a report."""
 
 import datetime
 import json
@@ -54,7 +54,7 @@ def test_compliance_is_locked_by_the_store(lockable: Bucket) -> None:
     lock = LOCK | {"object_lock_mode": "COMPLIANCE"}
     found = check(make_connection(lockable.server, lockable.name, **lock))
     assert found.attempts["delete the version"].startswith("refused")
-    if lockable.server.kind == "moto":  # which lets anybody shorten the retention
+    if lockable.server.kind == "moto":  # it allows everybody to shorten the retention
         assert found.grade is ProtectionGrade.VERSIONED
         assert "shorten the retention" in found.text
         return
@@ -119,7 +119,7 @@ class TestKept:
         self, interface: S3Interface, bucket: Bucket, caplog: pytest.LogCaptureFixture
     ) -> None:
         tasks.check_immutability()
-        assert S3Interface.objects.get().protection == {}, "nothing uses it"
+        assert S3Interface.objects.get().protection == {}, "the interface is not in use"
         make_policy(interface)
         tasks.check_immutability()
         assert S3Interface.objects.get().protection["grade"] == "unprotected"

@@ -215,7 +215,7 @@ def sent_by(storage: S3Destination) -> list[Any]:
 
 
 def _seen_too(exchange: Any, requests: list[Any]) -> Any:
-    """Let `requests` have what goes out on an open connection, too."""
+    """Also collect the requests that are sent on an open connection."""
 
     def see(connection: Any, head: bytes, body: bytes) -> Any:
         start, *lines = head.decode("latin-1").removesuffix("\r\n\r\n").split("\r\n")

@@ -1,4 +1,4 @@
-"""Alerts, through a real mail server and a real web hook: each is told once when it begins and once when it is over."""
+"""Alerts, through a real mail server and a real web hook: one message when an alert begins, and one when it ends."""
 
 import json
 import os
@@ -36,7 +36,7 @@ pytestmark = pytest.mark.django_db
 
 
 class Mailbox:
-    """A mail server that keeps what it gets."""
+    """A mail server that stores the messages it receives."""
 
     def __init__(self) -> None:
         self.messages: list[str] = []
@@ -67,7 +67,7 @@ def mailbox(settings: Any) -> Iterator[Mailbox]:
 
 @pytest.fixture
 def hook() -> Iterator[tuple[str, list[dict[str, Any]]]]:
-    """The Apprise URL of a web hook, and what it got."""
+    """Run a web hook. Yields its Apprise URL and the list of received messages."""
     got: list[dict[str, Any]] = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -113,7 +113,7 @@ def repaired(interface: S3Interface) -> None:
     S3Interface.objects.filter(pk=interface.pk).update(diagnosis="", failures=0)
 
 
-class TestWhatNeedsAHand:
+class TestProblems:
     def test_no_problems_if_everything_works(self, interface: S3Interface) -> None:
         assert titles() == []
 
@@ -140,7 +140,7 @@ class TestWhatNeedsAHand:
         make_policy(interface)
         report = make_report()
         Report.objects.update(ingested_at=timezone.now() - timedelta(hours=2))
-        assert titles() == [], "as if a backfill had made the delivery"
+        assert titles() == [], "as if a backfill had created the delivery"
         Delivery.objects.filter(report=report).update(attempts=3, due_at=timezone.now() + timedelta(minutes=30))
         assert titles() == [f"Reports have waited for {interface} for more than 60 minutes"]
 
@@ -185,7 +185,7 @@ class TestWhatNeedsAHand:
 
     def test_a_lock_that_the_store_ignores(self, interface: S3Interface) -> None:
         S3Interface.objects.update(protection={"grade": "versioned", "text": "It was replaced.", "advice": "Lock it."})
-        assert titles() == [], "no lock is asked for"
+        assert titles() == [], "no lock is configured"
         S3Interface.objects.update(object_lock_mode="COMPLIANCE", retention_days=30)
         assert titles() == [f"Objects of {interface} are not locked as configured"]
 
@@ -212,7 +212,7 @@ class TestWhatNeedsAHand:
             situation.problems(situation.gather(timezone.now()))
 
 
-class TestTelling:
+class TestMessages:
     def test_an_interface_that_fails_and_recovers_causes_two_messages(
         self, interface: S3Interface, mail: AlertChannel, mailbox: Mailbox
     ) -> None:
@@ -280,7 +280,7 @@ class TestTelling:
         check()
         check()
         assert len(mailbox.messages) == 1
-        assert "over since" in mailbox.messages[0], "it began and ended meanwhile; neither is lost"
+        assert "over since" in mailbox.messages[0], "it began and ended meanwhile, and both are in the message"
         mail.refresh_from_db()
         assert mail.error == ""
 
@@ -366,9 +366,9 @@ class TestTelling:
         now = timezone.now()
         alerts.record(situation.problems(situation.gather(now)), now)
         AlertChannel.objects.update(claimed_until=now + timedelta(minutes=1))
-        assert not alerts.notify(mail, now), "another process is at it"
+        assert not alerts.notify(mail, now), "another process is sending"
         assert alerts.check(now)
-        assert not alerts.check(now), "somebody looked a moment ago"
+        assert not alerts.check(now), "there was a check a moment ago"
 
     def test_a_message_names_the_page_and_no_secret(
         self, interface: S3Interface, mail: AlertChannel, mailbox: Mailbox, settings: Any
@@ -425,7 +425,7 @@ class TestChannelPage:
         assert AlertChannel.objects.get().url.reveal() == "json://somewhere"
 
 
-class TestWhoLooks:
+class TestWatcher:
     def test_a_web_process_checks_if_no_other_did_lately(self, mail: AlertChannel, monkeypatch: Any) -> None:
         looked: list[int] = []
         monkeypatch.setattr(watcher, "_check_in_background", lambda: looked.append(1))
@@ -440,7 +440,7 @@ class TestWhoLooks:
         assert len(looked) == 2
         AlertChannel.objects.update(enabled=False)
         watcher.check_if_stale()
-        assert len(looked) == 2, "there is nobody to tell"
+        assert len(looked) == 2, "there is no channel"
 
     def test_a_timer_can_check_by_the_command(
         self, interface: S3Interface, mail: AlertChannel, mailbox: Mailbox, capsys: Any

@@ -1,4 +1,4 @@
-"""The audit trail: who is named, what is left out, what happens when it cannot be written, page, export, retention."""
+"""The audit trail: actors, omitted values, failures to write, the page, the export and the retention."""
 
 import csv
 import io
@@ -231,7 +231,7 @@ class TestChanges:
         client.force_login(user)
         answer: Any = client.post(reverse("admin:delivery_s3_s3interface_test", args=[interface.pk]))
         next(answer._iterator)
-        answer._iterator.close()  # as a server does when the client is gone
+        answer._iterator.close()  # as a server does when the client disconnects
         assert AuditEntry.objects.filter(action=Action.TESTED, details__result="broken off").count() == 1
 
     def test_retry_and_cancel_are_recorded_once_per_delivery(
@@ -313,7 +313,7 @@ class TestReads:
 
 @pytest.fixture
 def unwritable() -> Callable[[], None]:
-    """Return a function that makes the database refuse entries from then on."""
+    """Return a function that makes the database refuse further entries."""
 
     def rename() -> None:
         with connection.cursor() as cursor:
@@ -323,7 +323,7 @@ def unwritable() -> Callable[[], None]:
 
 
 class TestFailure:
-    """What cannot be recorded does not happen."""
+    """An action that cannot be recorded does not happen."""
 
     @pytest.mark.parametrize("path", ["/reports/{}/file/", "/reports/{}/pages/1/", "/reports/{}/preview/",
                                       "/timeline/sales/", "/admin/reports/report/{}/content/"])  # fmt: skip

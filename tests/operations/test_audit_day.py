@@ -1,4 +1,4 @@
-"""A scripted day through the web: the audit trail tells all of it, in order, without a secret, for good."""
+"""A scripted day in the web interface: the audit trail contains all actions, in order, without secrets, permanently."""
 
 import io
 import json
@@ -25,7 +25,7 @@ CLIENT = "192.0.2.7"
 
 
 def form_of(page: Any, **changes: Any) -> dict[str, Any]:
-    """Return what a browser would send from a form of the admin, with what somebody entered."""
+    """Return the values that a browser would send from a form of the admin, with these changes."""
     form = page.context["adminform"].form
     values = {name: form.get_initial_for_field(field, name) for name, field in form.fields.items()}
     sent = {name: value for name, value in values.items() if value not in (None, "", False)}
@@ -33,7 +33,7 @@ def form_of(page: Any, **changes: Any) -> dict[str, Any]:
 
 
 class Day:
-    """What one superuser does in a browser."""
+    """The actions of a superuser in a browser."""
 
     def __init__(self, bucket: Bucket) -> None:
         self.bucket, self.client = bucket, Client(REMOTE_ADDR=CLIENT)
@@ -141,7 +141,7 @@ EXPECTED = [
 
 
 def told() -> list[str]:
-    """The whole trail, the earliest first, one line each; beginnings of tokens and the user of the machine left out."""
+    """Return the audit trail, the earliest entry first, without token prefixes and the system user."""
     lines = []
     for each in AuditEntry.objects.order_by("id"):
         actor = "" if each.actor_kind == "command" else f" {each.actor.partition(' (')[0]}"

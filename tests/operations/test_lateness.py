@@ -1,4 +1,4 @@
-"""Which dashboards are late, and how their pages say so."""
+"""Late dashboards, and how pages show them."""
 
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -22,7 +22,7 @@ BERLIN = ZoneInfo("Europe/Berlin")
 
 
 def daily(hour: int = 6) -> CrontabSchedule:
-    """Every day at an hour in Berlin."""
+    """Return a schedule: every day at this hour in Berlin."""
     return CrontabSchedule.objects.create(minute="0", hour=str(hour), timezone=BERLIN)
 
 
@@ -115,7 +115,7 @@ class TestOneOfTheTwo:
         found = Expectation.objects.get(dashboard=dashboard)
         assert (found.every_hours, found.grace_minutes, found.schedule) == (6, 30, None)
         assert admin_client.post(address, {"title": "Other"}).status_code == 302
-        assert Expectation.objects.count() == 1, "a form without them leaves expectations alone"
+        assert Expectation.objects.count() == 1, "a request without the form keeps the expectation"
 
 
 class TestTimeline:

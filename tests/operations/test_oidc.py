@@ -1,4 +1,4 @@
-"""Signing in by OpenID Connect, with a real provider on this machine."""
+"""Sign-in by OpenID Connect, with a real provider on this machine."""
 
 import re
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.django_db
 
 
 class Provider:
-    """A provider, and a person's browser that goes there and comes back."""
+    """A provider, and the redirects of a browser to the provider and back."""
 
     def __init__(self, issuer: str) -> None:
         self.issuer = issuer
@@ -31,7 +31,7 @@ class Provider:
         requests.put(f"{self.issuer}/users/{subject}", json=claims, timeout=5).raise_for_status()
 
     def sign_in(self, client: Client, subject: str, following: str = "/timeline/") -> Any:
-        """Go from the login page to the provider, confirm there, and return the answer to the way back."""
+        """Go from the login page to the provider, sign in there, and return the response to the callback."""
         away = client.get(reverse("oidc_authentication_init"), {"next": following})
         assert away.status_code == 302, away.content
         assert away["Location"].startswith(f"{self.issuer}/oauth2/authorize"), away["Location"]
@@ -213,7 +213,7 @@ def test_failed_callbacks_lock_nobody_out_and_fill_no_table(client: Client, prov
     provider.has("4722", preferred_username="rosa", groups=["readers"])
     assert provider.sign_in(Client(), "4722")["Location"] == "/timeline/", "others at this address still sign in"
     assert AuditEntry.objects.filter(action="sign_in_refused").count() == 1
-    assert not AccessAttempt.objects.exists(), "which would keep the code"
+    assert not AccessAttempt.objects.exists(), "an attempt would store the authorization code"
 
 
 def test_an_unreachable_provider_is_explained(client: Client, provider: Provider, settings: Any) -> None:

@@ -1,4 +1,4 @@
-"""The overview: what it shows, to whom, and what that costs."""
+"""The overview: what it shows to which user, and its number of queries."""
 
 from datetime import UTC, timedelta
 from typing import Any
@@ -117,7 +117,7 @@ class TestChart:
         found = chart.last_days(timezone.now())
         assert len(found.bars) == 30
         assert (found.archived, found.failed, found.highest) == (1_000_011, 1, 1_000_000)
-        assert found.bars[0].height == 2, "one report can be seen beside a million"
+        assert found.bars[0].height == 2, "a single report is visible next to a million"
         assert found.bars[-2].height == chart.HEIGHT
         page = shown(admin_client)
         assert "1000011 archived, 1 failed, at most 1000000 on one day." in page

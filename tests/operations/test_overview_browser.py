@@ -1,4 +1,4 @@
-"""The overview in a real browser: from an empty installation to the first report, and pictures for the docs."""
+"""The overview in a real browser: from an empty installation to the first report, and screenshots for the docs."""
 
 import os
 from collections.abc import Callable
@@ -38,7 +38,7 @@ def ticked(page: Page, number: int) -> None:
 def test_from_an_empty_installation_to_the_first_report_in_the_timeline(
     page: Page, bucket: Bucket, tmp_path: Path, start_celery: Callable[..., Path]
 ) -> None:
-    """By the buttons of the checklist alone."""
+    """Uses only the buttons of the checklist."""
     server = bucket.server
     (tmp_path / "sales.png").write_bytes(png())
     start_celery("worker")

@@ -1,4 +1,4 @@
-"""/healthz/live, /healthz/ready and /metrics: who gets which answer, and what it says."""
+"""/healthz/live, /healthz/ready and /metrics: access and content."""
 
 import re
 import shutil
@@ -40,7 +40,7 @@ def all_run() -> None:
 
 
 def samples(answer: bytes) -> dict[str, float]:
-    """Each sample by its name and the values of its labels."""
+    """Return each sample by its name and label values."""
     return {
         "/".join([sample.name, *sample.labels.values()]): sample.value
         for family in text_string_to_metric_families(answer.decode())
@@ -102,7 +102,7 @@ class TestReady:
         self, client: Client, all_run: None, django_assert_max_num_queries: Any
     ) -> None:
         client.get("/healthz/ready")
-        with django_assert_max_num_queries(2):  # when somebody last looked for alerts, and whether there is a channel
+        with django_assert_max_num_queries(2):  # the last check for alerts, and whether there is a channel
             client.get("/healthz/ready")
 
 

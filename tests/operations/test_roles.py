@@ -1,4 +1,4 @@
-"""The ready groups: migrate makes them, also after a flush, and never undoes what an administrator did."""
+"""The ready groups: migrate creates them, also after a flush, and never undoes changes of an administrator."""
 
 import sys
 from pathlib import Path
@@ -78,7 +78,7 @@ class TestMadeOnce:
     def test_a_new_permission_is_added_to_existing_groups(self) -> None:
         made = ReadyGroup.objects.get(role="Viewer")
         assert made.group is not None
-        made.given = ["reports.view_report"]  # an older version, which did not know read_report
+        made.given = ["reports.view_report"]  # an older version did not have read_report
         made.save()
         made.group.permissions.clear()
         migrate()

@@ -113,7 +113,7 @@ def test_a_file_with_a_time_in_the_future_is_ingested(box: Path) -> None:
     later = time.time() + 400 * 24 * 3600
     file = put(box)
     os.utime(file, (later, later))
-    assert inbox.scan().ingested == 0, "whoever still writes it shows that first"
+    assert inbox.scan().ingested == 0, "a file that is still being written must be noticed first"
     assert inbox.scan().ingested == 1
 
 
@@ -269,7 +269,7 @@ def test_an_unreadable_folder_delays_no_other(box: Path, monkeypatch: pytest.Mon
             raise PermissionError(13, "Permission denied")
         return opened(folder, **options)
 
-    monkeypatch.setattr(inbox_folders, "open_folder", refuse)  # the tests may run as root, whom no permission stops
+    monkeypatch.setattr(inbox_folders, "open_folder", refuse)  # not by permissions, because the tests may run as root
     assert inbox.scan() == inbox.ScanResult(ingested=1)
 
 
@@ -341,7 +341,7 @@ def test_several_scans_ingest_each_file_once(box: Path, monkeypatch: pytest.Monk
 
 @pytest.mark.django_db(transaction=True)
 def test_scans_that_remove_folders_do_not_disturb_each_other(box: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each scan ends with removing folders that another has just looked into, or made to put something in."""
+    """Each scan removes empty folders at its end, which another scan may be reading or may just have created."""
     monkeypatch.setattr(inbox, "CLAIM_TIMEOUT", timedelta())
 
     def take() -> None:
@@ -357,7 +357,7 @@ def test_scans_that_remove_folders_do_not_disturb_each_other(box: Path, monkeypa
 
 
 def in_threads(number: int, work: Callable[[], object]) -> None:
-    """Run it in so many threads at the same time, each with a database connection of its own; raise what they raise."""
+    """Run `work` in this many threads, each with its own database connection. Raises the exceptions of the threads."""
 
     def work_and_close() -> None:
         try:

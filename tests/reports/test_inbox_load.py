@@ -1,4 +1,4 @@
-"""10,000 reports through the inbox in one go: nothing lost, memory bounded."""
+"""10,000 reports through the inbox at once: none is lost, and memory is bounded."""
 
 import os
 import subprocess

@@ -28,7 +28,7 @@ def page() -> str:
 
 @pytest.fixture
 def refuse(box: Path) -> Callable[..., inbox_refused.RefusedFile]:  # noqa: F811
-    """Return a function that has the inbox refuse a file, and returns how it is listed."""
+    """Return a function that makes the inbox refuse a file, and returns its entry in the list."""
 
     def put_and_scan(name: str = "sales/2026-03-01.pdf", content: bytes = PROGRAM) -> inbox_refused.RefusedFile:
         put(box, name, content)

@@ -1,4 +1,4 @@
-"""Tables as common programs write them, in the encodings of their countries."""
+"""Tables as written by common programs, in the encodings of various countries."""
 
 import pytest
 

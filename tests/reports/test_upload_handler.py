@@ -19,7 +19,7 @@ TOKEN = "a" * 32
 
 @pytest.fixture
 def opened(monkeypatch: pytest.MonkeyPatch) -> list[TemporaryUploadedFile]:
-    """The files that were begun on the disk."""
+    """The temporary files that were created."""
     files: list[TemporaryUploadedFile] = []
     begin = TemporaryUploadedFile.__init__
 
@@ -32,7 +32,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[TemporaryUploadedFile]:
 
 
 class Breaking(io.BytesIO):
-    """A body after which the connection is lost."""
+    """A request body after which the connection breaks."""
 
     def read(self, size: int | None = -1, /) -> bytes:
         if found := super().read(size):
@@ -42,7 +42,7 @@ class Breaking(io.BytesIO):
 
 @pytest.fixture
 def written(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The names of files that were begun on the disk."""
+    """The names of the temporary files that were created."""
     names: list[str] = []
     begin = TemporaryUploadedFile.__init__
 

@@ -1,4 +1,4 @@
-"""Every URL and API route answers each role as the table of docs/access.md says."""
+"""Every URL and API route responds to each role as documented in the table of docs/access.md."""
 
 import re
 from collections.abc import Iterator
@@ -28,14 +28,14 @@ pytestmark = pytest.mark.django_db
 PAGE = ROOT / "docs" / "access.md"
 ROLES = ["anonymous", "Viewer", "Uploader", "Operator", "Auditor", "Administrator"]
 PROBES = ["healthz/live", "healthz/ready", "metrics"]
-"""Answered by a middleware, so that the resolver does not know them."""
+"""Handled by a middleware, so they are not in the URL resolver."""
 
 SAMPLE, S3 = "folder_destination/folderinterface", "delivery_s3/s3interface"
-"""The sample kind of interface, of which the documentation says nothing: it answers as the S3 interface does."""
+"""The sample kind of interface, which is not documented: it responds like the S3 interface."""
 
 
 def shown(pattern: str) -> str:
-    """Return a URL pattern as the documentation shows it."""
+    """Return a URL pattern in the notation of the documentation."""
     pattern = re.sub(r"\(\?P<app_label>[^)]*\)", "<app_label>", pattern)
     pattern = re.sub(r"\(\?P<(\w+)>[^()]*(\([^)]*\))?[^()]*\)", r"<\1>", pattern)
     return pattern.replace("^", "").replace("$", "").replace(r"\Z", "")
@@ -46,13 +46,13 @@ def all_patterns() -> list[str]:
 
 
 def documented() -> dict[str, list[str]]:
-    """Return the rows of the table: a pattern, and the answer to each role."""
+    """Return the rows of the table: a pattern, and the response to each role."""
     rows = [line.strip("| ").split("|") for line in PAGE.read_text().splitlines() if line.startswith("| `/")]
     return {row[0].strip().strip("`").removeprefix("/"): [cell.strip() for cell in row[1:]] for row in rows}
 
 
 def word(response: HttpResponseBase) -> str:
-    """Return an answer in the words of the table."""
+    """Return a response in the words of the table."""
     if response.status_code in {301, 302}:
         return "login" if "/login/" in response.headers["Location"] else "redirect"
     return {401: "token", 403: "no", 404: "404", 405: "405"}.get(response.status_code, "yes")
@@ -60,7 +60,7 @@ def word(response: HttpResponseBase) -> str:
 
 @pytest.fixture
 def places(interface: S3Interface, tmp_path: Path, settings: Any) -> dict[str, str]:
-    """What exists in the place of each parameter, and of each row of a model."""
+    """Existing values for each URL parameter and each model."""
     settings.METRICS_TOKEN = "of the scraper"
     everything = one_of_each(interface, png())
     folder = FolderInterface.objects.create(name="folder", folder=str(tmp_path))
@@ -115,7 +115,7 @@ def path_of(pattern: str, places: dict[str, str]) -> str:
 
 
 def form_for(pattern: str, interface: S3Interface) -> dict[str, str]:
-    """Return what is sent by POST: nothing, except where nothing is refused whoever sends it."""
+    """Return the values for a POST: none, unless an empty form would be refused for every role."""
     if not pattern.endswith("/remove/"):
         return {}
     names = ["access_key_id", "region", "bucket_name", "endpoint_url", "ca_bundle", "addressing_style"]
@@ -135,9 +135,9 @@ def client_of(role: str) -> Client:
 
 
 def answers(role: str, places: dict[str, str]) -> Iterator[tuple[str, str]]:
-    """Yield each pattern with the answer to a role: to GET and, if it is another one, to an empty POST.
+    """Yield each pattern with the response to a role: to GET and, if different, to an empty POST.
 
-    A method that the address does not have is left out.
+    Methods that a URL does not support are left out.
     """
     client = client_of(role)
     for pattern in all_patterns():
@@ -155,7 +155,7 @@ def answers(role: str, places: dict[str, str]) -> Iterator[tuple[str, str]]:
 
 
 OFTEN = {"anonymous", "Viewer", "Operator"}
-"""The roles whose walk is not left to the heavy tests."""
+"""The roles that are tested also outside the heavy tests."""
 
 
 @pytest.mark.parametrize(

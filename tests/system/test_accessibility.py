@@ -1,6 +1,6 @@
-"""Every page can be used by everybody: axe-core finds nothing serious, in light and dark, on a laptop and on a phone.
+"""Every page is accessible: axe-core finds no serious problem, in light and dark mode, on a laptop and on a phone.
 
-The pages of the admin are those of its URL patterns, so a new page is covered without a word here.
+The admin pages come from its URL patterns, so a new page is covered automatically.
 """
 
 from collections.abc import Iterator
@@ -34,9 +34,9 @@ LAPTOP: ViewportSize = {"width": 1366, "height": 768}
 PHONE: ViewportSize = {"width": 390, "height": 844}
 OURS = {"reports", "deliveries", "api", "delivery_s3"}
 SEEN_ELSEWHERE = ("_history", "_delete", "_interface_add", "_interface_change")
-"""How the names of pages end that are Django's for each model, or lead to another: the heavy test opens them."""
+"""Suffixes of the names of pages that Django has for each model, or that redirect. The heavy test opens them."""
 NOT_PAGES = ("_content", "_guess", "_test", "_remove", "_grants", "_retry", "_verify", "_new", "_next_runs")
-"""How the names of those addresses of the admin end that answer with a file or a piece of a page."""
+"""Suffixes of the names of admin URLs that return a file or a fragment of a page."""
 
 PASSWORD = "password of the test"
 COLOURS = ["color-contrast", "link-in-text-block"]
@@ -44,12 +44,12 @@ NEVER = {
     *("label", "label-title-only", "select-name", "html-has-lang", "nested-interactive"),
     *COLOURS,
 }
-"""Rules that no page may break, whatever impact axe gives them."""
+"""Rules that no page may violate, regardless of the impact that axe assigns to them."""
 
 
 @pytest.fixture(autouse=True)
 def with_axe(page: Page) -> None:
-    """Put axe into each page; colours change at once, so that none is looked at on its way."""
+    """Load axe into each page, and disable transitions, so that colours are not checked while they change."""
     page.add_init_script(AXE_SCRIPT)
     page.add_init_script("""
         const still = new CSSStyleSheet();
@@ -60,7 +60,7 @@ def with_axe(page: Page) -> None:
 
 @pytest.fixture
 def everything(bucket: Bucket, page: Page) -> None:
-    """At least one row of each model, deliveries in several states, and a user who may only view reports."""
+    """Create at least one row of each model, deliveries in several states, and a user who may only view reports."""
     frankfurt = make_interface(bucket.server, bucket.name, name="Archive in Frankfurt")
     schedule = CrontabSchedule.objects.create(hour="6", minute="0")
     sales = Dashboard.objects.create(slug="sales", title="Sales overview")
@@ -85,7 +85,7 @@ def everything(bucket: Bucket, page: Page) -> None:
 
 
 def admin_pages(apps: set[str], left_out: tuple[str, ...] = ()) -> Iterator[str]:
-    """Yield the addresses of the admin's pages of these apps: lists, forms, histories, and what we add to them."""
+    """Yield the URLs of the admin pages of these apps: lists, forms, histories, and our own pages."""
     if not left_out:
         yield from (reverse("admin:app_list", args=[app]) for app in sorted(apps))
     for model, model_admin in admin.site._registry.items():
@@ -115,7 +115,7 @@ def other_pages() -> list[str]:
 
 
 def findings(page: Page, *rules: str) -> list[str]:
-    """Return what axe finds on the page, by all its rules or these; and whether it has to be scrolled sideways."""
+    """Return axe's findings on the page, by all rules or these, and a finding if it needs horizontal scrolling."""
     options: dict[str, Any] = {"resultTypes": ["violations"], "preload": False}
     if rules:
         options["runOnly"] = {"type": "rule", "values": rules}
@@ -131,7 +131,7 @@ def findings(page: Page, *rules: str) -> list[str]:
 
 
 def findings_in_both_schemes(page: Page) -> list[str]:
-    """Return what is found on a light laptop, and of what differs then on a dark phone."""
+    """Return the findings on a laptop in light mode and, for rules that depend on it, on a phone in dark mode."""
     page.set_viewport_size(LAPTOP)
     page.emulate_media(color_scheme="light")
     found = findings(page)
@@ -141,7 +141,7 @@ def findings_in_both_schemes(page: Page) -> list[str]:
 
 
 def check(page: Page, addresses: list[str]) -> None:
-    """Open each page once; look at it in both schemes."""
+    """Open each page once, and check it in both color schemes."""
     found = {}
     for address in addresses:
         page.goto(address)
@@ -231,7 +231,7 @@ FOCUSED = """() => {
     const {outlineStyle, outlineWidth} = getComputedStyle(outlined);
     return [outlineStyle !== "none" && parseFloat(outlineWidth) >= 2, focused.outerHTML.slice(0, 160)];
 }"""
-"""Whether what the keyboard is at can be seen, and what it is; null where it left the page."""
+"""The focused element, and whether its focus is visible; null if the focus has left the page."""
 
 
 def test_the_focus_is_visible_on_every_tab_stop(page: Page) -> None:
@@ -243,7 +243,7 @@ def test_the_focus_is_visible_on_every_tab_stop(page: Page) -> None:
         stops = []
         while stop := page.evaluate(FOCUSED):
             stops.append(stop)
-            assert len(stops) < 100, "the Tab key leaves the page in the end"
+            assert len(stops) < 100, "the Tab key must leave the page eventually"
             page.keyboard.press("Tab")
         assert len(stops) > 5
         assert [html for visible, html in stops if not visible] == [], path

@@ -1,4 +1,4 @@
-"""Beat, after a clock that was ahead has been set right, and before the database is there."""
+"""Beat, after a clock that was ahead has been corrected, and before the database is available."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""What all commands have in common: they deceive no terminal, and say in a sentence that the database is at fault."""
+"""Common behaviour of all commands: no terminal escape sequences, and one sentence for a database problem."""
 
 import io
 import json
@@ -99,7 +99,7 @@ for arguments in json.loads(sys.argv[1]):
 
 
 def failures(database: str, folder: Path, *commands: list[str]) -> list[str]:
-    """Return what each of these commands, which all must fail, wrote to standard error."""
+    """Run these commands, which must all fail; return their standard error outputs."""
     environment = os.environ | {
         "DATABASE_URL": database,
         "DATA_DIR": str(folder),

@@ -1,4 +1,4 @@
-"""What is in deploy/, checked as far as that goes without installing it."""
+"""The files in deploy/, checked as far as possible without installing them."""
 
 import re
 import shutil
@@ -23,7 +23,7 @@ UNITS = sorted(DEPLOY.glob("*.service"))
 
 @pytest.mark.systemd
 def test_systemd_accepts_the_units(tmp_path: Path) -> None:
-    """On the paths of this checkout, as the verification asks for programs that exist."""
+    """Uses the paths of this checkout, because the verification requires existing programs."""
     for unit in UNITS:
         text = re.sub(r"^(User|EnvironmentFile)=.*\n", "", unit.read_text(), flags=re.MULTILINE)
         python = str(Path(sys.executable).parent)
@@ -92,7 +92,7 @@ def test_all_files_that_compose_uses_exist() -> None:
 
 
 def health_command(role: str) -> list[str]:
-    """The compose file's health check of a service, which must be the systemd unit's, too."""
+    """Return the health check of a service in the compose file, which must match that of the systemd unit."""
     services = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]
     kind, program, *arguments = services[role]["healthcheck"]["test"]
     assert (kind, program) == ("CMD", "python")

@@ -1,4 +1,4 @@
-"""The documentation site: it builds with every link valid, loads nothing from elsewhere, says what the code does."""
+"""The documentation site: all links are valid, nothing is loaded from other hosts, and it matches the code."""
 
 import os
 import re
@@ -35,11 +35,11 @@ DOCS = ROOT / "docs"
 MANUAL = (DOCS / "s3-object-storage.md").read_text()
 OUR_APPS = {"reports", "deliveries", "operations", "delivery_s3", "api"}
 LOADING = {"script": "src", "img": "src", "iframe": "src", "source": "src", "link": "href"}
-"""Elements that make a browser load something, and where they name it."""
+"""Elements that make a browser load a resource, and the attribute with its URL."""
 
 
 class Loaded(HTMLParser):
-    """What a page makes a browser load, its anchors and its text."""
+    """Collects the resources that a page loads, its anchors and its text."""
 
     def __init__(self, page: Path) -> None:
         super().__init__()
@@ -71,7 +71,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def section(text: str, heading: str) -> str:
-    """Return what stands under a heading, up to the next one of its level or above."""
+    """Return the text under a heading, up to the next heading of the same or a higher level."""
     level = heading.partition(" ")[0]
     found = re.search(rf"^{re.escape(heading)}\n(.*?)(?=^#{{1,{len(level)}}} |\Z)", text, re.MULTILINE | re.DOTALL)
     assert found, heading

@@ -34,7 +34,7 @@ SECRET_OF_ANOTHER_TRY = "S3CRET-typed-but-wrong"
 
 
 def text_of(response: Any) -> str:
-    """The whole answer, streamed or not."""
+    """Return the text of a response, streamed or not."""
     content: bytes = response.getvalue() if response.streaming else response.content
     return content.decode()
 
@@ -53,7 +53,7 @@ def everything_is_delivered() -> bool:
 
 
 def whole_database() -> bytes:
-    """All that the database holds, as bytes."""
+    """Return the content of the whole database as bytes."""
     rows: list[bytes] = []
     with database.cursor() as cursor:
         for table in database.introspection.table_names(cursor):
@@ -64,7 +64,7 @@ def whole_database() -> bytes:
 
 
 def waiting_messages() -> list[str]:
-    """Take all messages from the queue, as the broker holds them."""
+    """Remove all messages from the queue; return them in the broker's format."""
     found = []
     with current_app.connection_for_read() as broker:
         queue = broker.SimpleQueue(django_settings.CELERY_TASK_DEFAULT_QUEUE)
@@ -107,7 +107,7 @@ def test_from_an_empty_form_to_the_receipt(
         {"name": "all", "interface": S3Interface.objects.get().pk, "enabled": "on"},
     )
     log = start_celery()
-    start_celery("beat", DELIVERY_SWEEP_SECONDS="1")  # which finds what the store refused for a moment
+    start_celery("beat", DELIVERY_SWEEP_SECONDS="1")  # it retries uploads that the store refused temporarily
     moment = datetime(2026, 3, 1, 6, 0, tzinfo=UTC)
     files = [sample.render(moment + timedelta(days=day), tmp_path) for sample in SAMPLES for day in range(2)]
     for file in files:
@@ -130,7 +130,7 @@ def test_a_report_whose_message_was_lost_is_found_by_the_sweep(
 ) -> None:
     make_policy(interface)
     make_report()
-    assert len(waiting_messages()) == 1  # and now it is lost
+    assert len(waiting_messages()) == 1  # the message is lost now
     log = start_celery()
     start_celery("beat", DELIVERY_SWEEP_SECONDS="1")
     wait_until(everything_is_delivered, log)
@@ -206,7 +206,7 @@ def test_a_slow_interface_does_not_delay_another(
 def test_a_database_locked_for_long_causes_no_loss(
     interface: S3Interface, bucket: Bucket, start_celery: Callable[..., Path]
 ) -> None:
-    """Longer than SQLite waits for its lock, so that what comes to deliver or to look for work ends with an error."""
+    """The database is locked for longer than SQLite waits, so that tasks end with an error."""
     make_policy(interface)
     for _ in range(20):
         make_report()
@@ -245,7 +245,7 @@ def test_the_secret_appears_nowhere(
     start_celery: Callable[..., Path],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """In no row of the database in clear, no page, no log at DEBUG, no task message."""
+    """Neither in the database as plain text nor on a page, in a log at DEBUG or in a task message."""
     import logging
 
     caplog.set_level(logging.DEBUG)

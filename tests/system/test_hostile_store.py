@@ -1,4 +1,4 @@
-"""Whatever a store does, an operation ends in time, with bounded memory and disk, and says what is wrong."""
+"""Whatever a store does, every operation ends in time, with bounded memory and disk use, and explains the problem."""
 
 import os
 import resource
@@ -25,7 +25,7 @@ from tests.support.servers import S3Server
 pytestmark = [
     pytest.mark.django_db,
     pytest.mark.heavy,
-    # An answer that breaks the protocol is closed by whoever collects it.
+    # An answer that violates the protocol is closed by the garbage collector.
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
 
@@ -39,7 +39,7 @@ def test_there_are_enough_behaviours() -> None:
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Waits of an interface that are as short as those of a test."""
+    """Use very short timeouts for connections, answers and connection tests."""
     fields = Connection.__dataclass_fields__
     assert (fields["connect_timeout"].default, fields["read_timeout"].default) == (10, 60)
     of_interface = S3Interface.connection
@@ -53,14 +53,14 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def bounded() -> Iterator[None]:
-    """Assert the bounds on time, memory and disk."""
+    """Check the bounds on time, memory and disk use."""
     before, memory = time.monotonic(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     there = set(Path(django_settings.FILE_UPLOAD_TEMP_DIR).iterdir())
     yield
     assert time.monotonic() - before < SECONDS
     assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - memory) * 1024 < MEMORY
     left = set(Path(django_settings.FILE_UPLOAD_TEMP_DIR).iterdir())
-    assert left <= there, "nothing fetched stays on the disk"
+    assert left <= there, "no download stays on the disk"
 
 
 @pytest.fixture(params=BEHAVIOURS)
@@ -70,7 +70,7 @@ def store(request: pytest.FixtureRequest) -> Iterator[S3Server]:
 
 
 def archived_at(store: S3Server) -> tuple[S3Interface, Report]:
-    """A report that is only at the store, by its receipt."""
+    """Return an interface and a report that, according to its receipt, is only in the store."""
     interface = make_interface(store, "bucket")
     report = make_report(CONTENT)
     Delivery.objects.create(
@@ -88,7 +88,7 @@ def deliver(store: S3Server) -> None:
     make_report(CONTENT)
     engine.deliver_due(interface.pk)
     row = Delivery.objects.get()
-    assert row.state in {State.PENDING, State.FAILED, State.DELIVERED}, "never left as sending"
+    assert row.state in {State.PENDING, State.FAILED, State.DELIVERED}, "the row must not stay in sending"
     assert row.lease is None
     interface.refresh_from_db()
     for text in (row.detail, row.etag, row.version_id, interface.detail):

@@ -1,4 +1,4 @@
-"""Wrong passwords lock out the address that they come from, behind a proxy too, and nobody else."""
+"""Wrong passwords lock out only the address that sent them, also behind a proxy."""
 
 from typing import Any
 

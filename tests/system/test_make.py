@@ -31,7 +31,7 @@ echo "uv $* from ${UV_DEFAULT_INDEX-its own index}" >>"$LOG"
 
 
 class Checkout:
-    """The Makefile and the requirements in a folder, with programs that only note how they were called."""
+    """The Makefile and the requirements in a folder, with programs that only record their arguments."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self._log = folder, folder / "log"

@@ -1,4 +1,4 @@
-"""Requests that no page of ours makes get an answer in words, whatever they hold."""
+"""Requests that our pages do not send get a proper error response, whatever they contain."""
 
 import io
 import json

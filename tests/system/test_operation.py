@@ -1,4 +1,4 @@
-"""Install, back up, lose everything, restore and upgrade, by the commands of docs/operation.md as they stand there."""
+"""Install, back up, lose everything, restore and upgrade, with the unchanged commands of docs/operation.md."""
 
 import getpass
 import json
@@ -75,12 +75,12 @@ class Migration(migrations.Migration):
 
 @dataclass
 class Machine:
-    """An installation of its own under a folder, and the variables of the page."""
+    """An installation in a folder, and the variables that the page uses."""
 
     variables: dict[str, str]
 
     def run(self, *names: str, **more: str) -> str:
-        """Run commands of the page, by their names; return what the last one printed."""
+        """Run commands of the page by name; return the output of the last one."""
         printed = ""
         for name in names:
             language, code = OPERATION[name]
@@ -97,7 +97,7 @@ class Machine:
         return self._printed([self._python, "-c", started, *arguments])
 
     def ingest(self, *contents: bytes) -> None:
-        """Hand in and deliver reports of the dashboard `sales`."""
+        """Ingest and deliver reports of the dashboard `sales`."""
         folder = Path(self.variables["DATA_DIR"]).with_name("rendered")
         folder.mkdir(exist_ok=True)
         files = []
@@ -108,7 +108,7 @@ class Machine:
         self.manage("deliver_due")
 
     def lose(self) -> None:
-        """Nothing is left of the machine but its backup."""
+        """Delete everything except the backup."""
         for name in ("APP", "DATA_DIR"):
             shutil.rmtree(self.variables[name])
         Path(self.variables["ENV_FILE"]).unlink()
@@ -125,12 +125,12 @@ class Machine:
 
 
 KEPT = {"PATH", "HOME", "LANG", "PIP_INDEX_URL", "PIP_CONFIG_FILE", "PIP_CERT", "SSL_CERT_FILE"}
-"""What a shell of the machine has, apart from the variables of the page."""
+"""Environment variables of a shell on the machine, in addition to those of the page."""
 
 
 @pytest.fixture
 def databases() -> Iterator[Callable[[], str]]:
-    """Makes empty databases, as SQLite or on the PostgreSQL server that the tests use; returns the DATABASE_URL."""
+    """Return a function that creates an empty database, SQLite or PostgreSQL as in the tests, and returns its URL."""
     if connection.vendor == "sqlite":
         yield lambda: ""
         return
@@ -153,7 +153,7 @@ def databases() -> Iterator[Callable[[], str]]:
 
 @pytest.fixture
 def repository(tmp_path: Path) -> Path:
-    """The code as a repository with two releases: this one, and one with a migration more."""
+    """A repository of the code with two releases: the present one, and one with an additional migration."""
     folder = tmp_path / "repository"
     git = ["git", "-C", str(folder), "-c", "user.name=a", "-c", "user.email=a@b.cd"]
     subprocess.run(["git", "clone", "--quiet", str(ROOT), str(folder)], check=True)

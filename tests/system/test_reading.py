@@ -1,4 +1,4 @@
-"""Every command of docs/reading.md, run as it stands there: other programs read the archive without us."""
+"""Runs every command of docs/reading.md unchanged: other programs read the archive without Anaphora."""
 
 import os
 from collections.abc import Callable
@@ -22,7 +22,7 @@ RECIPES = recipes.read("reading.md")
 
 @pytest.fixture
 def run(s3: S3Server, moto: S3Server, make_bucket: Callable[..., Bucket], tmp_path: Path) -> Callable[[str], str]:
-    """Five days of reports of two dashboards, one of them twice a day, and their manifests; then a recipe."""
+    """Archive five days of two dashboards, one of them twice a day; return a function that runs recipes."""
     bucket = make_bucket(moto if s3.kind == "rclone" else s3)
     interface = make_interface(bucket.server, bucket.name)
     make_policy(interface)
@@ -50,7 +50,7 @@ def run(s3: S3Server, moto: S3Server, make_bucket: Callable[..., Bucket], tmp_pa
 
 
 def of(dashboard: str, *moments: str) -> list[bytes]:
-    """Return the contents of reports, by when they were rendered."""
+    """Return the contents of the reports rendered at these times."""
     found = Report.objects.filter(dashboard__slug=dashboard).order_by("rendered_at")
     wanted = [datetime.fromisoformat(moment) for moment in moments]
     return [each.local_path.read_bytes() for each in found if not wanted or each.rendered_at in wanted]

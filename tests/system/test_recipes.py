@@ -1,4 +1,4 @@
-"""Every command of docs/recipes.md, run as it stands there."""
+"""Runs every command of docs/recipes.md unchanged."""
 
 import http.server
 import io
@@ -31,7 +31,7 @@ PDF, PNG = MAKERS["pdf"][1](1), MAKERS["png"][1](1)
 
 
 class Renderers(http.server.BaseHTTPRequestHandler):
-    """Grafana and Kibana, as far as their reporting goes: the paths and the refusals of the real ones."""
+    """Simulates the reporting of Grafana and Kibana, with the paths and error responses of the real programs."""
 
     asked = 0
 
@@ -79,7 +79,7 @@ def renderers() -> Iterator[str]:
 
 @pytest.fixture
 def run(tmp_path: Path, live_server: LiveServer, renderers: str, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Run a recipe in a folder of its own."""
+    """Return a function that runs a recipe in a new folder."""
     cache.clear()
     (tmp_path / "sales.pdf").write_bytes(PDF)
     (tmp_path / "page.html").write_text("<h1>Sales</h1>")

@@ -1,6 +1,6 @@
-"""Pictures of the pages for the documentation: `make screenshots` leaves them in docs/images.
+"""Screenshots for the documentation: `make screenshots` writes them to docs/images.
 
-The pictures are of the pages as they are, so each is looked at when it changes.
+Check each picture that changes.
 """
 
 import io
@@ -77,7 +77,7 @@ def csv(day: int) -> bytes:
 
 @pytest.fixture
 def archive(bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> S3Interface:
-    """Dashboards of several formats, an interface that works and one that fails, and all else that pages show."""
+    """Create dashboards of several formats, a working and a failing interface, and rows for all other pages."""
     first_steps.finish()
     Installation.objects.update(counted_at=timezone.now(), alerts_checked_at=timezone.now())
     for role in Role:
@@ -122,7 +122,7 @@ def archive(bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def pages(archive: S3Interface) -> dict[str, str]:
-    """Return the addresses of the pages by the names of their pictures."""
+    """Return the URLs of the pages by the names of their pictures."""
     delivered = Delivery.objects.filter(state=State.DELIVERED).latest("pk")
     failed = Delivery.objects.get(state=State.FAILED)
     report = Report.objects.filter(dashboard__slug="web-shop").latest("rendered_at")
@@ -178,7 +178,7 @@ def picture(page: Page, folder: Path, name: str, size: tuple[int, int], scheme: 
 
 
 ON_PHONES = {"timeline-image", "timeline-xlsx", "delivery", "policy", "interface-new", "reports", "token-created"}
-"""The pages that are pictured on a phone too."""
+"""The pages that are also pictured on a phone."""
 
 
 @pytest.fixture
@@ -189,7 +189,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def each_look() -> list[tuple[tuple[int, int], str]]:
-    """Return sizes and schemes: all for the documentation, otherwise two that have everything once."""
+    """Return sizes and color schemes: all for the documentation, otherwise two in which each occurs once."""
     if "SCREENSHOTS" not in os.environ:
         return [(WIDE, "light"), (PHONE, "dark")]
     return [(size, scheme) for size in (WIDE, PHONE) for scheme in ("light", "dark")]
@@ -229,7 +229,7 @@ def test_every_page_is_pictured(page: Page, bucket: Bucket, archive: S3Interface
 
 
 def test_pages_for_users_with_few_permissions_are_pictured(page: Page, archive: S3Interface, tmp_path: Path) -> None:
-    """Their pictures are not for the documentation; with PICTURES_FEW, a folder, they are kept for looking at."""
+    """These pictures are not for the documentation. With PICTURES_FEW, a folder, they are kept for review."""
     folder = Path(os.environ.get("PICTURES_FEW") or tmp_path)
     folder.mkdir(parents=True, exist_ok=True)
     user = User.objects.create_user("viewer", password="password of the test", is_staff=True)

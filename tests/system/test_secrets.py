@@ -1,4 +1,4 @@
-"""No secret is shown: not by any page to any kind of user, not by dumps, not by error pages."""
+"""Secrets are never shown: on no page, to no kind of user, and neither in dumps nor on error pages."""
 
 import io
 import json
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.django_db
 OURS = ("reports", "deliveries", "timeline", "api", "operations", "delivery_s3")
 CHANGE = "admin:delivery_s3_s3interface_change"
 PARTS = 4
-"""The long walk is divided, so that processes can share it."""
+"""The long test is divided into parts, so that several processes can run it."""
 
 
 @pytest.fixture
@@ -41,12 +41,12 @@ KEEPERS = Q(codename__regex="^(view|change)_(s3interface|alertchannel)$")
 
 
 def of_interfaces() -> list[User]:
-    """Staff who may see or change what keeps a secret, and a superuser."""
+    """Return staff users who may view or change models with secrets, and a superuser."""
     return [*(staff(each) for each in permissions(KEEPERS)), User.objects.create_superuser("all")]
 
 
 def others() -> list[User]:
-    """Staff with each of the product's other permissions alone, with pairs about interfaces, and with none."""
+    """Return staff users with each other permission of the product, with pairs for interfaces, and with none."""
     pairs = combinations(permissions(Q(codename__endswith="s3interface")), 2)
     return [staff(), *(staff(each) for each in permissions(~KEEPERS)), *(staff(*pair) for pair in pairs)]
 
@@ -81,7 +81,7 @@ def test_no_page_shows_a_secret_to_anybody_else(
 
 
 def walk(client: Client, everything: dict[str, Any], settings: Any, users: Sequence[User | None]) -> None:
-    """Open every page as every user; None is nobody."""
+    """Open every page as every user; None means without login."""
     stored = everything["interface"].secret_access_key.reveal()
     sentinels = [stored, "the-secret-part", *settings.FERNET_KEYS, settings.SECRET_KEY, everything["apitoken"].digest]
     paths = [path for path in addresses(everything) if not path.endswith(("/logout/", "/jsi18n/"))]

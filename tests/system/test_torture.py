@@ -1,6 +1,6 @@
-"""Whatever is killed, and whenever: every report ends in the bucket, once, with the right bytes.
+"""Whatever is killed, and whenever, every report is stored once, with the right bytes.
 
-`make torture` runs it for longer. The seed is printed; TORTURE_SEED repeats the faults' choice (not the clock's).
+`make torture` runs it for longer. It prints the seed; TORTURE_SEED repeats the choice of faults, but not their timing.
 """
 
 import os
@@ -37,7 +37,7 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.heavy]
 REPORTS = int(os.environ.get("TORTURE_REPORTS", "120"))
 SECONDS = int(os.environ.get("TORTURE_SECONDS", "20"))
 ENVIRONMENT = {
-    # Longer than a request of a killed worker can go on at the store, so that no upload meets its successor.
+    # Longer than the store can process a request of a killed worker, so that no upload overlaps with its retry.
     "DELIVERY_LEASE_SECONDS": "20",
     "DELIVERY_RETRY_SECONDS": "2",
     "DELIVERY_SWEEP_SECONDS": "1",
@@ -47,14 +47,14 @@ SIZES = [3_000, 3_000, 20_000, 20_000, 200_000, 200_000, 1_000_000, 5_000_000]
 FAULTS = [fault for fault in Fault if fault is not Fault.NONE and not fault.startswith("refuse")]
 
 
-# What may be held against a report: nobody can tell whether it or the store was the cause.
+# Diagnoses that may count as an attempt of a report: the cause can be the report or the store.
 AMBIGUOUS = frozenset(FAULTS) - {Fault.DELAY, Fault.ANSWER_503, Fault.ANSWER_503_WAIT, Fault.ANSWER_429}
 
 
 class Store:
-    """A store behind faults, which it chooses, and the log of what came by.
+    """A store behind a server that chooses and simulates faults, and logs the requests.
 
-    `doubled` are the paths that were being uploaded twice at the same time.
+    `doubled` contains the paths that were uploaded twice at the same time.
     """
 
     def __init__(self, chance: random.Random) -> None:
@@ -81,14 +81,14 @@ class Store:
 
     def ended(self, method: str, path: str, status: int) -> None:
         with self._lock:
-            # The real server has troubles of its own: rclone's 500 now and then.
+            # The real server, rclone, returns status 500 now and then.
             self.ambiguous[path] += status == 0 or status >= 500
             self.log[path].append(f"{datetime.now(UTC):%H:%M:%S.%f} {method} ended: {status}")
             self._under_way[path] -= method == "PUT"
 
 
 class Broker:
-    """A Redis of the test's own, to be killed with all that it holds and started again; else the one that is there."""
+    """A Redis started by the test, which can be killed with all its messages, or else the configured broker."""
 
     def __init__(self) -> None:
         program = shutil.which("redis-server") if str(current_app.conf.broker_url).startswith("redis") else None
@@ -103,7 +103,7 @@ class Broker:
         servers.wait_for_port(int(self._command[2]), self._process)
 
     def empty(self) -> None:
-        """Lose all messages, by a restart where the broker is the test's own."""
+        """Delete all messages; restart the broker if the test started it."""
         if self._process:
             self.stop()
             self._start()
@@ -119,7 +119,7 @@ class Broker:
 
 
 class Crew:
-    """The processes that deliver: two workers and beat, to be killed and started again."""
+    """The processes that deliver: two workers and beat, which are killed and restarted."""
 
     def __init__(self, folder: Path, environment: dict[str, str]) -> None:
         self._folder, self._environment = folder, environment
@@ -171,7 +171,7 @@ def crew(transactional_db: None, tmp_path: Path, broker: Broker) -> Iterator[Cre
 
 
 def trouble_the_database() -> None:
-    """Cut its connections; where it has none, being a file, lock it for a while."""
+    """Close the connections of PostgreSQL, or lock the SQLite file for a while."""
     with database.cursor() as cursor:
         if database.vendor == "postgresql":
             cursor.execute(
@@ -184,7 +184,7 @@ def trouble_the_database() -> None:
 
 
 def torment(crew: Crew, broker: Broker, chance: random.Random, seconds: float) -> Counter[str]:
-    """Kill, restart, empty and cut at random for so long; return what was done."""
+    """Kill processes, delete messages and cut connections at random for `seconds`; return what was done."""
 
     def restart(name: str) -> Callable[[], None]:
         def act() -> None:
@@ -233,7 +233,7 @@ def test_nothing_is_lost_duplicated_or_corrupted_whatever_is_killed(
         for _ in range(5):
             if len(store.seen) > 5:
                 break
-            # On a busy machine workers that are killed all the time do not come to work.
+            # On a busy machine, workers that are killed too often never deliver.
             time.sleep(6)
             done += torment(crew, broker, chance, SECONDS / 2)
         store.calm = True

@@ -1,4 +1,4 @@
-"""The same 200 real files go in through each way, and come out of the bucket byte for byte."""
+"""The same 200 real files are ingested in each way, and are stored byte for byte."""
 
 import hashlib
 import io
@@ -39,7 +39,7 @@ Way = Callable[[int, str, bytes], None]
 
 @pytest.fixture(params=["command", "API", "inbox", "admin"])
 def way(request: Any, tmp_path: Path, client: Client, admin_client: Client, monkeypatch: pytest.MonkeyPatch) -> Way:
-    """What takes the n-th file, of this name and content, in."""
+    """Return a function that ingests the n-th file with this name and content."""
     cache.clear()
     monkeypatch.setattr(settings, "INGEST_OTHER_TYPES", [])
     monkeypatch.setattr(routes.THROTTLES[0], "num_requests", 10**9)
@@ -49,7 +49,7 @@ def way(request: Any, tmp_path: Path, client: Client, admin_client: Client, monk
     token = tokens.create("test", [Scope.INGEST])[1]
 
     def moment(number: int) -> datetime:
-        # All on one day: rclone now and then stumbles over two uploads that make the same new folder.
+        # All on one day, because rclone sometimes fails if two uploads create the same folder.
         return datetime(2026, 3, 1, tzinfo=UTC) + timedelta(minutes=number)
 
     def form_of(number: int, name: str, content: bytes) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""On laptops, the report stands above film strip and calendar, and is visible without scrolling."""
+"""On laptops, the report is above the film strip and the calendar, and visible without scrolling."""
 
 from datetime import timedelta
 

@@ -1,4 +1,4 @@
-"""Previews, pages and comparisons: what is drawn, and what hostile files cost."""
+"""Previews, pages and comparisons: rendering, and the limits for malicious files."""
 
 import io
 import json
@@ -144,18 +144,18 @@ def test_a_report_without_a_local_copy_is_rendered_from_its_store(interface: S3I
     Report.objects.filter(pk=report.pk).update(file="")
     before = set(settings.FILE_UPLOAD_TEMP_DIR.iterdir())  # an upload of another test may not have been closed yet
     tasks.make_previews()
-    assert fresh(report).preview == Preview.WAITING, "the whole archive is not fetched for pictures"
+    assert fresh(report).preview == Preview.WAITING, "previews are not a reason to download the whole archive"
     S3Interface.objects.update(bucket_name="there-is-none")
     tasks.make_preview(str(report.pk))
-    assert fresh(report).preview == Preview.WAITING, "it may be had another time"
+    assert fresh(report).preview == Preview.WAITING, "it may be available later"
     S3Interface.objects.update(bucket_name=interface.bucket_name)
     tasks.make_preview(str(report.pk))
     assert fresh(report).preview == Preview.MADE
-    assert set(settings.FILE_UPLOAD_TEMP_DIR.iterdir()) <= before, "what was fetched for it is gone"
+    assert set(settings.FILE_UPLOAD_TEMP_DIR.iterdir()) <= before, "its download was removed"
 
 
 class TestCompare:
-    """The areas are in hundredths of the width."""
+    """Areas are in percent of the width."""
 
     def compare(self, one: bytes, other: bytes) -> previews.Comparison:
         reports = [
@@ -217,7 +217,7 @@ def test_a_crash_of_the_render_worker_does_not_affect_the_worker(
 
 
 class TestTheProgram:
-    """`render_worker` in this process, without its bounds."""
+    """`render_worker` in this process, without its limits."""
 
     @pytest.fixture
     def draw(
@@ -339,7 +339,7 @@ class TestMany:
             assert len(fetching) == 4
             go.set()
         monkeypatch.undo()
-        assert look(reports[0]) == "drawn", "the places are free again"
+        assert look(reports[0]) == "drawn", "the slots are free again"
 
     def test_a_page_that_failed_is_not_rendered_again(self, monkeypatch: pytest.MonkeyPatch) -> None:
         report = make_report(png()[:200], filename="cut.png")

@@ -27,7 +27,7 @@ BERLIN = ZoneInfo("Europe/Berlin")
 
 @pytest.fixture
 def reports() -> list[Report]:
-    """Three days at six in the morning, in UTC, and another dashboard's report in between."""
+    """Reports of three days at 06:00 UTC, and a report of another dashboard in between."""
     made = [
         make_report(f"%PDF-1.7 {day}".encode(), rendered_at=datetime(2026, 3, day, 6, tzinfo=UTC)) for day in (1, 2, 3)
     ]

@@ -1,6 +1,6 @@
-"""The timeline in a real browser: a year of daily reports, with their local copies and without.
+"""The timeline in a real browser: a year of daily reports, with and without local copies.
 
-With SCREENSHOTS, a folder, it leaves the pictures of the documentation there: `make screenshots`.
+With SCREENSHOTS, a folder, it writes screenshots for the documentation: `make screenshots`.
 """
 
 import io
@@ -33,7 +33,7 @@ NEAR = [datetime(2026, 3, 1, 6, tzinfo=UTC) + timedelta(days=day) for day in ran
 
 
 def drawn(rendered_at: datetime, folder: Path) -> bytes:
-    """The demo's dashboard around 1 March, where it is looked at; a plain one with a bar for each other day."""
+    """Draw the demo's dashboard for days around 1 March, which the pictures show, and a plain bar for other days."""
     if rendered_at in NEAR:
         return SAMPLES[1].render(rendered_at, folder).read_bytes()
     image = Image.new("RGB", (320, 200), "white")
@@ -46,7 +46,7 @@ def drawn(rendered_at: datetime, folder: Path) -> bytes:
 
 @pytest.fixture
 def year(bucket: Bucket, tmp_path: Path) -> S3Interface:
-    """A year of daily reports in a bucket, but for three days."""
+    """A year of daily reports in a bucket, with three days missing."""
     interface = make_interface(bucket.server, bucket.name, name="Archive in Frankfurt")
     make_policy(interface)
     Dashboard.objects.create(slug="web-shop-operations", title="Web shop operations")
@@ -80,7 +80,7 @@ def lose_local_copies() -> None:
 
 
 def shown(page: Page) -> str:
-    """The day that the page shows; its picture must be there in full."""
+    """Return the day that the page shows, and check that its image is loaded."""
     page.wait_for_function("document.querySelector('.sheet .picture')?.naturalWidth > 0")
     return page.locator(".rendered").inner_text()
 
@@ -99,7 +99,7 @@ def look_up(page: Page) -> None:
 
 
 def walk(page: Page) -> None:
-    """From the question to the report, its neighbours by arrow keys, another day by the calendar, what changed."""
+    """Find a report, go to its neighbours by arrow keys and to another day by the calendar, and compare two."""
     look_up(page)
     assert shown(page) == "Sunday, 1 March 2026, 07:00:00 CET"
     expect(page.locator(".lead")).to_contain_text("This was the latest at 1 Mar 2026, 14:00 CET")
@@ -224,7 +224,7 @@ def test_the_columns_of_a_csv_are_named_as_they_are(page: Page) -> None:
 
 
 def test_links_and_permissions_are_copied_over_plain_http(page: Page) -> None:
-    """A browser gives pages no clipboard of their own there."""
+    """Browsers offer the clipboard API only over https."""
     make_report(b"region,Net sales\nnorth,1\n", filename="a.csv")
     page.add_init_script("""
         Object.defineProperty(navigator, "clipboard", {value: undefined});
@@ -247,7 +247,7 @@ def test_an_image_that_cannot_be_shown_has_an_explanation(page: Page, monkeypatc
     make_report(b"\x89PNG\r\n\x1a\n" + b"no picture" * 100, filename="a.png")
     monkeypatch.setattr(
         "anaphora.timeline.view_context._render_problem", lambda report: ""
-    )  # the drawing is not done yet
+    )  # rendering is not complete yet
     page.goto("/timeline/sales/")
     expect(page.locator(".sheet .instead")).to_contain_text("The image cannot be displayed")
     expect(page.locator(".sheet .picture")).to_have_count(0)

@@ -1,4 +1,4 @@
-"""The timeline's pages without a browser: what they show, to whom, and where the bytes come from."""
+"""The pages of the timeline without a browser: content, permissions, and the source of the bytes."""
 
 import io
 from collections.abc import Callable
@@ -36,7 +36,7 @@ NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 @pytest.fixture
 def viewer(client: Client) -> Client:
-    """Somebody who may view reports and nothing else, and is no administrator."""
+    """A user who may only view reports, without access to the admin."""
     user = User.objects.create_user("auditor", password="password of the test")
     user.user_permissions.set(Permission.objects.filter(codename__in=["view_report", "read_report"]))
     client.force_login(user)
@@ -54,7 +54,7 @@ def text(answer: Any) -> str:
 
 
 def archived(interface: S3Interface, content: bytes, **changes: Any) -> Report:
-    """A report that is in the bucket and no longer here."""
+    """Return a report that is in the bucket and has no local copy."""
     if not ArchivePolicy.objects.exists():
         make_policy(interface)
     report = make_report(content, **changes)
@@ -65,7 +65,7 @@ def archived(interface: S3Interface, content: bytes, **changes: Any) -> Report:
 
 
 class TestFind:
-    """From a dashboard, a date and a time to what it looked like."""
+    """Finding a report by dashboard, date and time."""
 
     @pytest.mark.parametrize(
         ("query", "path"),
@@ -353,7 +353,7 @@ class TestBytes:
 
 
 class TestCompare:
-    """Two instants beside each other."""
+    """The comparison of two instants."""
 
     def get(self, viewer: Client, **query: str) -> str:
         return text(viewer.get("/timeline/sales/compare/", query, follow=True))
@@ -411,7 +411,7 @@ class TestCompare:
 
 
 class TestTable:
-    """What people see of a CSV file."""
+    """CSV files as tables."""
 
     @pytest.mark.parametrize(
         ("content", "head", "rows", "complete"),
@@ -508,13 +508,13 @@ def test_administrators_see_everything_but_secrets(admin_client: Client, everyth
         assert answer.status_code < 500, path
         assert everything["interface"].secret_access_key.reveal().encode() not in shown, path
         if path.startswith(("/timeline", "/reports/", "/admin/reports/report/", "/admin/deliveries/delivery/")):
-            # Nobody adds or deletes evidence, and what a file name tells is asked for by POST alone.
+            # Reports cannot be added or deleted by hand, and suggestions from file names need a POST.
             evidence = path.endswith(("/add/", "/delete/", "/guess/"))
             assert answer.status_code in ({403} if evidence else {200, 302, 405}), path
 
 
 OPEN = {"/api/v1/", "/api/v1/docs", "/api/v1/openapi.json", "/admin/login/", "/admin/logout/"}
-"""Addresses that show nothing of an installation to anybody."""
+"""URLs that show no data of the installation."""
 
 
 def test_ids_cannot_be_guessed_and_tokens_open_what_their_scope_says(

@@ -1,4 +1,4 @@
-"""Workbooks as tables: what their cells say, and what hostile ones cost."""
+"""Workbooks as tables: the values of their cells, and the limits for malicious files."""
 
 import io
 import time
