@@ -1,7 +1,7 @@
-"""All measurements, one after the other, with progress: `python -m benchmarks [NAME…]`.
+"""Runs all measurements, one after the other, and shows the progress: `python -m benchmarks [NAME…]`.
 
-Keeps each one's results as JSON in BENCH_RESULTS (default: `bench-results/`), and draws `speed.svg` there.
-Exits 1 if a bar is missed.
+Writes the results as JSON to BENCH_RESULTS (default: `bench-results/`), and draws `speed.svg` there. Exits 1 if a bar
+is missed.
 """
 
 import os

@@ -1,8 +1,8 @@
-"""Time to find what a dashboard looked like then: `python -m benchmarks.asof`.
+"""Time of an as-of query: `python -m benchmarks.asof`.
 
-Among 1,000,000 reports of 1,000 dashboards, on PostgreSQL. Prints the median time of `timeline.as_of()`, all its
-queries together, beside that of `SELECT 1` through the same connection, and their plans. Exits 1 if a bar is missed, or
-if a plan goes through the whole table.
+Uses 1,000,000 reports of 1,000 dashboards on PostgreSQL. Prints the median time of `timeline.as_of()` with all its
+queries, the time of `SELECT 1` through the same connection, and the query plans. Exits 1 if a bar is missed, or if a
+plan scans the whole table.
 """
 
 import random
@@ -63,7 +63,7 @@ def main() -> int:
     return results.finish(
         "asof",
         results.Bar("as_of() / SELECT 1", median / statistics.median(bare), at_most=8, aim=4),
-        results.Bar("plans through the whole table", len(scans), at_most=0),
+        results.Bar("plans that scan the whole table", len(scans), at_most=0),
     )
 
 

@@ -1,4 +1,4 @@
-"""Draws `speed.svg` from the results of a run: the reports per second of all that took turns."""
+"""Draws `speed.svg` from the results of a run: the reports per second of each tool."""
 
 import json
 from html import escape
@@ -9,7 +9,7 @@ _TITLES = {"near": "No latency", "far": "25 ms of latency, 32 uploads at once"}
 
 
 def draw(folder: Path) -> None:
-    """Write `speed.svg` into the folder that has the results, for those that are there."""
+    """Write `speed.svg` into the folder with the results, for the results that exist."""
     parts, top = [], 10
     for name, title in _TITLES.items():
         file = folder / f"{name}.json"
@@ -30,6 +30,6 @@ def draw(folder: Path) -> None:
         head = (
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 600 {top}" font-family="sans-serif" font-size="13">'
         )
-        # A background of its own, as pages are dark or light.
+        # With a background, because pages can be dark or light.
         lines = [head, f'<rect width="600" height="{top}" fill="#ffffff"/>', *parts, "</svg>", ""]
         (folder / "speed.svg").write_text("\n".join(lines))

@@ -1,7 +1,7 @@
 """Time to claim a batch with 1,000,000 deliveries in the table, 1,000 of them due: `python -m benchmarks.claim`.
 
-On PostgreSQL. Prints the median time of a claim, beside that of `SELECT 1` through the same connection, and the plans
-of what it reads. Exits 1 if a bar is missed, or if a plan goes through the whole table.
+Uses PostgreSQL. Prints the median time of a claim, the time of `SELECT 1` through the same connection, and the query
+plans. Exits 1 if a bar is missed, or if a plan scans the whole table.
 """
 
 import re
@@ -66,7 +66,7 @@ def main() -> int:
     return results.finish(
         "claim",
         results.Bar("claim / SELECT 1", statistics.median(times) / statistics.median(bare), at_most=25, aim=12),
-        results.Bar("plans through the whole table", len(scans), at_most=0),
+        results.Bar("plans that scan the whole table", len(scans), at_most=0),
     )
 
 

@@ -1,9 +1,10 @@
-"""Reports per second through PostgreSQL and Redis, receipts written: `python -m benchmarks.engine [near|far]`.
+"""Reports per second with PostgreSQL and Redis, including receipts: `python -m benchmarks.engine [near|far]`.
 
-200 KB each, to an endpoint that costs next to nothing, at 0 (near) and at 25 ms of latency (far). Ours is beside what a
-Django developer would otherwise write (`stock`) and beside s5cmd, rclone and aws-cli, which upload the same files and
-record nothing. All take turns, several times; a ratio is the median of those of each round, so that a machine whose
-speed drifts does not bend it. Exits 1 if a bar is missed. BENCH_REPORTS is how many reports, 1,500 without.
+Delivers reports of 200 KB to a minimal endpoint, with 0 ms (near) and 25 ms (far) of latency. The engine is compared
+with the task that a Django developer would otherwise write (`stock`), and with s5cmd, rclone and aws-cli, which upload
+the same files but record nothing. They run in turn, several times. A ratio is the median of the ratios of all rounds,
+so that a machine whose speed changes does not distort it. Exits 1 if a bar is missed. BENCH_REPORTS is the number of
+reports; default: 1,500.
 """
 
 import os
@@ -99,7 +100,7 @@ def _far(folder: Path) -> int:
 
 
 def _take_turns(contestants: dict[str, Callable[[int], float]]) -> dict[str, list[float]]:
-    """Let all run once to warm up, then ROUNDS times in turn; return the reports per second of each round."""
+    """Run each once to warm up, then ROUNDS times in turn; return the reports per second of each round."""
     rates: dict[str, list[float]] = {name: [] for name in contestants}
     for turn in range(ROUNDS + 1):
         for name, run in contestants.items():
@@ -124,7 +125,7 @@ def deliver(reports: int) -> float:
 
 
 def _stock(workers: Workers) -> Callable[[int], float]:
-    """Return a run of the stock task, from when its worker is let loose on a queue that is full already."""
+    """Return a run of the stock task. The time starts when its worker starts to consume a full queue."""
     from anaphora.deliveries.models import Delivery
     from benchmarks import stock
 
@@ -147,7 +148,7 @@ def _stock_workers(processes: int, folder: Path, endpoint: Sink) -> Workers:
 
 
 def peer(endpoint: Sink, command: str) -> Callable[[int], float]:
-    """Return a run of a command-line tool, its start included, as those who use it wait for that too."""
+    """Return a run of a command-line tool, including its start, because users wait for that too."""
     program, *arguments = command.split()
     environment = {
         "PATH": os.environ["PATH"],
@@ -181,7 +182,7 @@ def peer(endpoint: Sink, command: str) -> Callable[[int], float]:
 
 
 def take_in(reports: int) -> None:
-    """Ingest so many reports, and create the interface and the policy that cover them."""
+    """Ingest this many reports, and create an interface and a policy for them."""
     from anaphora.deliveries.models import ArchivePolicy
     from anaphora.reports.ingest import ingest
     from delivery_s3.models import S3Interface
@@ -201,7 +202,7 @@ def take_in(reports: int) -> None:
 
 
 def point_to(endpoint: Sink) -> None:
-    """Let the interface lead to this endpoint."""
+    """Set the endpoint of the interface."""
     from delivery_s3.models import S3Interface
 
     S3Interface.objects.update(endpoint_url=endpoint.endpoint)

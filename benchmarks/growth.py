@@ -1,7 +1,8 @@
-"""CPU of delivering a report as the tables grow: `python -m benchmarks.growth`.
+"""CPU time of delivering a report as the tables grow: `python -m benchmarks.growth`.
 
-Delivers 600 reports in this process with 1,000, 100,000 and 1,000,000 deliveries in the table, on PostgreSQL, to an
-endpoint that costs next to nothing. Exits 1 if a report costs more than 1.2 times as much at the end as at the start.
+Delivers 600 reports in this process to a minimal endpoint, with 1,000, 100,000 and 1,000,000 deliveries in the table,
+on PostgreSQL. Exits 1 if a report needs more than 1.2 times as much CPU time with the largest table as with the
+smallest.
 """
 
 import hashlib

@@ -1,4 +1,4 @@
-"""An installation of the product for a measurement: a database of its own, a queue of its own, real Celery workers."""
+"""An installation of the product for a measurement, with its own database and queue, and real Celery workers."""
 
 import os
 import signal
@@ -21,7 +21,7 @@ BROKER = os.environ.get("BENCH_BROKER_URL", "redis://127.0.0.1:6379/9")
 
 @contextmanager
 def installation(folder: Path) -> Iterator[None]:
-    """Make a database beside BENCH_DATABASE_URL's for the time of the measurement, and set Django up on it."""
+    """Create a database on the server of BENCH_DATABASE_URL, set Django up with it, and drop it at the end."""
     name = f"anaphora_bench_{uuid.uuid4().hex[:8]}"
     with psycopg.connect(DATABASE, autocommit=True) as server:
         server.execute(f"CREATE DATABASE {name}")
@@ -51,7 +51,7 @@ def installation(folder: Path) -> Iterator[None]:
 
 
 class Workers:
-    """A Celery worker with its children, and the memory that they take together."""
+    """A Celery worker with its child processes, and their total memory."""
 
     def __init__(self, app: str, processes: int, folder: Path, *, queue: str = "", **environment: str) -> None:
         log = folder / f"{app}-{processes}.log"
@@ -70,14 +70,14 @@ class Workers:
             )
         self.peak_mb = 0.0
         self.processes_mb: list[int] = []
-        """Of each process, when all took the most together."""
+        """The memory of each process at the time of the highest total."""
         self._over = threading.Event()
         self._watch = threading.Thread(target=self._sample, daemon=True)
         self._watch.start()
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Let the worker take no message meanwhile."""
+        """Pause the worker, so that it receives no messages."""
         self._process.send_signal(signal.SIGSTOP)
         try:
             yield
@@ -95,7 +95,7 @@ class Workers:
         self._process.wait()
 
     def largest_mb(self) -> float:
-        """Return the peak of resident memory of that process which had the highest, in MB (10^6 bytes)."""
+        """Return the highest peak of resident memory of any process, in MB (10^6 bytes)."""
         return max(peak_mb(pid) for pid in self._family())
 
     def _sample(self) -> None:
@@ -109,7 +109,7 @@ class Workers:
 
 
 def _proportional_mb(pid: int) -> float:
-    """Return a process's memory in MB (10^6 bytes), what it shares with others divided among them."""
+    """Return the proportional set size (PSS) of a process in MB (10^6 bytes)."""
     with suppress(OSError):
         for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
             if line.startswith("Pss:"):
@@ -118,7 +118,7 @@ def _proportional_mb(pid: int) -> float:
 
 
 def children_of(pid: int) -> list[int]:
-    """Return the processes that a process has started."""
+    """Return the child processes of a process."""
     with suppress(OSError):
         return list(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
     return []
@@ -133,7 +133,7 @@ def peak_mb(pid: int) -> float:
 
 
 def wait_until_delivered(number: int, *, seconds: float = 300) -> None:
-    """Wait until so many deliveries are delivered."""
+    """Wait until this many deliveries are delivered."""
     from anaphora.deliveries.models import Delivery, State
 
     end = time.monotonic() + seconds
@@ -144,7 +144,7 @@ def wait_until_delivered(number: int, *, seconds: float = 300) -> None:
 
 
 def plans(statements: list[str]) -> list[str]:
-    """Return how PostgreSQL would go about each of these statements that reads or changes rows."""
+    """Return PostgreSQL's plan for each of these statements that reads or changes rows."""
     from django.db import connection
 
     found = []

@@ -1,9 +1,9 @@
-"""Peak memory of taking in and delivering one large report: `python -m benchmarks.memory [MIB]`, 1024 without.
+"""Peak memory of ingesting and delivering one large report: `python -m benchmarks.memory [MIB]`, default 1024.
 
-Starts an S3 server (rclone) on loopback, takes one report of that size in with `manage.py ingest` and another through
-the API, and delivers the one with `manage.py deliver_due` and the other with a Celery worker. Prints the peak resident
-memory of each process beside the same for a report of 1 MiB, and checks that what lies in the bucket is what came in.
-Exits 1 if a process took 200 MB or more.
+Starts an S3 server (rclone) on loopback, ingests one report of this size with `manage.py ingest` and another one
+through the API, and delivers one with `manage.py deliver_due` and the other with a Celery worker. Prints the peak
+resident memory of each process, also for a report of 1 MiB, and checks that the objects match the reports. Exits 1 if a
+process used 200 MB or more.
 """
 
 import hashlib
@@ -41,7 +41,7 @@ def main(mebibytes: int) -> int:
                     wait_until_delivered(2 * number + 2)
                     rows.append((size, "worker", workers.largest_mb(), time.monotonic() - started))
                 if not stored or not _intact(folder, file):
-                    print("What lies in the bucket is not what came in")
+                    print("The object in the bucket is not the ingested report")
                     return 1
     print(f"{'report':>10}  {'process':12} {'peak memory':>12} {'time':>8}")
     for size, process, megabytes, seconds in rows:
@@ -79,7 +79,7 @@ def _manage(*arguments: str) -> tuple[float, float]:
 
 
 def _post(file: Path) -> tuple[float, float]:
-    """Hand a file to the API of a web server; return its peak of resident memory in MB and the time in seconds."""
+    """Send a file to the API of a web server; return the server's peak resident memory in MB and the seconds."""
     from anaphora.api import tokens
     from anaphora.api.models import Scope
 

@@ -1,6 +1,6 @@
-"""Bars of measurements: printed, and with BENCH_RESULTS=FOLDER kept as JSON, of which `benchmarks.chart` makes a chart.
+"""Prints the bars of measurements and, with BENCH_RESULTS=FOLDER, writes the results as JSON for `benchmarks.chart`.
 
-Every bar is a ratio of two measurements of one run, so that it holds on any machine.
+Every bar is a ratio of two measurements of the same run, so that it is valid on any machine.
 """
 
 import json
@@ -12,7 +12,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Bar:
-    """One ratio, and what it must be: at least or at most a number. `aim` is what would be better still."""
+    """A ratio and its lower or upper limit. `aim` is a stricter limit that would be better."""
 
     name: str
     value: float
@@ -22,13 +22,13 @@ class Bar:
 
     @property
     def kept(self) -> bool:
-        """Whether it is what it must be."""
+        """Whether the ratio is within its limit."""
         above = self.at_least is None or self.value >= self.at_least
         return above and (self.at_most is None or self.value <= self.at_most)
 
 
 def finish(measurement: str, *bars: Bar, **measured: Any) -> int:
-    """Print the bars, keep the results, and return the exit status: 1 if a bar is missed."""
+    """Print the bars, write the results, and return the exit status: 1 if a bar is missed."""
     for bar in bars:
         wanted = f"at least {bar.at_least:g}" if bar.at_least is not None else f"at most {bar.at_most:g}"
         aim = f", the aim {bar.aim:g}" if bar.aim is not None else ""

@@ -1,4 +1,4 @@
-// A bucket full of reports that exist only as numbers: answers LIST and HEAD as docs/archive-format.md says, and nothing else.
+// Simulates a bucket full of generated reports: answers only LIST and HEAD, in the format of docs/archive-format.md.
 // usage: shelf PORT REPORTS   (127.0.0.1; 1,000 reports an hour apart for each dashboard)
 #define _GNU_SOURCE
 #include <arpa/inet.h>

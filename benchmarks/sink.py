@@ -1,4 +1,4 @@
-"""Builds and runs `sink.c`: an S3 endpoint that costs next to nothing, on loopback."""
+"""Builds and runs `sink.c`: a minimal S3 endpoint on loopback that needs almost no CPU time."""
 
 import json
 import shutil
@@ -20,7 +20,7 @@ class Sink:
     endpoint: str
 
     def requests(self) -> dict[str, int]:
-        """Return what it has seen since the last call, by kind: put, head, expect, conns, bytes, …"""
+        """Return the counts since the last call, by kind: put, head, expect, conns, bytes, …"""
         with urllib.request.urlopen(f"{self.endpoint}/__stats/reset") as answer:
             found: dict[str, int] = json.load(answer)
         return found
@@ -28,14 +28,14 @@ class Sink:
 
 @contextmanager
 def sink(delay_ms: int = 0) -> Iterator[Sink]:
-    """Run a sink that takes `delay_ms` to answer. Needs a C compiler."""
+    """Run a sink that responds after `delay_ms`. Needs a C compiler."""
     with program("sink", str(delay_ms)) as endpoint:
         yield Sink(endpoint)
 
 
 @contextmanager
 def program(name: str, argument: str) -> Iterator[str]:
-    """Compile and run one of the C programs beside this module; give its address."""
+    """Compile and run a C program in the folder of this module; yield its URL."""
     compiler = shutil.which("cc") or shutil.which("gcc")
     if compiler is None:
         raise SystemExit("The benchmark's endpoint is written in C; install a C compiler (cc) first.")

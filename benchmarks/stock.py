@@ -1,7 +1,7 @@
-"""What a Django developer would otherwise write: one Celery task per report, with the stock `S3Storage.save()`.
+"""The task that a Django developer would otherwise write: one Celery task per report, with `S3Storage.save()`.
 
-It is as fast as such a task can be made without writing another program: the storage object and the database connection
-are kept for the life of the process, where many would make one of each per task.
+It is as fast as such a task can be: the storage object and the database connection are kept for the life of the
+process, while many developers would create them for each task.
 """
 
 import os
@@ -35,7 +35,7 @@ def _storage() -> Any:
 
 @app.task(name="benchmarks.stock.save", queue=QUEUE)
 def save(delivery_id: int) -> None:
-    """Upload one report and write down that it was."""
+    """Upload one report, and record it."""
     from anaphora.deliveries.models import Delivery, State
 
     delivery = Delivery.objects.select_related("report").get(pk=delivery_id)

@@ -1,7 +1,7 @@
-"""CPU of one upload, the storage call alone, against the stock `S3Storage.save()`: `python -m benchmarks.upload`.
+"""CPU time of one upload compared with `S3Storage.save()`: `python -m benchmarks.upload`.
 
-200 KB over http, the body signed, to an endpoint that costs next to nothing. Both run in this process, in turn,
-several times; the medians and their ratio are printed, and the number of requests per report.
+Uploads 200 KB over http, with a signed body, to a minimal endpoint. Both run in this process, in turn, several times.
+Prints the medians, their ratio, and the number of requests per report.
 """
 
 import hashlib
@@ -35,7 +35,7 @@ def main() -> int:
         for number in range(UPLOADS):
             ours(number)
         seen = endpoint.requests()
-    # Pair by pair, so that a machine whose speed drifts does not bend it.
+    # The ratio of each pair, so that a machine whose speed changes does not distort the result.
     ratio = statistics.median(mine / theirs for mine, theirs in rounds)
     print(f"{'put()':22} {statistics.median(mine for mine, _ in rounds):6.2f} ms of CPU per upload")
     print(
