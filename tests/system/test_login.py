@@ -25,6 +25,13 @@ def log_in(password: str, *, forwarded: str = "", connected: str = "127.0.0.1") 
     return Client(REMOTE_ADDR=connected).post(reverse("admin:login"), form, headers=headers).status_code
 
 
+@pytest.mark.parametrize("name", ["login", "admin:login"])
+def test_the_page_names_the_user_who_is_logged_in_already(name: str) -> None:
+    client = Client()
+    client.force_login(User.objects.create_user("grace"))
+    assert "You are authenticated as grace, but" in client.get(reverse(name)).content.decode()
+
+
 def test_behind_a_proxy_guessing_locks_out_nobody_else(settings: Any) -> None:
     settings.HTTPS = True
     for _ in range(4):
