@@ -3,6 +3,7 @@
 from typing import Any
 
 from django.apps import AppConfig
+from django.core.checks import Tags, register
 from django.db.models.signals import post_migrate
 
 
@@ -13,12 +14,13 @@ class OperationsConfig(AppConfig):
     verbose_name = "Operation"
 
     def ready(self) -> None:
-        """Connect to the signals of deliveries, of migrate (for the ready groups) and of the audit trail."""
+        """Register the check, and connect to the signals of deliveries, of migrate and of the audit trail."""
         from anaphora.deliveries import signals
-        from anaphora.operations import audit, audit_actor, audit_changes, roles, watcher
+        from anaphora.operations import audit, audit_actor, audit_changes, checks, roles, watcher
 
         signals.outcomes_written.connect(_count, dispatch_uid="operations")
         signals.archive_verified.connect(_keep_verification, dispatch_uid="operations")
+        register(checks.oidc_groups_exist, Tags.database)
         post_migrate.connect(roles.give_permissions, dispatch_uid="operations.roles")
         watcher.connect()
         audit_actor.connect()

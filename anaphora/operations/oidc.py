@@ -23,6 +23,7 @@ from mozilla_django_oidc.auth import OIDCAuthenticationBackend
 from mozilla_django_oidc.views import OIDCAuthenticationCallbackView, OIDCAuthenticationRequestView
 
 from anaphora.foreign_text import clean_line
+from anaphora.operations.checks import missing_groups
 from anaphora.operations.models import OidcAccount
 
 logger = logging.getLogger(__name__)
@@ -147,9 +148,14 @@ class OpenIDConnect(OIDCAuthenticationBackend):  # type: ignore[misc]
 
 
 def _roles(claims: dict[str, Any]) -> set[str]:
+    """Return the existing groups to which OIDC_GROUPS maps the person's groups at the provider."""
     named = claims.get(settings.OIDC_GROUPS_CLAIM) or []
     names = {named} if isinstance(named, str) else {each for each in named if isinstance(each, str)}
-    return {role for group, role in settings.OIDC_GROUPS.items() if group in names}
+    mapped = {role for group, role in settings.OIDC_GROUPS.items() if group in names}
+    missing = missing_groups(mapped)
+    for name in sorted(missing):
+        logger.error("OIDC_GROUPS names the group %r, which does not exist. Correct the setting or create it.", name)
+    return mapped - missing
 
 
 def _name(claims: dict[str, Any]) -> str:

@@ -15,6 +15,7 @@ from django.test import Client
 from django.urls import reverse
 
 from anaphora.operations.audit_models import AuditEntry
+from anaphora.operations.checks import oidc_groups_exist
 from anaphora.operations.models import OidcAccount
 from tests.support import servers
 
@@ -116,6 +117,24 @@ def test_nobody_signs_in_without_a_group(client: Client, provider: Provider) -> 
     assert (entry.object, entry.actor_kind) == ("eve", "nobody")
     assert "none of the groups" in entry.details["problem"]
     assert client.get("/timeline/").status_code == 302
+
+
+def test_a_mapped_group_that_does_not_exist_gives_no_access_and_is_named(
+    client: Client, provider: Provider, settings: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert oidc_groups_exist(databases=["default"]) == []
+    settings.OIDC_GROUPS = {"readers": "Viewr", "auditors": "Auditor"}
+    (message,) = oidc_groups_exist(databases=["default"])
+    assert message.id == "operations.W001"
+    assert "OIDC_GROUPS names the group 'Viewr'" in message.msg
+    assert oidc_groups_exist() == []
+    provider.has("4731", preferred_username="ada", groups=["readers"])
+    assert "none of the groups" in shown_on(client, provider.sign_in(client, "4731"))
+    assert not User.objects.filter(username="ada").exists()
+    assert "OIDC_GROUPS names the group 'Viewr'" in caplog.text
+    provider.has("4731", preferred_username="ada", groups=["readers", "auditors"])
+    provider.sign_in(client, "4731")
+    assert groups_of("ada") == {"Auditor"}
 
 
 def test_a_local_account_is_not_taken_over(client: Client, provider: Provider) -> None:
