@@ -374,6 +374,7 @@ MIDDLEWARE = [
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "anaphora.operations.audit_actor.RememberRequest",
+    "anaphora.operations.audit_changes.RecordRefusedTokens",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "anaphora.api.middleware.ApiProblems",

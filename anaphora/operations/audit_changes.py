@@ -5,15 +5,17 @@ that are not editable hold state written by the program and are left out.
 """
 
 import json
+import logging
+from collections.abc import Callable
 from typing import Any
 
 from axes.signals import user_locked_out
 from django.apps import apps
 from django.contrib.admin.models import CHANGE, LogEntry
 from django.contrib.auth.signals import user_logged_in, user_logged_out, user_login_failed
-from django.db import models
+from django.db import DatabaseError, models
 from django.db.models.signals import m2m_changed, post_delete, post_save, pre_save
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 
 from anaphora.activity import AN_HOUR, Action, record
 from anaphora.deliveries.models import kinds
@@ -21,6 +23,8 @@ from anaphora.operations import audit, audit_actor
 from anaphora.operations.audit_actor import Actor
 from anaphora.operations.audit_models import ActorKind
 from anaphora.secret_fields import SecretField
+
+logger = logging.getLogger(__name__)
 
 _TRACKED = (
     "reports.Dashboard",
@@ -194,6 +198,25 @@ def _on_refused(*, credentials: Any, request: HttpRequest | None = None, **kwarg
         # A refusal without a user name causes no lockout, so it is recorded once an hour to limit the entries.
         once = None if name else AN_HOUR
         audit.write(Action.SIGN_IN_REFUSED, actor=_at(request, name=name), name=name, details=details, once=once)
+
+
+class RecordRefusedTokens:
+    """Middleware that records API requests refused for an invalid token, at most once an hour for each address.
+
+    A request without a token is not recorded: it guesses nothing.
+    """
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self._get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        response = self._get_response(request)
+        if response.status_code == 401 and request.path_info.startswith("/api/") and "Authorization" in request.headers:
+            try:
+                audit.write(Action.SIGN_IN_REFUSED, actor=_at(request), name="invalid API token", once=AN_HOUR)
+            except DatabaseError:  # the request was refused anyway, and its answer stays 401
+                logger.exception("A request with an invalid API token could not be recorded")
+        return response
 
 
 def _on_locked_out(*, request: HttpRequest, username: str | None, **kwargs: Any) -> None:

@@ -136,6 +136,25 @@ class TestSignIns:
         assert (last().actor, last().actor_kind, last().address) == ("grace", "nobody", "127.0.0.1")
         assert "wrong-and-secret" not in json.dumps(list(AuditEntry.objects.values("object", "details")))
 
+    def test_requests_with_an_invalid_api_token_are_recorded_once_an_hour_per_address(self) -> None:
+        plain = tokens.create("reader", [Scope.READ])[1]
+        AuditEntry.objects.all()._raw_delete("default")
+        for address, header in (
+            ("127.0.0.1", "Bearer anaphora_wrong"),
+            ("127.0.0.1", "Bearer anaphora_other"),
+            ("192.0.2.7", "Bearer anaphora_wrong"),
+        ):
+            answer = Client(REMOTE_ADDR=address).get("/api/v1/dashboards", headers={"Authorization": header})
+            assert answer.status_code == 401
+        assert Client().get("/api/v1/dashboards").status_code == 401, "nothing was guessed"
+        assert Client().get("/api/v1/dashboards", headers={"Authorization": f"Bearer {plain}"}).status_code == 200
+        found = AuditEntry.objects.filter(action=Action.SIGN_IN_REFUSED).order_by("id")
+        assert [(each.address, each.object, each.via, each.actor_kind) for each in found] == [
+            ("127.0.0.1", "invalid API token", "API", ActorKind.NOBODY),
+            ("192.0.2.7", "invalid API token", "API", ActorKind.NOBODY),
+        ]
+        assert "anaphora_wrong" not in json.dumps(list(AuditEntry.objects.values("object", "details", "actor")))
+
     def test_an_entered_name_cannot_imitate_another_line_or_name(self, client: Client) -> None:
         for name in ("eve\r\nroot", "\u202eecarg", "\x1b[2Jeve", "x" * 1_000_000):
             client.post(reverse("login"), {"username": name, "password": "x"})
