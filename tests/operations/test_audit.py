@@ -24,6 +24,7 @@ from django.utils import timezone
 from anaphora.activity import Action, record
 from anaphora.api import tokens
 from anaphora.api.models import Scope
+from anaphora.deliveries import signing
 from anaphora.deliveries.models import Delivery, State
 from anaphora.operations import audit, tasks
 from anaphora.operations.audit_export import as_csv
@@ -100,6 +101,15 @@ class TestActors:
             ("created", "auth.user", "operator", "command", "command createsuperuser"),
         ]
         assert last().details["fields"]["password"] == "set"
+
+    def test_rotations_of_keys_are_recorded(self, interface: S3Interface, settings: Any) -> None:
+        call_command("rotate_signing_key", stdout=io.StringIO())
+        assert (last().action, last().object) == ("changed", "signing key")
+        assert last().details == {"fingerprint": signing.current().fingerprint}
+        settings.FERNET_KEYS = ["a newer key", *settings.FERNET_KEYS]
+        call_command("rotate_fernet_keys", stdout=io.StringIO())
+        assert (last().action, last().object, last().actor_kind) == ("changed", "FERNET_KEYS", ActorKind.COMMAND)
+        assert last().details == {"reencrypted": 2, "not_decrypted": 0}
 
     def test_the_inbox_is_a_service(self, tmp_path: Path, settings: Any) -> None:
         settings.INBOX_DIR, settings.INBOX_SETTLE_SECONDS = tmp_path, 0

@@ -6,6 +6,7 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.db import connection as database
 
+from anaphora.operations.audit_models import AuditEntry
 from anaphora.secret import UnreadableSecret
 from delivery_s3.models import S3Interface
 
@@ -57,6 +58,7 @@ class TestSecrets:
         loaded.save()
         assert stored_secret(interface) == before
         assert f"the secret of: {interface.name}" in rotate()[1]
+        assert AuditEntry.objects.latest("id").details == {"reencrypted": 0, "not_decrypted": 1}
         self._use_keys(keys, settings)
         assert not isinstance(S3Interface.objects.get().secret_access_key, UnreadableSecret)
 

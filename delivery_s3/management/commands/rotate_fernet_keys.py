@@ -3,8 +3,10 @@
 from typing import Any
 
 from django.core.management.base import CommandError
+from django.db import transaction
 
 from anaphora import commands
+from anaphora.activity import Action, record
 from anaphora.deliveries import signing
 from anaphora.secret_fields import reencrypt_secrets
 
@@ -15,9 +17,11 @@ class Command(commands.Command):
     help = "Re-encrypts every stored secret with the first key of FERNET_KEYS."
 
     def handle(self, *args: Any, **options: Any) -> None:
-        count, unreadable = reencrypt_secrets()
-        keys, lost = signing.reencrypt()
-        count, unreadable = count + keys, unreadable + lost
+        with transaction.atomic():
+            count, unreadable = reencrypt_secrets()
+            keys, lost = signing.reencrypt()
+            count, unreadable = count + keys, unreadable + lost
+            record(Action.CHANGED, name="FERNET_KEYS", reencrypted=count, not_decrypted=len(unreadable))
         self.stdout.write(f"{count} re-encrypted with the first key of FERNET_KEYS.")
         if unreadable:
             raise CommandError(

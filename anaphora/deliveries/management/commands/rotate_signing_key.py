@@ -4,8 +4,10 @@ from typing import Any
 
 from django.conf import settings
 from django.core.management.base import CommandError
+from django.db import transaction
 
 from anaphora import commands
+from anaphora.activity import Action, record
 from anaphora.deliveries import signing
 
 
@@ -23,4 +25,7 @@ class Command(commands.Command):
                 "The key comes from the setting SIGNING_KEY. Put a new key before it, in the same value, and restart: "
                 "the first key signs, and the former one announces it."
             )
-        self.stdout.write(signing.make_key().public_pem, ending="")
+        with transaction.atomic():
+            key = signing.make_key()
+            record(Action.CHANGED, name="signing key", fingerprint=key.fingerprint)
+        self.stdout.write(key.public_pem, ending="")
