@@ -1,36 +1,36 @@
-# Every target sets up .venv by itself when it is missing or older than the locks. Packages are installed by uv,
-# which is many times faster than pip; where uv cannot be had, or finds no package index, by pip.
+# Every target creates .venv if it is missing or older than the locks. Packages are installed with uv, which is many times
+# faster than pip. If uv is not available or finds no package index, they are installed with pip.
 
 PYTHON ?= python3
 BIN := .venv/bin
 DEMO := .venv/installed-demo
 INSTALLED := .venv/installed
-# Processes that run tests at the same time: one more than cores, as many tests wait for another process.
+# Number of test processes: one more than cores, because many tests wait for other processes.
 WORKERS ?= 3
 PYTEST := $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal
-# The share of lines and branches, in per cent, that the tests must reach.
+# The minimum coverage of lines and branches in percent.
 COVERAGE_FLOOR := 96
 
 .PHONY: help demo test test-heavy coverage torture screenshots lint docs lock bench
 
 help:
-	@echo "make demo   the whole product on this machine, with sample reports"
-	@echo "make test   the tests; with DATABASE_URL, CELERY_BROKER_URL, CEPH_ENV on those services"
-	@echo "make test-heavy  loads and fault runs of many seconds each"
-	@echo "make coverage  all tests, and that they reach every part of the code"
-	@echo "make torture  1,000 reports, five minutes of killed workers, lost messages and a faulty store"
-	@echo "make screenshots  the pictures of docs/images, by the tests"
-	@echo "make lint   style, types, imports, migrations"
-	@echo "make docs   the documentation site into site/, with its links checked"
-	@echo "make lock   the locks of the requirements, anew; LOCK_ARGS=--upgrade for the newest versions"
-	@echo "make bench  throughput beside other tools, the ways in, costs among a million rows; BENCH=near for one line"
+	@echo "make demo         run the whole product on this machine, with sample reports"
+	@echo "make test         run the tests; with DATABASE_URL, CELERY_BROKER_URL, CEPH_ENV on these services"
+	@echo "make test-heavy   run the load and fault tests"
+	@echo "make coverage     run all tests and check their coverage"
+	@echo "make torture      deliver 1,000 reports with killed workers, lost messages and a faulty store; five minutes"
+	@echo "make screenshots  create the pictures in docs/images"
+	@echo "make lint         check style, types, imports, migrations"
+	@echo "make docs         build the documentation site into site/ and check its links"
+	@echo "make lock         update the locks of the requirements; LOCK_ARGS=--upgrade for the newest versions"
+	@echo "make bench        run the measurements; BENCH=near for one of them"
 
 # venv installs pip last: an environment without pip is incomplete, and is created again.
 $(BIN)/pip:
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed; name one with make PYTHON=...")'
 	$(PYTHON) -m venv --clear .venv
 
-# $(call install,FILE) installs what a requirements file names. uv reads no settings of pip, so it is given pip's index.
+# $(call install,FILE) installs a requirements file. uv does not read pip's settings, so it gets pip's index here.
 define install
 	@index=$${UV_DEFAULT_INDEX:-$${UV_INDEX_URL:-$${PIP_INDEX_URL:-$$($(BIN)/pip config get global.index-url 2>/dev/null)}}}; \
 	if [ -n "$$index" ]; then export UV_DEFAULT_INDEX="$$index"; fi; \
@@ -77,16 +77,16 @@ lint: $(INSTALLED)
 	$(BIN)/lint-imports --no-cache
 	SECRET_KEY=lint FERNET_KEYS=lint $(BIN)/python manage.py makemigrations --check --dry-run
 
-# A link or an anchor that leads nowhere, or a page that the navigation lacks, fails. Needs no network.
+# Fails if a link or an anchor is broken, or if a page is missing in the navigation. Needs no network.
 docs: $(INSTALLED)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
-# The locks name every package with its version and hashes; the requirements name only what is used directly.
+# The locks list all packages with versions and hashes; the requirements list only the packages that are used directly.
 lock: $(INSTALLED)
 	@for each in requirements requirements-demo requirements-dev; do \
 	  $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 	    --no-emit-index-url --output-file $$each.lock $(LOCK_ARGS) $$each.txt || exit 1; done
 
-# BENCH="near far" runs these alone; python -m benchmarks has their names.
+# BENCH="near far" runs only these; benchmarks/__main__.py lists the names.
 bench: $(INSTALLED)
 	$(BIN)/python -m benchmarks $(BENCH)
