@@ -174,7 +174,7 @@ def _dashboards(found: Situation) -> Iterator[Problem]:
         yield Problem(
             f"dashboard:{each.dashboard.pk}",
             f"Dashboard {each.dashboard} is late",
-            f"A report was expected at {due}. {came} Check what renders it.",
+            f"A report was expected at {due}. {came} Check the program that renders it.",
             reverse("admin:reports_dashboard_change", args=[each.dashboard.pk]),
             "Open dashboard",
             "reports.view_dashboard",
@@ -187,8 +187,8 @@ def _disk(found: Situation) -> Iterator[Problem]:
         yield Problem(
             "disk",
             "The local disk is nearly full",
-            f"Less than {settings.ALERT_DISK_MB} MB are free under DATA_DIR. Make room, or let dashboards keep local "
-            "copies for fewer days.",
+            f"Less than {settings.ALERT_DISK_MB} MB are free under DATA_DIR. Free disk space, or keep local copies of "
+            "reports for fewer days.",
             reverse("admin:reports_dashboard_changelist"),
             "Open dashboards",
             "reports.view_dashboard",
