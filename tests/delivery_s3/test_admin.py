@@ -16,26 +16,11 @@ from anaphora.timeline import view_context
 from delivery_s3.connection_test import services
 from delivery_s3.models import S3Interface
 from tests.support.buckets import Bucket
-from tests.support.factories import make_interface, make_policy, make_report
+from tests.support.factories import interface_form, make_interface, make_policy, make_report
 
 pytestmark = pytest.mark.django_db
 
 INTERFACES = "admin:delivery_s3_s3interface"
-
-
-def filled(bucket: Bucket, **changes: Any) -> dict[str, Any]:
-    return {
-        "name": "archive",
-        "provider": "other",
-        "access_key_id": bucket.server.access_key_id,
-        "secret_access_key": bucket.server.secret_access_key,
-        "region": bucket.server.region,
-        "bucket_name": bucket.name,
-        "endpoint_url": bucket.server.endpoint,
-        "addressing_style": "auto",
-        "ca_bundle": bucket.server.ca_bundle,
-        "enabled": "on",
-    } | changes
 
 
 def html_of(response: Any) -> str:
@@ -93,7 +78,7 @@ class TestInterfacePage:
         self, admin_client: Client, bucket: Bucket
     ) -> None:
         response = admin_client.post(
-            reverse(f"{INTERFACES}_add"), filled(bucket) | {"_save_and_test": "1"}, follow=True
+            reverse(f"{INTERFACES}_add"), interface_form(bucket) | {"_save_and_test": "1"}, follow=True
         )
         interface = S3Interface.objects.get()
         assert interface.test_passed
@@ -102,18 +87,18 @@ class TestInterfacePage:
         assert any("Tested: passed." in entry.get_change_message() for entry in LogEntry.objects.all())
 
     def test_save_and_test_explains_a_failure(self, admin_client: Client, bucket: Bucket) -> None:
-        wrong = filled(bucket, bucket_name="no-such-bucket-here") | {"_save_and_test": "1"}
+        wrong = interface_form(bucket, bucket_name="no-such-bucket-here") | {"_save_and_test": "1"}
         text = text_of(admin_client.post(reverse(f"{INTERFACES}_add"), wrong, follow=True))
         assert "Bucket not found" in text
         assert "Check the spelling of Bucket name" in text
 
     def test_saving_without_a_test_goes_back_to_the_list(self, admin_client: Client, bucket: Bucket) -> None:
-        response = admin_client.post(reverse(f"{INTERFACES}_add"), filled(bucket))
+        response = admin_client.post(reverse(f"{INTERFACES}_add"), interface_form(bucket))
         assert response.headers["Location"] == reverse(f"{INTERFACES}_changelist")
         assert S3Interface.objects.get().tested_at is None
 
     def test_the_test_uses_the_values_in_the_form_and_saves_nothing(self, admin_client: Client, bucket: Bucket) -> None:
-        response = admin_client.post(reverse(f"{INTERFACES}_test_new"), filled(bucket))
+        response = admin_client.post(reverse(f"{INTERFACES}_test_new"), interface_form(bucket))
         assert response.status_code == 200
         text = text_of(response)
         assert "The test passed" in text
@@ -125,15 +110,17 @@ class TestInterfacePage:
         self, admin_client: Client, interface: S3Interface, bucket: Bucket
     ) -> None:
         address = reverse(f"{INTERFACES}_test", args=[interface.pk])
-        assert "The test passed" in text_of(admin_client.post(address, filled(bucket, secret_access_key="")))
-        failed = admin_client.post(address, filled(bucket, secret_access_key="wrong")).getvalue().decode()
+        assert "The test passed" in text_of(admin_client.post(address, interface_form(bucket, secret_access_key="")))
+        failed = admin_client.post(address, interface_form(bucket, secret_access_key="wrong")).getvalue().decode()
         last = json.loads(failed.splitlines()[-1])
         assert "Invalid credentials: wrong secret access key" in last["verdict"]
         assert last["field"] == "secret_access_key"
         assert S3Interface.objects.get().secret_access_key == interface.secret_access_key
 
     def test_a_form_with_mistakes_is_not_tested(self, admin_client: Client, bucket: Bucket) -> None:
-        response = admin_client.post(reverse(f"{INTERFACES}_test_new"), filled(bucket, endpoint_url="minio:9000"))
+        response = admin_client.post(
+            reverse(f"{INTERFACES}_test_new"), interface_form(bucket, endpoint_url="minio:9000")
+        )
         assert response.status_code == 422
         assert "Custom endpoint : Begin with https://" in text_of(response)
         assert 'data-value="https://minio:9000"' in html_of(response)
@@ -152,7 +139,9 @@ class TestInterfacePage:
 
     def test_saving_ends_the_pause(self, admin_client: Client, interface: S3Interface, bucket: Bucket) -> None:
         S3Interface.objects.update(failures=3, diagnosis="access_denied", paused_until="2999-01-01T00:00Z")
-        admin_client.post(reverse(f"{INTERFACES}_change", args=[interface.pk]), filled(bucket, secret_access_key=""))
+        admin_client.post(
+            reverse(f"{INTERFACES}_change", args=[interface.pk]), interface_form(bucket, secret_access_key="")
+        )
         interface.refresh_from_db()
         assert (interface.failures, interface.paused_until, interface.diagnosis) == (0, None, "")
 
@@ -164,15 +153,16 @@ class TestInterfacePage:
         assert "Sales" in admin_client.get(link[1].replace("&amp;", "&")).content.decode().title()
 
     def test_saving_tested_values_records_the_test(self, admin_client: Client, bucket: Bucket) -> None:
-        tested = self.sealed(admin_client.post(reverse(f"{INTERFACES}_test_new"), filled(bucket)))
-        admin_client.post(reverse(f"{INTERFACES}_add"), filled(bucket, name="as tested", tested=tested))
+        tested = self.sealed(admin_client.post(reverse(f"{INTERFACES}_test_new"), interface_form(bucket)))
+        admin_client.post(reverse(f"{INTERFACES}_add"), interface_form(bucket, name="as tested", tested=tested))
         admin_client.post(
-            reverse(f"{INTERFACES}_add"), filled(bucket, name="another secret", tested=tested, secret_access_key="x")
+            reverse(f"{INTERFACES}_add"),
+            interface_form(bucket, name="another secret", tested=tested, secret_access_key="x"),
         )
         admin_client.post(
-            reverse(f"{INTERFACES}_add"), filled(bucket, name="another prefix", tested=tested, key_prefix="a/")
+            reverse(f"{INTERFACES}_add"), interface_form(bucket, name="another prefix", tested=tested, key_prefix="a/")
         )
-        admin_client.post(reverse(f"{INTERFACES}_add"), filled(bucket, name="forged", tested=f"{tested}x"))
+        admin_client.post(reverse(f"{INTERFACES}_add"), interface_form(bucket, name="forged", tested=f"{tested}x"))
         found = dict(S3Interface.objects.values_list("name", "test_passed"))
         assert found == {"as tested": True, "another secret": None, "another prefix": None, "forged": None}
         interface = S3Interface.objects.get(name="as tested")
@@ -185,10 +175,10 @@ class TestInterfacePage:
     ) -> None:
         services.test_and_record(interface)
         address = reverse(f"{INTERFACES}_change", args=[interface.pk])
-        admin_client.post(address, filled(bucket, name="renamed", secret_access_key=""))
+        admin_client.post(address, interface_form(bucket, name="renamed", secret_access_key=""))
         interface.refresh_from_db()
         assert (interface.name, interface.test_passed) == ("renamed", True)
-        admin_client.post(address, filled(bucket, secret_access_key="", key_prefix="elsewhere/"))
+        admin_client.post(address, interface_form(bucket, secret_access_key="", key_prefix="elsewhere/"))
         interface.refresh_from_db()
         assert (interface.key_prefix, interface.test_passed, interface.tested_at) == ("elsewhere/", None, None)
 
@@ -196,11 +186,11 @@ class TestInterfacePage:
         self, admin_client: Client, bucket: Bucket
     ) -> None:
         secret = bucket.server.secret_access_key
-        refused = admin_client.post(reverse(f"{INTERFACES}_add"), filled(bucket, bucket_name="s3://x"))
+        refused = admin_client.post(reverse(f"{INTERFACES}_add"), interface_form(bucket, bucket_name="s3://x"))
         assert secret not in refused.text
         assert "The secret that you entered is kept for one hour, encrypted." in refused.text
         (kept,) = re.findall(r'name="secret_access_key-kept" value="([^"]+)"', refused.text)
-        again = filled(bucket, secret_access_key="") | {"secret_access_key-kept": kept}
+        again = interface_form(bucket, secret_access_key="") | {"secret_access_key-kept": kept}
         assert "The test passed" in text_of(admin_client.post(reverse(f"{INTERFACES}_test_new"), again))
         admin_client.post(reverse(f"{INTERFACES}_add"), again)
         assert S3Interface.objects.get().secret_access_key.reveal() == secret
@@ -229,11 +219,13 @@ class TestAroundTheTest:
     ) -> None:
         address = reverse(f"{INTERFACES}_test", args=[interface.pk])
         text_of(
-            admin_client.post(address, filled(bucket, name=interface.name, secret_access_key="", region="eu-west-9"))
+            admin_client.post(
+                address, interface_form(bucket, name=interface.name, secret_access_key="", region="eu-west-9")
+            )
         )
         interface.refresh_from_db()
         assert interface.tested_at is None
-        text_of(admin_client.post(address, filled(bucket, name=interface.name, secret_access_key="")))
+        text_of(admin_client.post(address, interface_form(bucket, name=interface.name, secret_access_key="")))
         interface.refresh_from_db()
         assert interface.test_passed
         assert interface.capabilities["condition"] in {"enforced", "ignored"}
@@ -244,9 +236,9 @@ class TestAroundTheTest:
     ) -> None:
         S3Interface.objects.update(capabilities={"condition": "refused"})
         address = reverse(f"{INTERFACES}_change", args=[interface.pk])
-        admin_client.post(address, filled(bucket, secret_access_key="", region="eu-west-9"))
+        admin_client.post(address, interface_form(bucket, secret_access_key="", region="eu-west-9"))
         assert S3Interface.objects.get().capabilities == {"condition": "refused"}
-        admin_client.post(address, filled(bucket, secret_access_key="", bucket_name="another-bucket"))
+        admin_client.post(address, interface_form(bucket, secret_access_key="", bucket_name="another-bucket"))
         assert S3Interface.objects.get().capabilities == {}
 
     def test_only_the_test_file_can_be_removed(
@@ -254,7 +246,7 @@ class TestAroundTheTest:
     ) -> None:
         report = services.test_and_record(interface)
         address = reverse(f"{INTERFACES}_remove", args=[interface.pk])
-        form = filled(bucket, secret_access_key="")
+        form = interface_form(bucket, secret_access_key="")
         assert admin_client.post(address, form | {"key": "sales/report.pdf"}).status_code == 403
         assert "Removed" in text_of(admin_client.post(address, form | {"key": report.object_key}))
         assert bucket.keys() == []
@@ -267,7 +259,7 @@ class TestAroundTheTest:
         make_policy(interface)
         make_report().local_path.unlink()
         engine.deliver_due(interface.pk)
-        form = filled(bucket, name=interface.name, secret_access_key="")
+        form = interface_form(bucket, name=interface.name, secret_access_key="")
         page = html_of(admin_client.post(reverse(f"{INTERFACES}_test", args=[interface.pk]), form))
         assert "1 delivery to this interface failed" in page
         assert 'data-act="retry"' in page
@@ -276,13 +268,13 @@ class TestAroundTheTest:
         assert Delivery.objects.get().state == State.PENDING
 
     def test_the_permissions_follow_the_form(self, admin_client: Client, bucket: Bucket) -> None:
-        form = filled(bucket, bucket_name="finance", key_prefix="reports/", name="")
+        form = interface_form(bucket, bucket_name="finance", key_prefix="reports/", name="")
         text = html_of(admin_client.post(reverse(f"{INTERFACES}_grants_new"), form))
         assert "arn:aws:s3:::finance/reports/*" in text
         assert "b2 key create --bucket finance --name-prefix reports/ anaphora writeFiles" in text
 
     def test_steps_are_streamed_as_they_end(self, admin_client: Client, bucket: Bucket) -> None:
-        response: Any = admin_client.post(reverse(f"{INTERFACES}_test_new"), filled(bucket))
+        response: Any = admin_client.post(reverse(f"{INTERFACES}_test_new"), interface_form(bucket))
         first = json.loads(next(iter(response.streaming_content)))
         assert first["text"] == "Settings: passed"
         response.close()
@@ -298,13 +290,15 @@ class TestPermissions:
         assert "connection-test" not in page.content.decode()
         for name in ("test", "remove", "grants", "retry"):
             assert client.post(reverse(f"{INTERFACES}_{name}", args=[interface.pk])).status_code == 403
-        assert client.post(reverse(f"{INTERFACES}_change", args=[interface.pk]), filled(bucket)).status_code == 403
+        assert (
+            client.post(reverse(f"{INTERFACES}_change", args=[interface.pk]), interface_form(bucket)).status_code == 403
+        )
 
     def test_a_user_who_may_test_but_not_change_tests_the_saved_values(
         self, client_with: Callable[..., Client], interface: S3Interface, bucket: Bucket
     ) -> None:
         client = client_with("view_s3interface", "test_s3interface")
-        other = filled(bucket, endpoint_url="http://127.0.0.1:1")
+        other = interface_form(bucket, endpoint_url="http://127.0.0.1:1")
         assert "The test passed" in text_of(client.post(reverse(f"{INTERFACES}_test", args=[interface.pk]), other))
         assert client.post(reverse(f"{INTERFACES}_test_new"), other).status_code == 403
         interface.refresh_from_db()
@@ -315,7 +309,7 @@ class TestPermissions:
     ) -> None:
         client = client_with("view_s3interface", "change_s3interface")
         address = reverse(f"{INTERFACES}_change", args=[interface.pk])
-        client.post(address, filled(bucket) | {"_save_and_test": "1"})
+        client.post(address, interface_form(bucket) | {"_save_and_test": "1"})
         interface.refresh_from_db()
         assert interface.name == "archive"
         assert interface.tested_at is None

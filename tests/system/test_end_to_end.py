@@ -26,7 +26,7 @@ from anaphora.reports.models import Dashboard
 from delivery_s3.models import S3Interface
 from tests.support import servers
 from tests.support.buckets import Bucket
-from tests.support.factories import make_interface, make_policy, make_report
+from tests.support.factories import interface_form, make_interface, make_policy, make_report
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -87,21 +87,10 @@ def empty_queue() -> None:
 def test_from_an_empty_form_to_the_receipt(
     admin_client: Client, bucket: Bucket, start_celery: Callable[..., Path], tmp_path: Path
 ) -> None:
-    interface: dict[str, Any] = {
-        "name": "archive",
-        "provider": "other",
-        "access_key_id": bucket.server.access_key_id,
-        "secret_access_key": bucket.server.secret_access_key,
-        "region": bucket.server.region,
-        "bucket_name": bucket.name,
-        "endpoint_url": bucket.server.endpoint,
-        "addressing_style": "auto",
-        "ca_bundle": bucket.server.ca_bundle,
-        "enabled": "on",
-    }
-    tested = admin_client.post(reverse("admin:delivery_s3_s3interface_test_new"), interface)
+    form = interface_form(bucket)
+    tested = admin_client.post(reverse("admin:delivery_s3_s3interface_test_new"), form)
     assert "The test passed" in text_of(tested)
-    admin_client.post(reverse("admin:delivery_s3_s3interface_add"), interface)
+    admin_client.post(reverse("admin:delivery_s3_s3interface_add"), form)
     admin_client.post(
         reverse("admin:deliveries_archivepolicy_add"),
         {"name": "all", "interface": S3Interface.objects.get().pk, "enabled": "on"},
