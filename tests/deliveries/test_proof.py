@@ -1,12 +1,10 @@
 """`verify_archive` verifies the manifests in the store, and compares them with the receipts."""
 
-import io
 import json
 from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
-from django.core.management import CommandError, call_command
 
 from anaphora.deliveries import irregularities
 from anaphora.deliveries.manifest_models import Irregularity
@@ -15,6 +13,7 @@ from delivery_s3.models import S3Interface
 from tests.support import servers
 from tests.support.archives import FIRST, deliver_on, write
 from tests.support.buckets import Bucket
+from tests.support.commands import run_command
 from tests.support.factories import make_interface, make_policy
 from tests.support.servers import Fault
 
@@ -24,12 +23,8 @@ KEY = "archive.manifests/2026/2026-03-{:02}.jsonl"
 
 
 def run(*arguments: str) -> tuple[list[str], str]:
-    out, problem = io.StringIO(), ""
-    try:
-        call_command("verify_archive", *arguments, stdout=out)
-    except CommandError as error:
-        problem = str(error)
-    return out.getvalue().splitlines(), problem
+    out, problem = run_command("verify_archive", *arguments)
+    return out.splitlines(), problem
 
 
 @pytest.fixture

@@ -1,26 +1,21 @@
-import io
 import json
 
 import pytest
-from django.core.management import CommandError, call_command
 
 from anaphora.deliveries import engine
 from anaphora.deliveries.models import Delivery
 from delivery_s3.models import S3Interface
 from tests.support import servers
 from tests.support.buckets import Bucket
+from tests.support.commands import run_command
 from tests.support.factories import make_interface, make_policy, make_report
 
 pytestmark = pytest.mark.django_db
 
 
 def run(*arguments: str) -> tuple[list[str], str]:
-    out, problem = io.StringIO(), ""
-    try:
-        call_command("verify_archive", *arguments, stdout=out)
-    except CommandError as error:
-        problem = str(error)
-    return out.getvalue().splitlines(), problem
+    out, problem = run_command("verify_archive", *arguments)
+    return out.splitlines(), problem
 
 
 @pytest.fixture

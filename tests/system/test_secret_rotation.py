@@ -1,14 +1,13 @@
-import io
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from django.core.management import CommandError, call_command
 from django.db import connection as database
 
 from anaphora.operations.audit_models import AuditEntry
 from anaphora.secret import UnreadableSecret
 from delivery_s3.models import S3Interface
+from tests.support.commands import run_command
 
 pytestmark = pytest.mark.django_db
 
@@ -22,12 +21,7 @@ def stored_secret(interface: S3Interface) -> bytes:
 
 
 def rotate() -> tuple[str, str]:
-    out, problem = io.StringIO(), ""
-    try:
-        call_command("rotate_fernet_keys", stdout=out)
-    except CommandError as error:
-        problem = str(error)
-    return out.getvalue(), problem
+    return run_command("rotate_fernet_keys")
 
 
 class TestSecrets:
