@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.support.servers import free_port, wait_for_port
+from tests.support.servers import free_port, running
 
 
 @dataclass(frozen=True)
@@ -43,10 +43,5 @@ def program(name: str, argument: str) -> Iterator[str]:
         binary, port = Path(folder) / name, free_port()
         source = Path(__file__).with_name(f"{name}.c")
         subprocess.run([compiler, "-O2", "-pthread", "-o", binary, source], check=True)
-        process = subprocess.Popen([binary, str(port), argument])
-        try:
-            wait_for_port(port, process)
+        with running([str(binary), str(port), argument], port):
             yield f"http://127.0.0.1:{port}"
-        finally:
-            process.terminate()
-            process.wait()

@@ -59,6 +59,20 @@ def wait_for_port(port: int, process: subprocess.Popen[bytes] | None = None) -> 
 
 
 @contextmanager
+def running(command: list[str], port: int, **environment: str) -> Iterator[None]:
+    """Run a server program, without its output, until the end of the block; wait until it listens on its port."""
+    process = subprocess.Popen(
+        command, env=os.environ | environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        wait_for_port(port, process)
+        yield
+    finally:
+        process.terminate()
+        process.wait()
+
+
+@contextmanager
 def rclone(folder: Path, *, certificate: Path | None = None, key: Path | None = None) -> Iterator[S3Server]:
     """A real S3 server that checks signatures and Content-MD5; its buckets are folders in `folder`."""
     program = shutil.which("rclone", path=str(Path(sys.executable).parent)) or shutil.which("rclone")
@@ -66,37 +80,18 @@ def rclone(folder: Path, *, certificate: Path | None = None, key: Path | None = 
     port = free_port()
     access_key_id, secret = "RCLONEKEY0000000001", "rclone-secret-0000000000000000000001"
     tls = ["--cert", str(certificate), "--key", str(key)] if certificate else []
-    process = subprocess.Popen(
-        [program, "serve", "s3", "--addr", f"127.0.0.1:{port}", "--auth-key", f"{access_key_id},{secret}", *tls]
-        + [str(folder)],
-        env=os.environ | {"RCLONE_CONFIG": os.devnull},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        wait_for_port(port, process)
+    command = [program, "serve", "s3", "--addr", f"127.0.0.1:{port}", "--auth-key", f"{access_key_id},{secret}", *tls]
+    with running([*command, str(folder)], port, RCLONE_CONFIG=os.devnull):
         scheme = "https" if certificate else "http"
         yield S3Server(f"{scheme}://127.0.0.1:{port}", access_key_id, secret, folder=folder)
-    finally:
-        process.terminate()
-        process.wait()
 
 
 @contextmanager
 def openid_provider() -> Iterator[str]:
     """Run an OpenID Connect provider that signs in any user without a password. Yields its issuer."""
     port = free_port()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "oidc_provider_mock", "--port", str(port)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        wait_for_port(port, process)
+    with running([sys.executable, "-m", "oidc_provider_mock", "--port", str(port)], port):
         yield f"http://127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        process.wait()
 
 
 @contextmanager
