@@ -17,5 +17,5 @@ from anaphora.deliveries.models import Role  # noqa: E402
 
 def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> HttpResponseBase:
     """Handle a request. The first one starts the heartbeat of the process: a server may fork after importing this."""
-    heartbeat.keep_noting(Role.WEB)
+    heartbeat.start(Role.WEB)
     return _django(environ, start_response)

@@ -32,7 +32,7 @@ class Attempt:
     version_id: str = ""
 
     @property
-    def words(self) -> str:
+    def answer(self) -> str:
         """The answer in words."""
         return "accepted" if self.accepted else f"refused ({self.code})"
 
@@ -65,7 +65,7 @@ def check(destination: "S3Destination", *, prefix: str, now: datetime) -> Protec
     reported = _reported_retention(run)
     _attack(run, content, now, locked=bool(run.receipt.retain_until or reported))
     grade, text, advice = _judge(run, reported=reported)
-    attempts = {title: attempt.words for title, attempt in run.attempts.items()}
+    attempts = {title: attempt.answer for title, attempt in run.attempts.items()}
     return Protection(grade, text, advice, attempts, now)
 
 

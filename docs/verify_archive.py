@@ -43,7 +43,7 @@ LARGEST_IN_ZIP = 6 * 1024**3
 LATE_TIME_STAMP = timedelta(days=3)
 
 MANIFEST = re.compile(r"(?P<prefix>(?:.+/)?)archive\.manifests/\d{4}/(?P<name>\d{4}-\d\d-\d\d(?:\.\d{1,10})?)\.jsonl")
-BESIDE = re.compile(r"(?P<prefix>(?:.+/)?)archive\.manifests/(?P<rest>.+)")
+IN_MANIFEST_FOLDER = re.compile(r"(?P<prefix>(?:.+/)?)archive\.manifests/(?P<rest>.+)")
 REPORT = re.compile(r"[-a-zA-Z0-9_]{1,100}/\d{4}/\d\d/\d\d/\d{8}T\d{6}Z_[0-9a-f]{16}(?:\.[a-z0-9]{1,10})?")
 IGNORED = re.compile(
     r"(?:connection\.test|immutability\.check)/\d{8}T\d{6}Z_[0-9a-f]{16}\.txt"
@@ -438,7 +438,7 @@ class Verification:
         self._until, self._allow_unlisted, self._on_report = until, allow_unlisted, on_report
         self._check = check or (lambda name, line: compare(source, name, line))
         self._listed = Listed()
-        self._beside: dict[str, set[str]] = {}
+        self._in_manifest_folder: dict[str, set[str]] = {}
         self._named: set[str] = set()
         """Fingerprints of keys and SHA-256 of verifiers that verified headers name."""
 
@@ -450,13 +450,13 @@ class Verification:
                 self.findings.add("not-a-file", name, f"this is {problem}")
             elif found := MANIFEST.fullmatch(name):
                 chains.setdefault(found["prefix"], []).append(name)
-            elif found := BESIDE.fullmatch(name):
-                self._beside.setdefault(found["prefix"], set()).add(name)
+            elif found := IN_MANIFEST_FOLDER.fullmatch(name):
+                self._in_manifest_folder.setdefault(found["prefix"], set()).add(name)
         if not chains:
             self.findings.add("no-manifests", "", "no manifest was found, so nothing can be proven")
         for prefix in sorted(chains):
             self._chain(prefix, chains[prefix])
-        for prefix in self._beside:
+        for prefix in self._in_manifest_folder:
             self._manifest_folder(prefix, chains.get(prefix, []))
         self._unlisted(sorted(chains, key=len, reverse=True))
         self._listed.close()
@@ -528,8 +528,8 @@ class Verification:
     def _signed(self, header: Header, path: str, sha256: str, before: Header | None) -> bool:
         """Return whether a trusted key has signed a manifest. Otherwise its content is ignored."""
         name = f"{header.name}.sig"
-        beside = self._beside.get(header.name.partition("archive.manifests/")[0], set())
-        if name not in beside:
+        in_folder = self._in_manifest_folder.get(header.name.partition("archive.manifests/")[0], set())
+        if name not in in_folder:
             self.findings.add("signature-missing", header.name, "it has no signature file")
             return False
         if header.public_key not in self._trusted:
@@ -548,7 +548,7 @@ class Verification:
             return False
         self._named |= {header.public_key, header.verifier}
         self._keys(header, before)
-        self._time_stamp(header, path, sha256, beside)
+        self._time_stamp(header, path, sha256, in_folder)
         return True
 
     def _keys(self, header: Header, before: Header | None) -> None:
@@ -574,9 +574,9 @@ class Verification:
             text = f"it is signed by the key {header.public_key}, which the previous manifest does not announce"
             self.findings.add("unknown-key", header.name, text)
 
-    def _time_stamp(self, header: Header, path: str, sha256: str, beside: set[str]) -> None:
+    def _time_stamp(self, header: Header, path: str, sha256: str, in_folder: set[str]) -> None:
         name = f"{header.name}.tsr"
-        if name not in beside:
+        if name not in in_folder:
             if header.time_stamp:
                 self.findings.add("time-stamp-missing", header.name, "its header promises a time stamp; there is none")
             return
@@ -667,7 +667,7 @@ class Verification:
     def _manifest_folder(self, prefix: str, manifests: list[str]) -> None:
         """Check the other files in archive.manifests/: keys, verifiers, and that every signature has its manifest."""
         known = {f"{name}.sig" for name in manifests} | {f"{name}.tsr" for name in manifests}
-        for name in sorted(self._beside[prefix]):
+        for name in sorted(self._in_manifest_folder[prefix]):
             rest = name.removeprefix(f"{prefix}archive.manifests/")
             if name in known:
                 continue
@@ -699,7 +699,7 @@ class Verification:
         """Add findings for objects that no manifest lists."""
         ignored = outside = unlisted = 0
         for name, problem in self.source.names():
-            if problem or BESIDE.fullmatch(name) or name in self._listed:
+            if problem or IN_MANIFEST_FOLDER.fullmatch(name) or name in self._listed:
                 continue
             prefix = next((each for each in prefixes if name.startswith(each)), None)
             if prefix is None:
@@ -847,7 +847,7 @@ def printable(text: str) -> str:
     return "".join(each if each.isprintable() else each.encode("unicode_escape", "replace").decode() for each in text)
 
 
-def words(findings: Findings, *, evidence: bool) -> Iterator[str]:
+def summary(findings: Findings, *, evidence: bool) -> Iterator[str]:
     """Yield the lines of the summary: what is proven and what is not."""
     for kind, number in sorted(findings.counts.items()):
         if number > MOST_SHOWN:
@@ -943,7 +943,7 @@ def main(argv: list[str] | None = None) -> int:
     if options.json:
         print(json.dumps(findings.as_json()), file=output)
     else:
-        for line in words(findings, evidence=evidence):
+        for line in summary(findings, evidence=evidence):
             print(printable(line), file=output)
     return 1 if findings.counts else 0
 

@@ -71,12 +71,12 @@ def notice() -> str:
     return next((f"{each}. Reports wait until one runs." for each in missing() if each.role is Role.WORKER), "")
 
 
-def forget(now: datetime) -> None:
+def delete_old(now: datetime) -> None:
     """Delete old rows; `now` is aware."""
     Heartbeat.objects.filter(seen_at__lt=now - FORGET).delete()
 
 
-class _Beating(threading.Thread):
+class _HeartbeatThread(threading.Thread):
     """Records heartbeats of this process until it is told to end. Keeps no database connection open.
 
     In a worker it runs in the main process, so that long uploads do not delay heartbeats.
@@ -95,24 +95,24 @@ class _Beating(threading.Thread):
                 return
 
 
-_beating: list[_Beating] = []
+_threads: list[_HeartbeatThread] = []
 _starting = threading.Lock()
 
 
-def keep_noting(role: Role) -> None:
+def start(role: Role) -> None:
     """Start recording that this process runs. A second call in the same process does nothing."""
     with _starting:
-        if not any(each.is_alive() for each in _beating):  # threads do not survive a fork
-            _beating[:] = [_Beating(role)]
-            _beating[0].start()
+        if not any(each.is_alive() for each in _threads):  # threads do not survive a fork
+            _threads[:] = [_HeartbeatThread(role)]
+            _threads[0].start()
 
 
 @worker_ready.connect
 def _start(**kwargs: Any) -> None:
-    keep_noting(Role.WORKER)
+    start(Role.WORKER)
 
 
 @worker_shutting_down.connect
 def _stop(**kwargs: Any) -> None:
-    for thread in _beating:
+    for thread in _threads:
         thread.ended.set()

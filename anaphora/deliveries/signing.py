@@ -50,21 +50,21 @@ def current() -> Key:
     Raises SigningProblem.
     """
     if settings.SIGNING_KEY:
-        return _of_pem(settings.SIGNING_KEY[0])
+        return _key_from_pem(settings.SIGNING_KEY[0])
     row = SigningKey.objects.order_by("-generation").first()
     if row is None:
         return make_key()
-    return _opened(row)
+    return _key_from_row(row)
 
 
 def find(fingerprint: str) -> Key | None:
     """Return the key pair with this fingerprint, or None if its private key is not available."""
-    for each in map(_of_pem, settings.SIGNING_KEY):
+    for each in map(_key_from_pem, settings.SIGNING_KEY):
         if each.fingerprint == fingerprint:
             return each
     row = SigningKey.objects.filter(fingerprint=fingerprint).first()
     try:
-        return _opened(row) if row else None
+        return _key_from_row(row) if row else None
     except SigningProblem as problem:
         logger.warning("%s", problem)
         return None
@@ -73,7 +73,7 @@ def find(fingerprint: str) -> Key | None:
 def known_public_keys() -> dict[str, str]:
     """Return the present and former public keys of this installation: PEM by fingerprint."""
     found = dict(SigningKey.objects.values_list("fingerprint", "public_key"))
-    return found | {each.fingerprint: each.public_pem for each in map(_of_pem, settings.SIGNING_KEY)}
+    return found | {each.fingerprint: each.public_pem for each in map(_key_from_pem, settings.SIGNING_KEY)}
 
 
 def make_key() -> Key:
@@ -82,7 +82,7 @@ def make_key() -> Key:
     Two processes that create a key at the same time get the same one.
     """
     private = Ed25519PrivateKey.generate()
-    key = _of(private)
+    key = _key_from_private(private)
     generation = (SigningKey.objects.aggregate(last=Max("generation"))["last"] or 0) + 1
     try:
         with transaction.atomic():
@@ -93,7 +93,7 @@ def make_key() -> Key:
                 private_key=_encrypted(_private_pem(private)),
             )
     except IntegrityError:
-        return _opened(SigningKey.objects.get(generation=generation))
+        return _key_from_row(SigningKey.objects.get(generation=generation))
     return key
 
 
@@ -116,17 +116,17 @@ def reencrypt() -> tuple[int, list[str]]:
     return done, unreadable
 
 
-def _opened(row: SigningKey) -> Key:
-    return _of_pem(_decrypted(bytes(row.private_key)))
+def _key_from_row(row: SigningKey) -> Key:
+    return _key_from_pem(_decrypted(bytes(row.private_key)))
 
 
-def _of_pem(pem: str) -> Key:
+def _key_from_pem(pem: str) -> Key:
     private = load_pem_private_key(pem.encode(), password=None)
     assert isinstance(private, Ed25519PrivateKey)
-    return _of(private)
+    return _key_from_private(private)
 
 
-def _of(private: Ed25519PrivateKey) -> Key:
+def _key_from_private(private: Ed25519PrivateKey) -> Key:
     public = private.public_key()
     return Key(
         fingerprint(public), public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode(), private

@@ -74,7 +74,7 @@ def check_immutability() -> None:
 @shared_task(name="deliveries.housekeeping")
 def run_housekeeping() -> None:
     """Remove local copies that are safely archived, and old heartbeats."""
-    heartbeat.forget(timezone.now())
+    heartbeat.delete_old(timezone.now())
     housekeeping.run_housekeeping(timezone.now())
 
 

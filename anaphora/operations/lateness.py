@@ -34,7 +34,7 @@ def states(now: datetime) -> list[State]:
     return [_state(row, row.latest, now) for row in _rows().order_by("dashboard__slug")]
 
 
-def of(dashboard: Dashboard, now: datetime) -> State | None:
+def state_of(dashboard: Dashboard, now: datetime) -> State | None:
     """Return the state of one dashboard; None if it has no expectation."""
     row = _rows().filter(dashboard=dashboard).first()
     return _state(row, row.latest, now) if row else None

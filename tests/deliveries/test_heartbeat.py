@@ -69,7 +69,7 @@ class TestMissing:
     def test_machines_that_are_gone_are_forgotten(self) -> None:
         all_run()
         Heartbeat.objects.create(role=Role.WORKER, host="gone", seen_at=timezone.now() - timedelta(days=31))
-        heartbeat.forget(timezone.now())
+        heartbeat.delete_old(timezone.now())
         assert not Heartbeat.objects.filter(host="gone").exists()
         assert heartbeat.missing() == []
 
@@ -144,29 +144,29 @@ class TestDeliveryPage:
         make_policy(interface)
         return Delivery.objects.get(report=make_report())
 
-    def said(self, client: Client, delivery: Delivery) -> str:
+    def explanation(self, client: Client, delivery: Delivery) -> str:
         return client.get(reverse("admin:deliveries_delivery_change", args=[delivery.pk])).text
 
     def test_names_the_worker_that_is_missing(self, admin_client: Client, waiting: Delivery) -> None:
-        page = self.said(admin_client, waiting)
+        page = self.explanation(admin_client, waiting)
         assert "<strong>No worker runs</strong>" in page
         assert "No worker has been seen yet." in page
 
     def test_names_what_the_interface_waits_for(self, admin_client: Client, waiting: Delivery) -> None:
         all_run()
         S3Interface.objects.update(diagnosis="bucket_not_found", detail="404 NoSuchBucket")
-        page = self.said(admin_client, waiting)
+        page = self.explanation(admin_client, waiting)
         assert "<strong>Bucket not found</strong>" in page
         assert "404 NoSuchBucket" in page
         S3Interface.objects.update(enabled=False)
-        assert "<strong>Interface disabled</strong>" in self.said(admin_client, waiting)
+        assert "<strong>Interface disabled</strong>" in self.explanation(admin_client, waiting)
 
     def test_says_that_nothing_is_wrong(self, admin_client: Client, waiting: Delivery) -> None:
         all_run()
-        assert "It is waiting for a worker." in self.said(admin_client, waiting)
+        assert "It is waiting for a worker." in self.explanation(admin_client, waiting)
 
     def test_has_nothing_in_the_way_once_delivered(self, admin_client: Client, waiting: Delivery) -> None:
         Delivery.objects.update(
             state=State.DELIVERED, object_key="sales/a.pdf", size=8, delivered_at=timezone.now(), integrity="sha256"
         )
-        assert "What is in the way" not in self.said(admin_client, waiting)
+        assert "What is in the way" not in self.explanation(admin_client, waiting)

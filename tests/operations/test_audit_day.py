@@ -140,7 +140,7 @@ EXPECTED = [
 ]
 
 
-def told() -> list[str]:
+def trail() -> list[str]:
     """Return the audit trail, the earliest entry first, without token prefixes and the system user."""
     lines = []
     for each in AuditEntry.objects.order_by("id"):
@@ -158,7 +158,7 @@ def day(bucket: Bucket) -> Day:
 
 
 def test_a_whole_day_is_recorded_in_order_without_secrets(day: Day) -> None:
-    assert told() == EXPECTED
+    assert trail() == EXPECTED
     entries = list(AuditEntry.objects.order_by("id"))
     assert [each.at for each in entries] == sorted(each.at for each in entries)
     written = json.dumps([[each.object, each.actor, each.details] for each in entries])

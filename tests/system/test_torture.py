@@ -148,7 +148,7 @@ class Crew:
         for name in list(self._running):
             self.kill(name)
 
-    def said(self, word: str) -> list[str]:
+    def log_lines(self, word: str) -> list[str]:
         """Return the lines of all logs that contain a word."""
         logs = (path.read_text(errors="replace") for path in sorted(self._folder.glob("worker-*.log")))
         return [line for log in logs for line in log.splitlines() if word in line]
@@ -254,7 +254,7 @@ def test_nothing_is_lost_duplicated_or_corrupted_whatever_is_killed(
     for pk, key, charged in Delivery.objects.values_list("pk", "object_key", "attempts"):
         path = f"/{bucket.name}/{key}"
         if charged > store.ambiguous[path]:
-            print("\n".join([*store.log[path], *crew.said(f"Delivery {pk} of")]))  # noqa: T201
+            print("\n".join([*store.log[path], *crew.log_lines(f"Delivery {pk} of")]))  # noqa: T201
         assert charged <= store.ambiguous[path], (seed, path, "charged for an outage")
     assert sum(done.values()) >= SECONDS / 4
     assert len(store.seen) > 5

@@ -42,7 +42,7 @@ def calendar_gaps(dashboard: Dashboard, calendar: Calendar, zone: str) -> set[da
 @register.inclusion_tag("operations/late.html")
 def late(dashboard: Dashboard) -> dict[str, Any]:
     """Show that a dashboard is late, and since when."""
-    found = lateness.of(dashboard, timezone.now())
+    found = lateness.state_of(dashboard, timezone.now())
     return {"state": found if found and found.late else None}
 
 
