@@ -13,8 +13,8 @@ from django.db import connection as database
 from django.db import transaction
 from django.utils import timezone
 
+from anaphora.bulk_rows import update_rows
 from anaphora.deliveries import irregularities, queue, signals
-from anaphora.deliveries.bulk_rows import update_rows
 from anaphora.deliveries.destinations import Condition, Receipt
 from anaphora.deliveries.errors import DeliveryError, FailureScope
 from anaphora.deliveries.models import Delivery, Interface, State

@@ -4,7 +4,7 @@ It changes no row that is there, but for noting which manifest lists a receipt.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -15,7 +15,7 @@ from django.db import DatabaseError, OperationalError, transaction
 from django.db.models import QuerySet
 from django.utils import timezone
 
-from anaphora.deliveries.bulk_rows import insert_rows
+from anaphora.bulk_rows import batched, insert_rows
 from anaphora.deliveries.destinations import ListedObject, StoredObject
 from anaphora.deliveries.errors import DeliveryError
 from anaphora.deliveries.manifest_models import Manifest
@@ -27,12 +27,6 @@ from anaphora.reports.models import Dashboard, Preview, Report, local_location, 
 
 _AT_ONCE = 1000
 """Rows that one query asks for by their ids."""
-
-
-def batched(ids: list[UUID], size: int) -> Iterator[list[UUID]]:
-    """Yield parts of a list, each of `size` but the last."""
-    for start in range(0, len(ids), size):
-        yield ids[start : start + size]
 
 
 @dataclass

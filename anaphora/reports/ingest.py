@@ -26,6 +26,7 @@ from django.db import connection, transaction
 from django.utils import timezone
 
 from anaphora.activity import Action, record, record_each
+from anaphora.bulk_rows import insert_rows
 from anaphora.reports import content_types
 from anaphora.reports.models import Dashboard, Report
 from anaphora.reports.signals import report_ingested
@@ -234,20 +235,9 @@ def _save(reports: list[Report]) -> list[Ingested]:
 
 
 def _insert(reports: list[Report]) -> set[UUID]:
-    """Create the rows by one statement; return the keys of those that did not exist. `bulk_create` cannot tell."""
-    if not reports:
-        return set()
-    fields, quote = Report._meta.concrete_fields, connection.ops.quote_name
-    columns = ", ".join(quote(str(field.column)) for field in fields)
-    rows = ", ".join([f"({', '.join(['%s'] * len(fields))})"] * len(reports))
-    values = [field.get_db_prep_save(field.pre_save(row, add=True), connection) for row in reports for field in fields]
-    with connection.cursor() as cursor:
-        cursor.execute(
-            f"INSERT INTO {quote(Report._meta.db_table)} ({columns}) VALUES {rows} "  # noqa: S608  # names of the model
-            f"ON CONFLICT DO NOTHING RETURNING {quote('id')}",
-            values,
-        )
-        created = {key if isinstance(key, UUID) else UUID(key) for (key,) in cursor.fetchall()}
+    """Create the rows by one statement; return the keys of those that did not exist."""
+    fields = Report._meta.concrete_fields
+    created = insert_rows(Report, [{field.name: field.value_from_object(row) for field in fields} for row in reports])
     for report in reports:
         report._state.adding, report._state.db = False, connection.alias
     return created

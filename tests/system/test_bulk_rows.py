@@ -6,7 +6,7 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from anaphora.deliveries.bulk_rows import insert_rows, update_rows
+from anaphora.bulk_rows import insert_rows, update_rows
 from anaphora.deliveries.models import Delivery, State
 from anaphora.reports.models import Dashboard, Report
 from tests.support.factories import make_interface, make_policy, make_report
@@ -44,24 +44,43 @@ def test_each_row_gets_its_own_values_by_one_statement(deliveries: list[Delivery
     ]
 
 
-def test_rows_are_inserted_and_those_that_are_there_are_left_alone() -> None:
+@pytest.mark.parametrize("number", [2, 4, 5, 20])
+def test_rows_are_inserted_and_those_that_are_there_are_left_alone(number: int) -> None:
     dashboard, known = Dashboard.objects.create(slug="stock"), make_report()
     same: dict[str, Any] = {"content_type": "text/csv", "size": 1, "sha256": "0" * 64, "md5": "0" * 32}
     same |= {"file": "", "ingested_at": INSTANT, "pages": 0, "preview": "none", "dashboard": dashboard.pk}
-    rows = [{"id": uuid.uuid4(), "rendered_at": INSTANT.replace(day=day), "filename": ODD} for day in (1, 2, 2)]
+    new = [{"id": uuid.uuid4(), "rendered_at": INSTANT.replace(day=1 + day), "filename": ODD} for day in range(number)]
+    rows = [*new, {"id": uuid.uuid4(), "rendered_at": INSTANT.replace(day=1), "filename": "the same report"}]
     rows.append({"id": known.pk, "rendered_at": INSTANT, "filename": "another"})
     with CaptureQueriesContext(connection) as queries:
-        insert_rows(Report, rows, **same)
-    assert len(queries) == 1
+        assert insert_rows(Report, rows, **same) == {row["id"] for row in new}
+        assert insert_rows(Report, rows, **same) == set()
+    assert len(queries) == 2
     found = Report.objects.filter(dashboard=dashboard).order_by("rendered_at")
     assert [(row.pk, row.rendered_at, row.filename) for row in found] == [
-        (row["id"], row["rendered_at"], ODD) for row in rows[:2]
+        (row["id"], row["rendered_at"], ODD) for row in new
     ]
     assert Report.objects.get(pk=known.pk).filename == known.filename
+
+
+def test_new_rows_are_told_by_the_field_that_is_asked_for(deliveries: list[Delivery]) -> None:
+    gone = {row.report_id for row in deliveries[1:]}
+    Delivery.objects.filter(report__in=gone)._raw_delete("default")
+    rows: list[dict[str, Any]] = [{"report": row.report_id, "due_at": INSTANT, "size": None} for row in deliveries]
+    same: dict[str, Any] = {"interface": deliveries[0].interface_id, "state": State.PENDING, "attempts": 0}
+    same |= {"priority": 0, "diagnosis": "", "detail": ODD}
+    same |= dict.fromkeys(("object_key", "version_id", "etag", "sha256", "integrity"), "")
+    assert insert_rows(Delivery, rows, returning="report", **same) == gone
+    assert set(Delivery.objects.filter(due_at=INSTANT, detail=ODD).values_list("report_id", flat=True)) == gone
+
+
+def test_any_number_of_rows_is_inserted() -> None:
+    rows = [{"slug": f"d-{number}"} for number in range(20_000)]
+    assert len(insert_rows(Dashboard, rows, returning="slug", title="")) == Dashboard.objects.count() == 20_000
 
 
 def test_without_rows_nothing_is_asked() -> None:
     with CaptureQueriesContext(connection) as queries:
         update_rows(Delivery, [])
-        insert_rows(Delivery, [], state=State.PENDING)
+        assert insert_rows(Delivery, [], state=State.PENDING) == set()
     assert not queries.captured_queries

@@ -1,0 +1,132 @@
+"""Writes many rows by one statement, and tells which of them are new.
+
+On PostgreSQL, many rows are one parameter, a JSON array that the database reads as a table. Few rows, and rows that are
+inserted on SQLite, are values of the statement: that takes less time there.
+
+Django's `bulk_update()` builds one CASE of all rows for each field, which takes longer than the uploads whose outcomes
+are written. Its `bulk_create()` takes longer than reading the manifest that a rebuild writes down, and cannot tell
+which rows are new. SQLite needs to be of version 3.35 or newer.
+"""
+
+import json
+from collections.abc import Iterator
+from functools import cache
+from typing import Any, TypeVar
+
+from django.db import connection as database
+from django.db import models
+
+_T = TypeVar("_T")
+
+_FEW = 4
+"""Rows. A table of so few takes longer than values."""
+
+_PARAMETERS = 30_000
+"""Of one statement: SQLite allows 32,766, PostgreSQL 65,535."""
+
+
+def update_rows(model: type[models.Model], rows: list[dict[str, Any]]) -> None:
+    """Set the fields of each row to its values. All rows have the same keys, one of them the primary key `id`.
+
+    Rows that do not exist are ignored.
+    """
+    if not rows:
+        return
+    names = tuple(rows[0])
+    with database.cursor() as cursor:
+        cursor.execute(_update_from_table(model, names), [_table(model, names, rows)])
+
+
+def insert_rows(
+    model: type[models.Model], rows: list[dict[str, Any]], *, returning: str = "id", **same: Any
+) -> set[Any]:
+    """Insert rows, but those that would violate a unique constraint; return the new ones, by their field `returning`.
+
+    `same` are values that all rows share. Values and keys are as in `update_rows()`; every field without a default of
+    the database must be there.
+    """
+    if not rows:
+        return set()
+    names, shared, new = tuple(rows[0]), tuple(same), list[Any]()
+    insert = _insert(model, shared + names, returning)
+    with database.cursor() as cursor:
+        if len(rows) > _FEW and database.vendor == "postgresql":
+            parameters = [*_insert(model, shared, returning).values([same]), _table(model, names, rows)]
+            cursor.execute(f"{insert.start} {_select(model, names, shared)} {insert.end}", parameters)
+            new = cursor.fetchall()
+        else:
+            for part in batched([same | each for each in rows] if same else rows, insert.at_once):
+                values = ", ".join([insert.row] * len(part))
+                cursor.execute(f"{insert.start} VALUES {values} {insert.end}", insert.values(part))
+                new += cursor.fetchall()
+    return {insert.convert(value) for (value,) in new}
+
+
+def batched(values: list[_T], size: int) -> Iterator[list[_T]]:
+    """Yield parts of a list, each of `size` but the last."""
+    for start in range(0, len(values), size):
+        yield values[start : start + size]
+
+
+# Identifiers in the statements are the models' own.
+
+
+@cache
+def _update_from_table(model: type[models.Model], names: tuple[str, ...]) -> str:
+    fields, table = _fields(model, names), _quoted(model._meta.db_table)
+    changes = ", ".join(
+        f"{_quoted(each.column)} = new.{_quoted(name)}" for name, each in fields.items() if name != "id"
+    )
+    return f"UPDATE {table} SET {changes} FROM {_source(model, names)} WHERE {table}.id = new.id"  # noqa: S608
+
+
+class _Insert:
+    """A statement that inserts rows, in parts; made once for a model and names of its fields."""
+
+    def __init__(self, model: type[models.Model], names: tuple[str, ...], returning: str) -> None:
+        fields, key = _fields(model, names), _fields(model, (returning,))[returning]
+        columns = ", ".join(_quoted(each.column) for each in fields.values())
+        self.start = f"INSERT INTO {_quoted(model._meta.db_table)} ({columns})"
+        self.row = f"({', '.join(['%s'] * len(names))})"
+        self.end = f"ON CONFLICT DO NOTHING RETURNING {_quoted(key.column)}"
+        self.at_once = _PARAMETERS // max(len(names), 1)
+        self.convert = key.to_python
+        self._prepare = [(name, each.get_db_prep_save) for name, each in fields.items()]
+
+    def values(self, rows: list[dict[str, Any]]) -> list[Any]:
+        """Return the values of all rows, one after the other, as the database takes them."""
+        return [prepare(row[name], database) for row in rows for name, prepare in self._prepare]
+
+
+_insert = cache(_Insert)
+
+
+@cache
+def _select(model: type[models.Model], names: tuple[str, ...], shared: tuple[str, ...]) -> str:
+    values = ", ".join([*("%s" for _ in shared), *(f"new.{_quoted(name)}" for name in names)])
+    return f"SELECT {values} FROM {_source(model, names)}"  # noqa: S608
+
+
+def _source(model: type[models.Model], names: tuple[str, ...]) -> str:
+    """Return the rows of the parameter as a table."""
+    if database.vendor == "postgresql":
+        typed = ", ".join(f"{_quoted(name)} {each.db_type(database)}" for name, each in _fields(model, names).items())
+        return f"json_to_recordset(%s::json) AS new({typed})"
+    selected = ", ".join(f"json_extract(value, '$.{name}') AS {_quoted(name)}" for name in names)
+    return f"(SELECT {selected} FROM json_each(%s)) AS new"  # noqa: S608
+
+
+def _table(model: type[models.Model], names: tuple[str, ...], rows: list[dict[str, Any]]) -> str:
+    """Return rows as the parameter."""
+    if database.vendor != "postgresql":  # which reads all values as Python writes them
+        prepare = [(name, each.get_db_prep_save) for name, each in _fields(model, names).items()]
+        rows = [{name: convert(row[name], database) for name, convert in prepare} for row in rows]
+    return json.dumps(rows, default=str)
+
+
+def _fields(model: type[models.Model], names: tuple[str, ...]) -> dict[str, Any]:
+    return {name: model._meta.get_field(name) for name in names}
+
+
+def _quoted(name: str) -> str:
+    return database.ops.quote_name(name)
