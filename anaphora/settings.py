@@ -412,9 +412,14 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 LANGUAGE_CODE = "en-us"
 USE_I18N = False
 USE_TZ = True
-# Uploads are written to the disk of the local store, whatever their size, so that memory use is constant.
+# Uploads larger than this are written to the disk of the local store first, so that memory use has a bound.
+FILE_UPLOAD_MAX_MEMORY_SIZE = 1_000_000
 FILE_UPLOAD_TEMP_DIR = _folder(str(DATA_DIR / "uploads"))
-FILE_UPLOAD_HANDLERS = ["anaphora.reports.upload_handler.GuardedUploadHandler"]
+FILE_UPLOAD_HANDLERS = [
+    "anaphora.reports.upload_handler.UploadGuard",  # must be first
+    "django.core.files.uploadhandler.MemoryFileUploadHandler",
+    "anaphora.reports.upload_handler.DiskUploadHandler",
+]
 FORMAT_MODULE_PATH = ["anaphora.formats"]
 STATIC_URL = "static/"
 # Static files are served from the packages that contain them, without collectstatic.

@@ -1,14 +1,15 @@
 """Decides which requests may upload files, before the first byte is written to disk.
 
 Django parses a form and stores its files when a field is read for the first time. The CSRF check does this for every
-URL, before the view is called. Therefore the upload handler itself accepts files only if the URL accepts uploads and
-the user has permission. It also checks the size and the free disk space first.
+URL, before the view is called. Therefore the first upload handler, `UploadGuard`, accepts files only if the URL accepts
+uploads and the user has permission. It also checks the size and the free disk space first. The handlers behind it keep
+a small file in memory and write a large one to disk.
 """
 
 from typing import Any
 
 from django.core.files.uploadedfile import TemporaryUploadedFile
-from django.core.files.uploadhandler import StopUpload, TemporaryFileUploadHandler
+from django.core.files.uploadhandler import FileUploadHandler, StopUpload, TemporaryFileUploadHandler
 from django.http import HttpRequest
 
 from anaphora.reports.ingest import IngestError, check_size, check_space
@@ -26,8 +27,8 @@ def check_request_size(length: int) -> None:
     check_space(2 * length)
 
 
-class GuardedUploadHandler(TemporaryFileUploadHandler):
-    """Accepts files only from the upload page and from authenticated API requests.
+class UploadGuard(FileUploadHandler):
+    """Accepts files only from the upload page and from authenticated API requests, for the handlers behind it.
 
     `upload_error()` returns the error if the size or the free disk space is not acceptable.
     """
@@ -43,8 +44,23 @@ class GuardedUploadHandler(TemporaryFileUploadHandler):
         except IngestError as error:
             request.upload_error = error  # type: ignore[attr-defined]
             raise StopUpload(connection_reset=True) from error
+
+    def receive_data_chunk(self, raw_data: bytes, start: int) -> bytes:
+        """Leave the content to the next handler."""
+        return raw_data
+
+    def file_complete(self, file_size: int) -> None:
+        """Leave the file to the next handler."""
+
+
+class DiskUploadHandler(TemporaryFileUploadHandler):
+    """Writes a file to disk, and removes it when the request is closed, whatever happens to the request."""
+
+    def new_file(self, *args: Any, **kwargs: Any) -> None:
+        """Begin a temporary file."""
         super().new_file(*args, **kwargs)
-        _close_with(request, self.file)
+        assert self.request is not None
+        _close_with(self.request, self.file)
 
 
 def _close_with(request: HttpRequest, file: TemporaryUploadedFile) -> None:

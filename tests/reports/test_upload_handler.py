@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import Permission, User
 from django.core.files.uploadedfile import SimpleUploadedFile, TemporaryUploadedFile
+from django.core.files.uploadhandler import MemoryFileUploadHandler
 from django.test import Client
 from django.urls import reverse
 
@@ -15,6 +16,11 @@ from anaphora.reports.models import Report
 pytestmark = pytest.mark.django_db
 
 TOKEN = "a" * 32
+
+
+@pytest.fixture(autouse=True)
+def all_files_go_to_the_disk(settings: Any) -> None:
+    settings.FILE_UPLOAD_MAX_MEMORY_SIZE = 0
 
 
 @pytest.fixture
@@ -124,6 +130,28 @@ def test_the_api_accepts_files_of_tokens_with_the_scope(written: list[str]) -> N
     _, ingester = tokens.create("renderer", [Scope.INGEST])
     assert post(client, "/api/v1/reports", Authorization=f"Bearer {ingester}").status_code == 201
     assert written == ["a.pdf"]
+
+
+def test_a_small_file_is_not_written_twice(written: list[str], settings: Any) -> None:
+    settings.FILE_UPLOAD_MAX_MEMORY_SIZE = 20_000
+    _, token = tokens.create("renderer", [Scope.INGEST])
+    client = Client()
+    assert post(client, "/api/v1/reports", Authorization=f"Bearer {token}").status_code == 201
+    assert written == []
+    assert Report.objects.get().local_path.read_bytes() == b"%PDF-1.7 x" * 1000
+    settings.FILE_UPLOAD_MAX_MEMORY_SIZE = 10_000
+    assert post(client, "/api/v1/reports", Authorization=f"Bearer {token}").status_code == 200
+    assert written == ["a.pdf"]
+
+
+@pytest.mark.parametrize("path", ["/nowhere/", "/admin/reports/report/upload/", "/api/v1/reports"])
+def test_nobody_reads_a_small_file_of_a_stranger(path: str, monkeypatch: pytest.MonkeyPatch, settings: Any) -> None:
+    settings.FILE_UPLOAD_MAX_MEMORY_SIZE = 20_000
+    kept: list[str] = []
+    monkeypatch.setattr(MemoryFileUploadHandler, "new_file", lambda self, *args: kept.append(args[1]))
+    client = Client(enforce_csrf_checks=True, raise_request_exception=False)
+    assert post(client, path).status_code in {302, 401, 403, 404}
+    assert kept == []
 
 
 PART = '--x\r\nContent-Disposition: form-data; name="{name}"; filename="{name}.pdf"\r\n\r\n{content}'
