@@ -13,6 +13,7 @@ from django.http import HttpRequest
 from django.utils import timezone
 
 from anaphora.activity import Action, activity
+from anaphora.bulk_rows import insert_rows
 from anaphora.foreign_text import clean_line
 from anaphora.operations import audit_actor
 from anaphora.operations.audit_actor import Actor
@@ -65,26 +66,29 @@ def _write(
     once: timedelta | None,
     name: str,
 ) -> None:
-    entries = [_entry(action, *each, actor, name) for each in zip(targets, details, strict=True)]
+    common = {
+        "action": action,
+        "actor": _line(actor.name, 150),
+        "actor_kind": actor.kind,
+        "actor_id": actor.id,
+        "address": actor.address[:45],
+        "via": actor.via,
+    }
+    entries = [_about(*each, name) for each in zip(targets, details, strict=True)]
     if once is not None:
-        entries = [each for each in entries if not _is_known(each, timezone.now() - once)]
-    AuditEntry.objects.bulk_create(entries, batch_size=500)
-    audit_actor.recorded().update((each.object_type, each.object_id) for each in entries if each.object_id)
+        entries = [each for each in entries if not _is_known(common | each, timezone.now() - once)]
+    insert_rows(AuditEntry, entries, at=timezone.now(), **common)
+    audit_actor.recorded().update((each["object_type"], each["object_id"]) for each in entries if each["object_id"])
 
 
-def _entry(action: Action, target: Any, details: dict[str, Any], actor: Actor, name: str) -> AuditEntry:
-    return AuditEntry(
-        action=action,
-        actor=_line(actor.name, 150),
-        actor_kind=actor.kind,
-        actor_id=actor.id,
-        address=actor.address[:45],
-        via=actor.via,
-        object_type=target._meta.label_lower if target is not None else "",
-        object_id=str(target.pk)[:64] if target is not None and target.pk is not None else "",
-        object=_line(str(target) if target is not None else name, 300),
-        details=_without_nul(details),
-    )
+def _about(target: Any, details: dict[str, Any], name: str) -> dict[str, Any]:
+    """Return what an entry says of its target, or of what `name` names."""
+    return {
+        "object_type": target._meta.label_lower if target is not None else "",
+        "object_id": str(target.pk)[:64] if target is not None and target.pk is not None else "",
+        "object": _line(str(target) if target is not None else name, 300),
+        "details": _without_nul(details),
+    }
 
 
 def _line(text: str, length: int) -> str:
@@ -101,9 +105,9 @@ def _without_nul(value: Any) -> Any:
     return value.replace("\0", "") if isinstance(value, str) else value
 
 
-def _is_known(entry: AuditEntry, since: datetime) -> bool:
+def _is_known(entry: dict[str, Any], since: datetime) -> bool:
     same = ("action", "actor", "actor_kind", "actor_id", "address", "object_type", "object_id", "object")
-    return bool(AuditEntry.objects.filter(at__gt=since, **{name: getattr(entry, name) for name in same}).exists())
+    return bool(AuditEntry.objects.filter(at__gt=since, **{name: entry[name] for name in same}).exists())
 
 
 def remove_old(now: datetime) -> int:
