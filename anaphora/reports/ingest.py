@@ -245,7 +245,11 @@ def _insert(reports: list[Report]) -> set[UUID]:
 
 def _set_dashboards(reports: list[Report]) -> None:
     slugs = sorted({report.dashboard.slug for report in reports})
-    rows = {row.slug: row for row in Dashboard.objects.filter(slug__in=slugs)}
+    names = ["id", "slug", "title", "keep_local_days"]
+    with connection.cursor() as cursor:
+        marks = ", ".join(["%s"] * len(slugs))
+        cursor.execute(f"SELECT {', '.join(names)} FROM reports_dashboard WHERE slug IN ({marks})", slugs)  # noqa: S608
+        rows = {row[1]: Dashboard.from_db(connection.alias, names, row) for row in cursor.fetchall()}
     for slug in slugs:
         if slug not in rows:
             rows[slug], _ = Dashboard.objects.get_or_create(slug=slug)
@@ -273,7 +277,7 @@ def _known(report: Report) -> Report:
 
 def _validate_slug(slug: str) -> str:
     try:
-        Dashboard(slug=slug).clean_fields(exclude={"title"})
+        Dashboard._meta.get_field("slug").clean(slug, None)
     except ValidationError as error:
         raise IngestError(
             "dashboard",
