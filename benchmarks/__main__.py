@@ -15,6 +15,7 @@ MEASUREMENTS = {
     "near": ("engine", "near"),
     "far": ("engine", "far"),
     "ways_in": ("ways_in",),
+    "api": ("api",),
     "growth": ("growth",),
     "claim": ("claim",),
     "asof": ("asof",),

@@ -1,35 +1,30 @@
 """How fast files come in, and the whole way from a folder to receipts: `python -m benchmarks.ways_in`.
 
-200 KB each, on PostgreSQL and Redis, to an endpoint with 25 ms of latency: the rate of the command `ingest`, of the
-inbox and of the API (two gunicorn workers, client on the same machine), each as a ratio to the rate of delivery in the
-same run; and `ingest` with delivery beside `s5cmd cp` of the same folder. Exits 1 if a bar is missed.
+200 KB each, on PostgreSQL and Redis, to an endpoint with 25 ms of latency: the rate of the command `ingest` and of the
+inbox, each as a ratio to the rate of delivery in the same run; and `ingest` with delivery beside `s5cmd cp` of the same
+folder. The API has a measurement of its own, `api`. Exits 1 if a bar is missed.
 """
 
-import http.client
 import io
 import os
-import subprocess
 import sys
 import tempfile
 import time
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
 from benchmarks import engine, results
-from benchmarks.installation import ROOT, Workers, installation, wait_until_delivered
+from benchmarks.installation import Workers, installation, wait_until_delivered
 from benchmarks.sink import sink
-from tests.support import servers
 
 FILES = 1000
-_BOUNDARY = "boundary-of-the-benchmark"
 
 
 def main() -> int:
     """Measure, print; return the exit status."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        os.environ |= {"INBOX_DIR": str(folder / "inbox"), "INBOX_SETTLE_SECONDS": "1", "API_RATE": ""}
+        os.environ |= {"INBOX_DIR": str(folder / "inbox"), "INBOX_SETTLE_SECONDS": "1"}
         stack.enter_context(installation(folder))
         endpoint = stack.enter_context(sink(25))
         engine.take_in(FILES)
@@ -41,8 +36,7 @@ def main() -> int:
         peer = f"s5cmd --numworkers 32 --endpoint-url {endpoint.endpoint} cp {folder / 'command'}/ s3://b/"
         s5cmd = FILES / engine.peer(endpoint, peer)(FILES)
         inbox = _inbox(folder / "inbox" / "sales")
-        api = _api(_files(folder / "api")[:300])
-    rates = {"delivery": delivery, "command": command, "inbox": inbox, "API": api, "folder to receipts": receipts}
+    rates = {"delivery": delivery, "command": command, "inbox": inbox, "folder to receipts": receipts}
     for name, rate in (rates | {"s5cmd cp": s5cmd}).items():
         print(f"{name:20} {rate:7.0f} reports/s")
     return results.finish(
@@ -87,42 +81,6 @@ def _inbox(folder: Path) -> float:
     ingested = inbox.scan().ingested
     assert ingested == FILES, ingested
     return FILES / (time.monotonic() - started)
-
-
-def _api(files: list[Path]) -> float:
-    from anaphora.api import tokens
-    from anaphora.api.models import Scope
-
-    token, port = tokens.create("benchmark", [Scope.INGEST])[1], servers.free_port()
-    command = ["gunicorn", "anaphora.wsgi", "--bind", f"127.0.0.1:{port}", "--workers", "2", "--keep-alive", "30"]
-    server = subprocess.Popen([sys.executable, "-m", *command, "--no-control-socket", "--log-level", "error"], cwd=ROOT)
-    try:
-        servers.wait_for_port(port, server)
-        with ThreadPoolExecutor(2) as pool:
-            list(pool.map(lambda file: _post(port, token, file), files[:20]))
-            started = time.monotonic()
-            list(pool.map(lambda file: _post(port, token, file), files[20:]))
-        return (len(files) - 20) / (time.monotonic() - started)
-    finally:
-        server.terminate()
-        server.wait()
-
-
-def _post(port: int, token: str, file: Path) -> None:
-    fields = {"dashboard": "api", "rendered_at": "2026-03-01T06:00:00Z"}
-    parts = [
-        f'--{_BOUNDARY}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'
-        for name, value in fields.items()
-    ]
-    parts.append(f'--{_BOUNDARY}\r\nContent-Disposition: form-data; name="file"; filename="{file.name}"\r\n\r\n')
-    body = "".join(parts).encode() + file.read_bytes() + f"\r\n--{_BOUNDARY}--\r\n".encode()
-    connection = http.client.HTTPConnection("127.0.0.1", port)
-    headers = {"Authorization": f"Bearer {token}", "Content-Type": f"multipart/form-data; boundary={_BOUNDARY}"}
-    connection.request("POST", "/api/v1/reports", body, headers)
-    answer = connection.getresponse()
-    if answer.status != 201:
-        raise SystemExit(f"The API answered {answer.status}: {answer.read(500)!r}")
-    connection.close()
 
 
 if __name__ == "__main__":
