@@ -19,7 +19,7 @@ AN_HOUR = timedelta(hours=1)
 
 
 class Action(models.TextChoices):
-    """What was done."""
+    """The kinds of actions."""
 
     SIGNED_IN = "signed_in", "signed in"
     SIGN_IN_REFUSED = "sign_in_refused", "sign-in refused"

@@ -5,7 +5,7 @@ import tempfile
 
 os.environ.setdefault("SECRET_KEY", "only for tests")
 os.environ.setdefault("FERNET_KEYS", "the newest key of the tests,an older key of the tests")
-# Each process of the tests has a folder and a queue of its own; the workers that a test starts find their parent's.
+# Each test process has its own folder and queue; workers started by a test use those of their parent.
 if os.environ.get("ANAPHORA_TEST_OWNER") != os.environ.get("PYTEST_XDIST_WORKER", "main"):
     os.environ["ANAPHORA_TEST_OWNER"] = os.environ.get("PYTEST_XDIST_WORKER", "main")
     os.environ["ANAPHORA_TEST_QUEUE"] = f"anaphora-test-{os.getpid()}"

@@ -116,7 +116,7 @@ class ArchivePolicyAdmin(admin.ModelAdmin[ArchivePolicy]):
                 tasks.backfill.delay(policy.pk)
                 record(Action.BACKFILLED, policy)
                 self.log_change(request, policy, "Backfill started.")
-            except Exception:  # each kind of broker has errors of its own, such as a refused password
+            except Exception:  # each kind of broker has its own errors, such as a refused password
                 logger.exception("The backfill of %s was not started", policy)
                 messages.error(
                     request,

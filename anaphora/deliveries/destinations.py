@@ -27,7 +27,7 @@ class Integrity(TextChoices):
 
 
 class Condition(TextChoices):
-    """The outcome of a conditional write (`If-None-Match: *`)."""
+    """The outcome of the condition of a write (`If-None-Match: *`)."""
 
     MET = "met", "the key was free"
     EXISTED = "existed", "an earlier upload of the same content was there"

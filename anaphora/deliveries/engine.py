@@ -53,7 +53,7 @@ def deliver_due(
 ) -> Drained:
     """Deliver what is due for an interface, until nothing is or the interface fails.
 
-    Settings are read anew for each claim. A paused interface is left alone unless `ignore_pause`. With `seconds`,
+    The interface is read again for each claim. A paused interface is skipped unless `ignore_pause`. With `seconds`,
     nothing new is claimed after that time, unless an upload outlasts it: `Drained.unfinished` says whether there may be
     more. `on_backlog` is called once if more is due than one claim holds. Failures that the catalogue knows are
     recorded, not raised.
@@ -74,10 +74,10 @@ _widths: dict[int, int] = {}
 
 
 class _Run:
-    """One run of `deliver_due()`: claims under one lease of its own, and keeps its pool of threads filled.
+    """One run of `deliver_due()`: claims under its own lease, and keeps its pool of threads filled.
 
-    A large report holds one thread, not the small ones behind it: as threads become free, more is claimed. Outcomes
-    are written together, but none waits longer than SETTLE_SECONDS.
+    A large report occupies one thread and does not delay the small ones behind it: as threads become free, more
+    deliveries are claimed. Outcomes are written together, but none waits longer than SETTLE_SECONDS.
     """
 
     def __init__(

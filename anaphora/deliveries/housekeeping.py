@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 BATCH = 500
 
 A_DAY = timedelta(days=1)
-"""A file that nobody has written to for so long is no longer being written."""
+"""A file that has not changed for this long is no longer being written."""
 
 MOST_ORPHANS = 20
 """Local copies without a report that killed processes may have left. More than that belong to another database, or to

@@ -34,9 +34,9 @@ class Interface(models.Model):
     """
 
     needed_to_read: ClassVar[str] = ""
-    """The permission that reading a stored report needs, beyond those for archiving; empty where there is none."""
+    """The permission needed to read a stored report, if archiving does not need it; otherwise empty."""
     needed_to_list: ClassVar[str] = ""
-    """The permission that listing needs, likewise."""
+    """The permission needed to list the stored objects, likewise."""
 
     name = models.CharField(max_length=100, unique=True)
     key_prefix = models.CharField(
@@ -208,8 +208,8 @@ class Delivery(models.Model):
 
         pending or failed ──administrator cancels──> cancelled   (kept as a trace; a backfill makes it pending again)
 
-    Only `queue`, `outcomes` and, for a backfill, `policies` change a state. Whoever sets `sending` writes a lease, and
-    may write the outcome only while the row still bears it.
+    Only `queue`, `outcomes` and, for a backfill, `policies` change a state. A process that sets `sending` writes a
+    lease into the row, and may write the outcome only while the row still has this lease.
     """
 
     # The unique constraint has an index that begins with the report.

@@ -115,7 +115,7 @@ def settle(lease: uuid.UUID, finished: list[Finished], drained: Drained) -> Deli
 
 
 def update_interface(interface_id: int, finished: list[Finished], failure: DeliveryError | None) -> None:
-    """Pause the interface after a failure of its own, or end its pause; record request headers its store refused."""
+    """Pause the interface after a failure that concerns it, or end its pause; record the headers its store refused."""
     receipts = [each.result for each in finished if isinstance(each.result, Receipt)]
     if failure:
         pause(interface_id, failure)

@@ -193,7 +193,7 @@ def reset_future_timestamps() -> None:
     ArchivePolicy.objects.filter(ran_at__gt=now + timedelta(seconds=60)).update(ran_at=now)
 
 
-# What operators do and see.
+# Actions of operators, and counts for pages.
 
 
 def retry(chosen: list[Delivery]) -> int:

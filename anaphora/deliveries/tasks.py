@@ -91,5 +91,5 @@ def _send(interface_id: int) -> None:
     """Send the message. If the broker fails, the sweep sends it later."""
     try:
         deliver_due.delay(interface_id)
-    except Exception as error:  # each kind of broker has errors of its own, such as a refused password
+    except Exception as error:  # each kind of broker has its own errors, such as a refused password
         logger.warning("The broker did not accept a message (%s); the delivery waits for the sweep", error)

@@ -1,1 +1,1 @@
-"""How dates look on pages, whatever the language: unmistakable, and with their time zone."""
+"""The formats of dates on pages, for every language: unambiguous, and with the time zone."""

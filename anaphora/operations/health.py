@@ -69,7 +69,7 @@ def _broker() -> str:
         with app.connection_for_write(connect_timeout=3) as broker:
             broker.connect()
             broker.default_channel  # noqa: B018  # Redis is not asked before
-    except Exception:  # each kind of broker has errors of its own
+    except Exception:  # each kind of broker has its own errors
         return "The message broker (CELERY_BROKER_URL) does not answer."
     return ""
 

@@ -146,7 +146,7 @@ class Verification(models.Model):
 
 
 class Expectation(models.Model):
-    """How often a dashboard's reports are expected: by a crontab, or at least every so many hours."""
+    """How often a dashboard's reports are expected: by a crontab, or by a maximum number of hours."""
 
     dashboard = models.OneToOneField(Dashboard, on_delete=models.CASCADE, related_name="expectation")
     schedule = models.ForeignKey(

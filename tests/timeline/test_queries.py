@@ -1,4 +1,4 @@
-"""What a dashboard looked like then: the function, the command, the API."""
+"""As-of queries: the function, the command and the API."""
 
 import io
 import json

@@ -447,7 +447,7 @@ class TestTable:
         assert tables.read_csv(make_report(b"a,b\n" + b'\n"' * 5000, filename="a.csv")).head[:2] == ["a", "b"]
 
 
-# Who sees what.
+# Permissions.
 
 SECRET_WORDS = ("confidential-file", "confidential-title", "confidential-slug")
 
