@@ -88,7 +88,8 @@ class Report(models.Model):
     """
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
-    dashboard = models.ForeignKey(Dashboard, on_delete=models.PROTECT, related_name="reports")
+    # The unique constraint has an index that begins with the dashboard.
+    dashboard = models.ForeignKey(Dashboard, on_delete=models.PROTECT, related_name="reports", db_index=False)
     rendered_at = models.DateTimeField()
     filename = models.CharField("file name", max_length=255, help_text="The original file name, without folder.")
     content_type = models.CharField(max_length=127)

@@ -43,7 +43,7 @@ class Migration(migrations.Migration):
                 ('ingested_at', models.DateTimeField(default=django.utils.timezone.now)),
                 ('pages', models.PositiveIntegerField(default=0, editable=False, help_text='Number of pages; 0 if not known yet.')),
                 ('preview', models.CharField(choices=[('waiting', 'not created yet'), ('made', 'created'), ('none', 'not possible')], default='waiting', editable=False, max_length=10)),
-                ('dashboard', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='reports', to='reports.dashboard')),
+                ('dashboard', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='reports', to='reports.dashboard')),
             ],
             options={
                 'ordering': ['-rendered_at', 'dashboard'],
