@@ -90,7 +90,7 @@ class DashboardOut(Schema):
 
     slug: str
     title: str
-    reports: int = Field(description="The number of reports; where it is large, up to a minute old.")
+    reports: int = Field(description="The number of reports.")
     latest: datetime | None
 
 
@@ -262,7 +262,7 @@ def list_dashboards(request: HttpRequest) -> list[dict[str, Any]]:
     """List all dashboards."""
     record(Action.API_READ, once=AN_HOUR, name="dashboards")
     rows = counts.dashboards_with_latest()
-    numbers = counts.exact_counts([pk for pk, *_ in rows])
+    numbers = counts.report_counts([pk for pk, *_ in rows])
     return [
         {"slug": slug, "title": title or slug, "reports": numbers[pk], "latest": latest}
         for pk, slug, title, latest in rows

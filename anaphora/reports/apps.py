@@ -2,6 +2,7 @@
 
 from django.apps import AppConfig
 from django.core.checks import register
+from django.db.models.signals import post_migrate
 
 
 class ReportsConfig(AppConfig):
@@ -11,6 +12,8 @@ class ReportsConfig(AppConfig):
     verbose_name = "Reports"
 
     def ready(self) -> None:
-        from anaphora.reports import checks
+        """Register the checks, and what migrations do not keep."""
+        from anaphora.reports import checks, count_triggers
 
         register(checks.local_store_can_be_written)
+        post_migrate.connect(count_triggers.install, sender=self, dispatch_uid="reports.count_triggers")

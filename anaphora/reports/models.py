@@ -144,3 +144,16 @@ class Report(models.Model):
     def suffix(self) -> str:
         """The file name extension that fits the content, for example `.pdf`."""
         return content_types.extension(self.content_type, self.filename)
+
+
+class ReportCount(models.Model):
+    """How many reports a dashboard has: the sum of its rows. Triggers of the database keep it; see `count_triggers`."""
+
+    dashboard = models.ForeignKey(Dashboard, on_delete=models.CASCADE, related_name="+")
+    reports = models.BigIntegerField()
+
+    class Meta:
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return f"{self.reports} of {self.dashboard_id}"

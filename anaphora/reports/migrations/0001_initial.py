@@ -52,4 +52,15 @@ class Migration(migrations.Migration):
                 'constraints': [models.UniqueConstraint(fields=('dashboard', 'rendered_at', 'sha256'), name='report_is_unique')],
             },
         ),
+        migrations.CreateModel(
+            name='ReportCount',
+            fields=[
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('reports', models.BigIntegerField()),
+                ('dashboard', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='+', to='reports.dashboard')),
+            ],
+            options={
+                'default_permissions': (),
+            },
+        ),
     ]
