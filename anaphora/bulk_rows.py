@@ -1,7 +1,7 @@
 """Writes many rows by one statement, and tells which of them are new.
 
-On PostgreSQL, many rows are one parameter, a JSON array that the database reads as a table. Few rows, and rows that are
-inserted on SQLite, are values of the statement: that takes less time there.
+On PostgreSQL, many rows are arrays, one of each column, that the database reads as a table. Few rows, and rows that are
+inserted on SQLite, are values of the statement: that takes less time there. Updates on SQLite read a JSON array.
 
 Django's `bulk_update()` builds one CASE of all rows for each field, which takes longer than the uploads whose outcomes
 are written. Its `bulk_create()` takes longer than reading the manifest that a rebuild writes down, and cannot tell
@@ -34,7 +34,7 @@ def update_rows(model: type[models.Model], rows: list[dict[str, Any]]) -> None:
         return
     names = tuple(rows[0])
     with database.cursor() as cursor:
-        cursor.execute(_update_from_table(model, names), [_table(model, names, rows)])
+        cursor.execute(_update_from_table(model, names), _table(model, names, rows))
 
 
 def insert_rows(
@@ -47,19 +47,19 @@ def insert_rows(
     """
     if not rows:
         return set()
-    names, shared, new = tuple(rows[0]), tuple(same), list[Any]()
+    names, shared, new = tuple(rows[0]), tuple(same), set[Any]()
     insert = _insert(model, shared + names, returning)
     with database.cursor() as cursor:
         if len(rows) > _FEW and database.vendor == "postgresql":
-            parameters = [*_insert(model, shared, returning).values([same]), _table(model, names, rows)]
+            parameters = [*_insert(model, shared, returning).values([same]), *_table(model, names, rows)]
             cursor.execute(f"{insert.start} {_select(model, names, shared)} {insert.end}", parameters)
-            new = cursor.fetchall()
+            new = insert.new(cursor, rows)
         else:
             for part in batched([same | each for each in rows] if same else rows, insert.at_once):
                 values = ", ".join([insert.row] * len(part))
                 cursor.execute(f"{insert.start} VALUES {values} {insert.end}", insert.values(part))
-                new += cursor.fetchall()
-    return {insert.convert(value) for (value,) in new}
+                new |= insert.new(cursor, part)
+    return new
 
 
 def batched(values: list[_T], size: int) -> Iterator[list[_T]]:
@@ -90,12 +90,18 @@ class _Insert:
         self.row = f"({', '.join(['%s'] * len(names))})"
         self.end = f"ON CONFLICT DO NOTHING RETURNING {_quoted(key.column)}"
         self.at_once = _PARAMETERS // max(len(names), 1)
-        self.convert = key.to_python
+        self._returning, self._convert = returning, key.to_python
         self._prepare = [(name, each.get_db_prep_save) for name, each in fields.items()]
 
     def values(self, rows: list[dict[str, Any]]) -> list[Any]:
         """Return the values of all rows, one after the other, as the database takes them."""
         return [prepare(row[name], database) for row in rows for name, prepare in self._prepare]
+
+    def new(self, cursor: Any, rows: list[dict[str, Any]]) -> set[Any]:
+        """Return the new ones of rows. SQLite does not know their number before all of them are read."""
+        if cursor.rowcount == len(rows) and self._returning in rows[0]:
+            return {row[self._returning] for row in rows}
+        return {self._convert(value) for (value,) in cursor.fetchall()}
 
 
 _insert = cache(_Insert)
@@ -108,20 +114,28 @@ def _select(model: type[models.Model], names: tuple[str, ...], shared: tuple[str
 
 
 def _source(model: type[models.Model], names: tuple[str, ...]) -> str:
-    """Return the rows of the parameter as a table."""
+    """Return the rows of the parameters as a table."""
     if database.vendor == "postgresql":
-        typed = ", ".join(f"{_quoted(name)} {each.db_type(database)}" for name, each in _fields(model, names).items())
-        return f"json_to_recordset(%s::json) AS new({typed})"
+        # Without the length of a type: a cast would cut what is too long, and the column refuses it.
+        types = [str(each.db_type(database)).partition("(")[0] for each in _fields(model, names).values()]
+        arrays, columns = ", ".join(f"%s::{each}[]" for each in types), ", ".join(map(_quoted, names))
+        return f"unnest({arrays}) AS new({columns})"
     selected = ", ".join(f"json_extract(value, '$.{name}') AS {_quoted(name)}" for name in names)
     return f"(SELECT {selected} FROM json_each(%s)) AS new"  # noqa: S608
 
 
-def _table(model: type[models.Model], names: tuple[str, ...], rows: list[dict[str, Any]]) -> str:
-    """Return rows as the parameter."""
-    if database.vendor != "postgresql":  # which reads all values as Python writes them
-        prepare = [(name, each.get_db_prep_save) for name, each in _fields(model, names).items()]
-        rows = [{name: convert(row[name], database) for name, convert in prepare} for row in rows]
-    return json.dumps(rows, default=str)
+def _table(model: type[models.Model], names: tuple[str, ...], rows: list[dict[str, Any]]) -> list[str]:
+    """Return rows as parameters."""
+    if database.vendor == "postgresql":  # which reads all values as Python writes them
+        return [_array([row[name] for row in rows]) for name in names]
+    prepare = [(name, each.get_db_prep_save) for name, each in _fields(model, names).items()]
+    return [json.dumps([{name: convert(row[name], database) for name, convert in prepare} for row in rows])]
+
+
+def _array(values: list[Any]) -> str:
+    """Return values as the text of an array of PostgreSQL."""
+    texts = [None if each is None else str(each).replace("\\", r"\\").replace('"', r"\"") for each in values]
+    return "{" + ",".join(["NULL" if each is None else f'"{each}"' for each in texts]) + "}"
 
 
 def _fields(model: type[models.Model], names: tuple[str, ...]) -> dict[str, Any]:

@@ -3,7 +3,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from django.db import connection
+from django.db import DataError, connection, transaction
 from django.test.utils import CaptureQueriesContext
 
 from anaphora.bulk_rows import insert_rows, update_rows
@@ -72,6 +72,26 @@ def test_new_rows_are_told_by_the_field_that_is_asked_for(deliveries: list[Deliv
     same |= dict.fromkeys(("object_key", "version_id", "etag", "sha256", "integrity"), "")
     assert insert_rows(Delivery, rows, returning="report", **same) == gone
     assert set(Delivery.objects.filter(due_at=INSTANT, detail=ODD).values_list("report_id", flat=True)) == gone
+
+
+@pytest.mark.parametrize("number", [1, 9])
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite knows no lengths")
+def test_what_is_too_long_for_its_column_is_refused_and_not_cut(number: int) -> None:
+    rows = [{"slug": "d" * 101 + str(each)} for each in range(number)]
+    with pytest.raises(DataError), transaction.atomic():
+        insert_rows(Dashboard, rows, title="")
+    rows = [{"slug": "a\0b" + str(each)} for each in range(number)]
+    with pytest.raises((DataError, ValueError)), transaction.atomic():
+        insert_rows(Dashboard, rows, title="")
+    assert not Dashboard.objects.exists()
+
+
+@pytest.mark.parametrize("number", [1, 9])
+def test_words_that_a_database_could_take_for_its_own_are_kept(number: int) -> None:
+    titles = ["NULL", "null", "{}", "{a,b}", '"', "\\", "'; --", " x ", ""][:number]
+    rows = [{"slug": f"d-{each}", "title": title} for each, title in enumerate(titles)]
+    insert_rows(Dashboard, rows)
+    assert list(Dashboard.objects.order_by("slug").values_list("title", flat=True)) == titles
 
 
 def test_any_number_of_rows_is_inserted() -> None:
