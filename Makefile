@@ -17,7 +17,7 @@ help:
 	@echo "make demo         run the whole product on this machine, with sample reports"
 	@echo "make test         run the tests; with DATABASE_URL, CELERY_BROKER_URL, CEPH_ENV on these services"
 	@echo "make test-heavy   run the load and fault tests"
-	@echo "make coverage     run all tests and check their coverage"
+	@echo "make coverage     run the tests of make test and check their coverage"
 	@echo "make torture      deliver 1,000 reports with killed workers, lost messages and a faulty store; five minutes"
 	@echo "make screenshots  create the pictures in docs/images"
 	@echo "make lint         check style, types, imports, migrations"
@@ -59,7 +59,7 @@ test-heavy: $(INSTALLED)
 
 coverage: $(INSTALLED)
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest --numprocesses $(WORKERS) --dist worksteal -m "" $(PYTEST_ARGS)
+	$(BIN)/coverage run -m pytest --numprocesses $(WORKERS) --dist worksteal $(PYTEST_ARGS)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --fail-under=$(COVERAGE_FLOOR)
 
