@@ -252,9 +252,10 @@ def test_the_index_is_rebuilt_from_the_store_alone(store: Store) -> None:
     deliver(store)
     fields = ("object_key", "sha256", "size", "etag", "report__filename", "report__rendered_at", "report__md5")
     before = sorted(Delivery.objects.values_list(*fields))
-    models: tuple[type[Model], ...] = (Delivery, ArchivePolicy, Report, Dashboard)
+    models: tuple[type[Model], ...] = (Delivery, ArchivePolicy, Report)
     for model in models:
         model._default_manager.all()._raw_delete("default")
+    Dashboard.objects.all().delete()
     call_command("rebuild_index", store.interface.name, stdout=io.StringIO())
     assert sorted(Delivery.objects.values_list(*fields)) == before
 

@@ -236,7 +236,7 @@ class TestBackfill:
         assert "The backfill was not started" in admin_client.post(address, follow=True).content.decode()
         monkeypatch.setattr(tasks.backfill, "delay", tasks.backfill)
         page = admin_client.post(address, follow=True).content.decode()
-        assert "1 on their way" in page
+        assert "1 waiting or being sent" in page
         deliver_due(interface.pk)
         page = admin_client.get(address).content.decode()
         assert "1 of 1" in page

@@ -308,7 +308,7 @@ class TestMessages:
         url = f"workflow://{host}/{'a' * 32}/{'b' * 32}?{part.format(tmp_path / 'private.json')}"
         channel = AlertChannel.objects.create(name="hook", kind="apprise", url=url)
         assert not channels.send_test(channel)
-        assert "names a file" in channel.error
+        assert "contains a file" in channel.error
         assert hook[1] == []
 
     def test_private_addresses_are_refused_where_the_installation_forbids_them(

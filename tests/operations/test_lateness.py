@@ -102,7 +102,7 @@ class TestOneOfTheTwo:
         Expectation(dashboard=dashboard, every_hours=6).clean()
         Expectation(dashboard=dashboard, schedule=daily()).clean()
         for both in ({}, {"every_hours": 6, "schedule": daily(7)}):
-            with pytest.raises(ValidationError, match="one of the two"):
+            with pytest.raises(ValidationError, match="but not both"):
                 Expectation(dashboard=dashboard, **both).clean()
 
     def test_it_is_set_on_the_dashboard_s_page(self, admin_client: Client) -> None:

@@ -96,7 +96,7 @@ class TestReady:
         assert "DATA_DIR" in client.get("/healthz/ready").json()["checks"]["data folder"]["problem"]
         cache.clear()
         settings.DATA_DIR, settings.MIN_FREE_MB = tmp_path, 10**9
-        assert "full" in client.get("/healthz/ready").json()["checks"]["data folder"]["problem"]
+        assert "MIN_FREE_MB is free" in client.get("/healthz/ready").json()["checks"]["data folder"]["problem"]
 
     def test_frequent_requests_share_one_check(
         self, client: Client, all_run: None, django_assert_max_num_queries: Any
