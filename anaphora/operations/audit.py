@@ -20,7 +20,7 @@ from anaphora.operations.audit_actor import Actor
 from anaphora.operations.audit_models import AuditEntry
 
 BATCH = 5_000
-"""Entries removed by one statement."""
+"""Entries written or removed by one statement."""
 
 
 def connect() -> None:
@@ -77,7 +77,8 @@ def _write(
     entries = [_about(*each, name) for each in zip(targets, details, strict=True)]
     if once is not None:
         entries = [each for each in entries if not _is_known(common | each, timezone.now() - once)]
-    insert_rows(AuditEntry, entries, at=timezone.now(), **common)
+    for start in range(0, len(entries), BATCH):
+        insert_rows(AuditEntry, entries[start : start + BATCH], at=timezone.now(), **common)
     audit_actor.recorded().update((each["object_type"], each["object_id"]) for each in entries if each["object_id"])
 
 

@@ -142,6 +142,8 @@ class Batch:
 
         Raises IngestError if the local store fails, or DatabaseError; nothing that was added is ingested then.
         """
+        if not self._added:
+            return []
         try:
             self._sync()
             found = _save([report for report, _ in self._added])
