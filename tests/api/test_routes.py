@@ -9,7 +9,9 @@ import pytest
 from django.conf import settings
 from django.core.cache import cache
 from django.core.management import call_command
+from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 
@@ -62,6 +64,15 @@ class TestIngest:
         assert first.json()["rendered_at"] == "2026-03-01T13:00:00Z"
         assert report.local_path.read_bytes() == b"%PDF-1.7 x"
         assert list((settings.DATA_DIR / "uploads").iterdir()) == []
+
+    def test_it_asks_the_database_seldom(self, client: Client, token: str, interface: S3Interface) -> None:
+        make_policy(interface)
+        post(client, token)  # which creates the dashboard, and notes that the token was used
+        with CaptureQueriesContext(connection) as queries:
+            assert post(client, token, b"%PDF-1.7 y").status_code == 201
+        asked = [query["sql"] for query in queries.captured_queries if "SAVEPOINT" not in query["sql"]]
+        # Token, dashboard, report, audit trail, policies, delivery. The message to a worker comes after the commit.
+        assert len(asked) == 6, asked
 
     @pytest.mark.parametrize(
         ("changes", "status", "field", "words"),

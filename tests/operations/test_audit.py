@@ -16,6 +16,7 @@ from django.contrib.auth.models import Group, Permission, User
 from django.core.management import call_command
 from django.db import DatabaseError, connection, transaction
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 
@@ -213,6 +214,18 @@ class TestChanges:
         user.last_login = timezone.now()
         user.save(update_fields=["last_login"])
         assert AuditEntry.objects.count() == number + 1
+
+    def test_many_objects_are_recorded_by_few_statements(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(audit, "BATCH", 4)
+        dashboards = [Dashboard(pk=number, slug=f"d-{number}") for number in range(1, 11)]
+        with CaptureQueriesContext(connection) as queries:
+            record(Action.CHANGED, *dashboards, details_of=lambda each: {"at": [each.pk, None, 'ä "\\']})
+        assert len(queries) == 3
+        found = list(AuditEntry.objects.order_by("id").values_list("object_type", "object_id", "object", "details"))
+        wanted = [
+            ("reports.dashboard", str(each.pk), each.slug, {"at": [each.pk, None, 'ä "\\']}) for each in dashboards
+        ]
+        assert found == wanted
 
     def test_rolled_back_changes_are_not_recorded(self) -> None:
         with transaction.atomic():

@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 from django.conf import settings
-from django.db import transaction
+from django.db import connection, transaction
+from django.test.utils import CaptureQueriesContext
 
 from anaphora.deliveries.models import Delivery
 from anaphora.reports import ingest as module
-from anaphora.reports.ingest import IngestError, Reason, ingest
+from anaphora.reports.ingest import Batch, IngestError, Reason, ingest
 from anaphora.reports.models import Dashboard, Report
 from anaphora.reports.signals import report_ingested
 from delivery_s3.models import S3Interface
@@ -89,6 +90,12 @@ def test_report_and_pending_deliveries_appear_together(interface: S3Interface) -
     report = take().report
     delivery = Delivery.objects.get()
     assert (delivery.report, delivery.interface_id, delivery.state) == (report, interface.pk, "pending")
+
+
+def test_a_batch_of_nothing_commits_nothing() -> None:
+    with CaptureQueriesContext(connection) as queries, Batch() as batch:
+        assert batch.commit() == []
+    assert not queries.captured_queries
 
 
 def test_a_failing_receiver_undoes_the_report() -> None:
