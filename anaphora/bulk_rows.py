@@ -134,6 +134,9 @@ def _table(model: type[models.Model], names: tuple[str, ...], rows: list[dict[st
 
 def _array(values: list[Any]) -> str:
     """Return values as the text of an array of PostgreSQL."""
+    text = '","'.join(map(str, values))
+    if type(None) not in {*map(type, values)} and "\\" not in text and text.count('"') == 2 * len(values) - 2:
+        return f'{{"{text}"}}'
     texts = [None if each is None else str(each).replace("\\", r"\\").replace('"', r"\"") for each in values]
     return "{" + ",".join(["NULL" if each is None else f'"{each}"' for each in texts]) + "}"
 
