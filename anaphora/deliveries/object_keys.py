@@ -30,7 +30,7 @@ MAX_TITLE_BYTES = 200
 """The longest dashboard title in the metadata, percent-encoded. Longer titles are left out."""
 
 _PREFIX = re.compile(r"(?:[A-Za-z0-9!_.*'()-]+/)+")
-_HEX = re.compile(r"[0-9a-f]+")
+_SHA256, _MD5 = re.compile(r"[0-9a-f]{64}"), re.compile(r"[0-9a-f]{32}")
 _OF_A_REPORT = re.compile(
     r"(?P<dashboard>[-a-zA-Z0-9_]{1,100})/\d{4}/\d\d/\d\d/(?P<stamp>\d{8}T\d{6}Z)_[0-9a-f]{16}(?:\.[a-z0-9]{1,10})?"
 )
@@ -40,6 +40,14 @@ _OF_A_MANIFEST = re.compile(r"archive\.manifests/\d{4}/\d{4}-\d\d-\d\d(?:\.\d{1,
 _BESIDE_MANIFESTS = re.compile(
     r"archive\.manifests/(?:\d{4}/[-0-9.]{10,21}\.jsonl\.(?:sig|tsr)|keys/[0-9a-f]{64}\.pem"
     r"|verifier/[0-9a-f]{16}/verify_archive\.py)"
+)
+
+_KINDS = (
+    ("report", _OF_A_REPORT),
+    ("manifest", _OF_A_MANIFEST),
+    ("proof", _BESIDE_MANIFESTS),
+    ("catalogue", _OF_A_CATALOGUE),
+    ("test", _OF_A_TEST),
 )
 
 
@@ -64,7 +72,7 @@ def object_key(*, prefix: str, dashboard: str, rendered_at: datetime, sha256: st
     report's, such as `.pdf`, or empty.
     """
     instant = rendered_at.astimezone(UTC)
-    day = f"{instant.year:04}/{instant:%m/%d}"
+    day = f"{instant.year:04}/{instant.month:02}/{instant.day:02}"
     return f"{prefix}{dashboard}/{day}/{compact_instant(instant)}_{sha256[:16]}{suffix}"
 
 
@@ -130,7 +138,7 @@ def object_metadata(
 
 @dataclass(frozen=True)
 class Described:
-    """A report as described by its object's key and metadata."""
+    """A report as described by its object's key and metadata, or by a line of a manifest."""
 
     report_id: UUID
     dashboard: str
@@ -155,14 +163,10 @@ def kind_of(prefix: str, key: str) -> str:
     if not key.startswith(prefix):
         return ""
     rest = key.removeprefix(prefix)
-    kinds = {
-        "report": _OF_A_REPORT,
-        "manifest": _OF_A_MANIFEST,
-        "proof": _BESIDE_MANIFESTS,
-        "catalogue": _OF_A_CATALOGUE,
-        "test": _OF_A_TEST,
-    }
-    return next((kind for kind, pattern in kinds.items() if pattern.fullmatch(rest)), "")
+    for kind, pattern in _KINDS:
+        if pattern.fullmatch(rest):
+            return kind
+    return ""
 
 
 def parts_of(prefix: str, key: str) -> tuple[str, datetime]:
@@ -185,8 +189,8 @@ def described(*, prefix: str, key: str, metadata: Mapping[str, str]) -> Describe
             report_id=UUID(metadata["report-id"]),
             dashboard=metadata["dashboard"],
             title=unquote(metadata.get("title", ""), errors="strict"),
-            rendered_at=_instant(metadata["rendered-at"]),
-            ingested_at=_instant(metadata["ingested-at"]),
+            rendered_at=instant_of(metadata["rendered-at"]),
+            ingested_at=instant_of(metadata["ingested-at"]),
             sha256=metadata["sha256"],
             md5=metadata["md5"],
             filename=unquote(metadata["filename"], errors="strict"),
@@ -195,21 +199,34 @@ def described(*, prefix: str, key: str, metadata: Mapping[str, str]) -> Describe
         raise Unclear(f"Its metadata lack {error.args[0]}.") from error
     except (ValueError, OverflowError) as error:
         raise Unclear(f"Its metadata can't be read: {clean_line(str(error), 200)}.") from error
-    if not (_HEX.fullmatch(found.sha256) and len(found.sha256) == 64 and _HEX.fullmatch(found.md5)):
+    return checked(found, prefix=prefix, key=key)
+
+
+def checked(found: Described, *, prefix: str, key: str) -> Described:
+    """Return what is said of a report, if it is possible and belongs to its key. Raises Unclear."""
+    if not (_SHA256.fullmatch(found.sha256) and _MD5.fullmatch(found.md5)):
         raise Unclear("Its metadata name no digests.")
     if not is_plausible(found.rendered_at, datetime.now(UTC)):
         raise Unclear(f"Its metadata say that it was rendered at {iso_instant(found.rendered_at)}.")
-    named = found.filename.isprintable() and 0 < len(found.filename.encode()) <= 255
-    if not named or "/" in found.filename or "\\" in found.filename:
+    filename = found.filename
+    if not filename.isprintable() or not 0 < len(filename.encode()) <= 255 or "/" in filename or "\\" in filename:
         raise Unclear("Its metadata name no file.")
     if not found.title.isprintable() or len(found.title) > 200:
         raise Unclear("Its metadata have a title that is none.")
     wanted = object_key(
         prefix=prefix, dashboard=found.dashboard, rendered_at=found.rendered_at, sha256=found.sha256, suffix=""
     )
-    if not key.startswith(wanted) or len(found.md5) != 32:
+    if not key.startswith(wanted):
         raise Unclear("Its metadata belong to another key.")
     return found
+
+
+def instant_of(text: str) -> datetime:
+    """Return an instant with a time zone in UTC. Raises ValueError, and OverflowError for one outside the calendar."""
+    found = datetime.fromisoformat(text)
+    if found.tzinfo is None:
+        raise ValueError(f"{text} has no time zone")
+    return found.astimezone(UTC)
 
 
 def content_disposition(filename: str) -> str:
@@ -225,10 +242,3 @@ def content_disposition(filename: str) -> str:
         filename = f"{stem}{dot}{ending}"
     plain = "".join(c if c.isascii() and c.isprintable() and c not in '"\\%' else "_" for c in filename)
     return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(filename, safe='')}"
-
-
-def _instant(text: str) -> datetime:
-    found = datetime.fromisoformat(text)
-    if found.tzinfo is None:
-        raise ValueError(f"{text} has no time zone")
-    return found.astimezone(UTC)

@@ -5,8 +5,10 @@ asked for. It only reads the bucket, changes no receipt that is there, and can b
 known already is not asked for once more.
 """
 
-from collections.abc import Iterable, Iterator
+import gc
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 from django.conf import settings
 
@@ -15,28 +17,29 @@ from anaphora.deliveries.destinations import Destination, ListedObject
 from anaphora.deliveries.errors import DeliveryError, FailureScope
 from anaphora.deliveries.models import Delivery, Interface
 from anaphora.deliveries.object_keys import Unclear, described, kind_of
-from anaphora.deliveries.rebuild_rows import Found, Progress
+from anaphora.deliveries.rebuild_rows import Found, Progress, fingerprint
 
 _ENOUGH = 1000
 """Objects that are refused, and none that isn't, after which the rest is not asked for."""
 
 
 def rebuild(interface: Interface) -> Iterator[Progress]:
-    """Restore the index of an interface's bucket, a thousand keys at a step; yield after each the same object.
+    """Restore the index of an interface's bucket, some thousand keys at a step; yield after each the same object.
 
     Needs the permissions to list and to read. Raises DeliveryError.
     """
     destination = interface.destination()
     progress = Progress(had_receipts=queue.has_receipts(interface.pk))
-    for _ in rebuild_manifests.restore(interface, destination, progress):
-        yield progress
-        progress.unclear = []
-    with ThreadPoolExecutor(settings.DELIVERY_CONCURRENCY, "rebuild") as pool:
-        for listed in destination.list_objects(interface.key_prefix):
-            _restore(interface, destination, {each.key: each for each in listed}, pool, progress)
-            progress.seen += len(listed)
+    with _garbage_sought_in_new_objects_alone():
+        for _ in rebuild_manifests.restore(interface, destination, progress):
             yield progress
             progress.unclear = []
+        with ThreadPoolExecutor(settings.DELIVERY_CONCURRENCY, "rebuild") as pool:
+            for listed in destination.list_objects(interface.key_prefix):
+                _restore(interface, destination, listed, pool, progress)
+                progress.seen += len(listed)
+                yield progress
+                progress.unclear = []
     if progress.refused:
         raise progress.refused[0]  # not one of them could be asked for: it is no matter of single objects
     _name_missing(interface, progress)
@@ -45,29 +48,40 @@ def rebuild(interface: Interface) -> Iterator[Progress]:
     yield progress
 
 
+@contextmanager
+def _garbage_sought_in_new_objects_alone() -> Iterator[None]:
+    """Keep Python's garbage collector from what was loaded before: that took a quarter of the time of a rebuild."""
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+
+
 def _name_missing(interface: Interface, progress: Progress) -> None:
     """Add what manifests list and the listing of the bucket did not have."""
-    if not progress.missing:
+    if not progress.listed:
         return
     rows = Delivery.objects.filter(interface=interface, manifest__isnull=False).order_by("pk")
-    for key in rows.values_list("object_key", flat=True).iterator(1000):
-        if hash(key) in progress.missing:
+    for key, size, etag in rows.values_list("object_key", "size", "etag").iterator(1000):
+        if fingerprint(key, size, etag) in progress.listed:
             progress.add_unclear(key, "A manifest lists it, and it is not in the bucket.")
 
 
 def _restore(
     interface: Interface,
     destination: Destination,
-    keys: dict[str, ListedObject],
+    page: list[ListedObject],
     pool: ThreadPoolExecutor,
     progress: Progress,
 ) -> None:
-    candidates = _candidates(interface, keys, progress)
+    candidates = _candidates(interface, page, progress)
     known = rebuild_rows.known_receipts(interface, candidates)
     for key, receipt in known.items():
-        progress.known += hash(key) not in progress.restored_keys
-        progress.missing.discard(hash(key))
-        if (problem := receipt.differs_from(keys[key])) and receipt.manifest_id:
+        in_manifest = fingerprint(key, receipt.size, receipt.etag)
+        progress.known += in_manifest not in progress.listed  # or it was counted when its manifest was read
+        progress.listed.discard(in_manifest)
+        if (problem := receipt.differs_from(candidates[key])) and receipt.manifest_id:
             progress.add_unclear(key, problem)
     missing = [key for key in candidates if key not in known]
     found = []
@@ -88,17 +102,21 @@ def _restore(
     rebuild_rows.write(interface, found, progress)
 
 
-def _candidates(interface: Interface, keys: Iterable[str], progress: Progress) -> list[str]:
-    """Return the keys of reports; count the others."""
-    found = []
-    for key in keys:
-        kind = kind_of(interface.key_prefix, key)
+def _candidates(interface: Interface, page: list[ListedObject], progress: Progress) -> dict[str, ListedObject]:
+    """Return the reports, by their keys, but those of which a manifest says the same; count what is no report."""
+    found = {}
+    for each in page:
+        listed = fingerprint(each.key, each.size, each.etag)
+        if listed in progress.listed:
+            progress.listed.remove(listed)
+            continue
+        kind = kind_of(interface.key_prefix, each.key)
         if kind == "report":
-            found.append(key)
+            found[each.key] = each
         elif kind:
             progress.others += 1
         else:
-            progress.add_unclear(key, "No key of a report.")
+            progress.add_unclear(each.key, "No key of a report.")
     return found
 
 
@@ -127,4 +145,14 @@ def _describe(interface: Interface, destination: Destination, key: str) -> Found
         return "It is empty."
     if not 0 < len(stored.content_type) <= 127:
         return "It has no content type."
-    return Found(key, stored, told)
+    return Found(
+        key=key,
+        told=told,
+        content_type=stored.content_type,
+        size=stored.size,
+        version_id=stored.version_id,
+        etag=stored.etag,
+        integrity=stored.integrity(sha256=told.sha256, md5=told.md5),
+        retain_until=stored.retain_until,
+        delivered_at=stored.modified_at,
+    )

@@ -6,32 +6,25 @@ bucket. The latter proves nothing to an auditor; the rebuilt index is as good as
 
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Any, BinaryIO
 
 from django.db import transaction
 
-from anaphora.deliveries import proof, rebuild_rows, signing, verifier
-from anaphora.deliveries.destinations import Destination, Integrity, StoredObject
+from anaphora.bulk_rows import batched
+from anaphora.deliveries import manifest_lines, proof, rebuild_rows, signing, verifier
+from anaphora.deliveries.destinations import Destination
 from anaphora.deliveries.errors import DeliveryError, FailureScope
+from anaphora.deliveries.manifest_lines import Lines
 from anaphora.deliveries.manifest_models import Irregularity, Manifest
 from anaphora.deliveries.models import Delivery, Interface
-from anaphora.deliveries.object_keys import (
-    Unclear,
-    described,
-    kind_of,
-    manifests_prefix,
-    object_metadata,
-    public_key_key,
-)
-from anaphora.deliveries.rebuild_rows import Found, Progress
+from anaphora.deliveries.object_keys import kind_of, manifests_prefix, public_key_key
+from anaphora.deliveries.rebuild_rows import AT_ONCE, Found, Known, Progress, fingerprint
 
 LARGEST_TIME_STAMP = 64 * 1024
 """Bytes. A token with its certificates has about 6 KB."""
-
-_STEP = 1000
-"""Lines at a step."""
 
 
 @dataclass
@@ -49,7 +42,7 @@ class _Stored:
 
 
 def restore(interface: Interface, destination: Destination, progress: Progress) -> Iterator[None]:
-    """Restore what manifests list, a thousand reports at a step. Raises DeliveryError."""
+    """Restore what manifests list, some thousand reports at a step. Raises DeliveryError."""
     keys: list[str] = []
     time_stamps: set[str] = set()
     for page in destination.list_objects(manifests_prefix(interface.key_prefix)):
@@ -63,8 +56,11 @@ def restore(interface: Interface, destination: Destination, progress: Progress) 
                 manifest = _manifest(interface, stored)
                 file.seek(0)
                 file.readline()
-                for found in _found(interface, manifest, file, progress):
-                    _write(interface, manifest, found, progress)
+                lines = manifest_lines.read(file, manifest=manifest.pk, name=key, prefix=interface.key_prefix)
+                noted = manifest.irregularities.count()
+                for part in _read_ahead(lines):
+                    _write(interface, manifest, part, progress)
+                    noted = _note(interface, manifest, part, noted)
                     yield
         except (_Refused, OSError) as error:
             progress.add_unclear(key, f"{error}.")
@@ -113,7 +109,7 @@ def _in_sequence(destination: Destination, keys: list[str], progress: Progress) 
     for key in keys:
         try:
             with proof.fetched(destination, key) as file:
-                order[key] = verifier.module().Header.read(key, file.readline(65_537)).sequence
+                order[key] = verifier.module().Header.read(key, file.readline(manifest_lines.LONGEST)).sequence
         except (OSError, verifier.module().Malformed) as error:
             progress.add_unclear(key, f"{error}.")
     return sorted(order, key=lambda key: order[key])
@@ -121,7 +117,7 @@ def _in_sequence(destination: Destination, keys: list[str], progress: Progress) 
 
 def _checked(destination: Destination, key: str, file: BinaryIO, public_keys: _PublicKeys, *, stamped: bool) -> _Stored:
     checks = verifier.module()
-    line = file.readline(65_537)
+    line = file.readline(manifest_lines.LONGEST)
     try:
         header = checks.Header.read(key, line)
     except checks.Malformed as error:
@@ -171,84 +167,57 @@ def _manifest(interface: Interface, stored: _Stored) -> Manifest:
     )
 
 
-def _found(interface: Interface, manifest: Manifest, file: BinaryIO, progress: Progress) -> Iterator[list[Found]]:
-    """Yield what a manifest lists, some at a time; note the irregularities, and the titles for its bytes."""
-    found: list[Found] = []
-    titles, events = dict(manifest.titles), manifest.irregularities.exists()
-    while text := file.readline(65_537):
-        line = json.loads(text)
-        if line.get("type") == "irregularity":
-            if not events:
-                _note(interface, manifest, line)
-            continue
-        try:
-            found.append(_report(interface, manifest, line))
-        except (Unclear, KeyError, TypeError, ValueError) as error:
-            progress.add_unclear(str(line.get("key", manifest.key)), f"A manifest lists it: {error}")
-        if line.get("title"):
-            titles[line["dashboard"]] = line["title"]
-        if len(found) == _STEP:
-            yield found
-            found = []
-    if titles != manifest.titles:
-        manifest.titles = titles
-        manifest.save(update_fields=["titles"])
-    if found:
-        yield found
+def _read_ahead(lines: Iterator[Lines]) -> Iterator[Lines]:
+    """Yield what an iterator yields, whose next value another thread prepares meanwhile."""
+    with ThreadPoolExecutor(1, "manifest") as thread:
+        following = thread.submit(next, lines, None)
+        while (part := following.result()) is not None:
+            following = thread.submit(next, lines, None)
+            yield part
 
 
-def _note(interface: Interface, manifest: Manifest, line: dict[str, Any]) -> None:
-    facts = {name: value for name, value in line.items() if name not in {"type", "kind", "at"}}
-    Irregularity.objects.create(
-        interface_id=interface.pk,
-        manifest=manifest,
-        kind=line["kind"],
-        at=datetime.fromisoformat(line["at"]),
-        facts=facts,
-    )
+def _write(interface: Interface, manifest: Manifest, lines: Lines, progress: Progress) -> None:
+    for key, why in lines.unclear:
+        progress.add_unclear(key, why)
+    progress.listed.update(fingerprint(each.key, each.size, each.etag) for each in lines.found)
+    known = _known(interface, lines.found) if progress.had_receipts else {}
+    there = [each for each in lines.found if each.key in known]
+    new = [each for each in lines.found if each.key not in known] if known else lines.found
+    if again := rebuild_rows.write(interface, new, progress):  # another process works on the same reports
+        known |= rebuild_rows.known_by_id(interface, [each.told.report_id for each in again])
+        there += [each for each in again if each.key in known]
+    _compare(manifest, there, known, progress)
 
 
-def _report(interface: Interface, manifest: Manifest, line: dict[str, Any]) -> Found:
-    """Return a line as what an object's own metadata would say. Raises Unclear, KeyError, TypeError, ValueError."""
-    instants = {name: datetime.fromisoformat(line[name]) for name in ("rendered_at", "ingested_at", "delivered_at")}
-    metadata = object_metadata(
-        report_id=line["report_id"],
-        dashboard=line["dashboard"],
-        title=line["title"],
-        rendered_at=instants["rendered_at"],
-        ingested_at=instants["ingested_at"],
-        sha256=line["sha256"],
-        md5=line["md5"],
-        filename=line["filename"],
-    )
-    stored = StoredObject(
-        size=line["size"],
-        etag=line["etag"],
-        sha256="",
-        modified_at=instants["delivered_at"],
-        version_id=line["version_id"],
-        content_type=line["content_type"],
-        retain_until=datetime.fromisoformat(line["retain_until"]) if line["retain_until"] else None,
-    )
-    told = described(prefix=interface.key_prefix, key=line["key"], metadata=metadata)
-    return Found(line["key"], stored, told, manifest, Integrity(line["integrity"]).value)
-
-
-def _write(interface: Interface, manifest: Manifest, found: list[Found], progress: Progress) -> None:
-    progress.missing |= {hash(each.key) for each in found}
+def _known(interface: Interface, found: list[Found]) -> dict[str, Known]:
     known = rebuild_rows.known_by_id(interface, [each.told.report_id for each in found])
-    if progress.had_receipts:  # of which a report may have come in anew under another id
-        known |= rebuild_rows.known_receipts(interface, [each.key for each in found if each.key not in known])
+    # Of a report that came in anew, under another id:
+    return known | rebuild_rows.known_receipts(interface, [each.key for each in found if each.key not in known])
+
+
+def _compare(manifest: Manifest, found: list[Found], known: dict[str, Known], progress: Progress) -> None:
+    """Compare a manifest with the receipts that are there; note on each that the manifest lists it."""
     unlisted = []
     for each in found:
-        receipt = known.get(each.key)
-        if receipt is None:
-            continue
-        if (receipt.sha256, receipt.size) != (each.told.sha256, each.stored.size):
+        receipt = known[each.key]
+        progress.known += 1
+        if (receipt.sha256, receipt.size) != (each.told.sha256, each.size):
             progress.add_unclear(each.key, f"The manifest of {manifest.day} says otherwise than the receipt here.")
         elif receipt.manifest_id is None:
             unlisted.append(receipt.pk)
-    Delivery.objects.filter(pk__in=unlisted, manifest=None).update(manifest=manifest)
-    new = [each for each in found if each.key not in known]
-    rebuild_rows.write(interface, new, progress)
-    progress.restored_keys |= {hash(each.key) for each in new}
+    for keys in batched(unlisted, AT_ONCE):
+        Delivery.objects.filter(pk__in=keys, manifest=None).update(manifest=manifest)
+
+
+def _note(interface: Interface, manifest: Manifest, lines: Lines, noted: int) -> int:
+    """Keep what else a manifest says: irregularities, and the titles for its bytes.
+
+    `noted` is how many of the irregularities from here on are kept already; return how many of them are still to come.
+    """
+    Irregularity.objects.bulk_create(
+        Irregularity(interface_id=interface.pk, manifest=manifest, **values) for values in lines.irregularities[noted:]
+    )
+    if not lines.titles.items() <= manifest.titles.items():
+        manifest.titles |= lines.titles
+        manifest.save(update_fields=["titles"])
+    return max(0, noted - len(lines.irregularities))

@@ -3,30 +3,52 @@
 It changes no row that is there, but for noting which manifest lists a receipt.
 """
 
+import os
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 from uuid import UUID
 
+from django.conf import settings
 from django.db import DatabaseError, OperationalError, transaction
 from django.db.models import QuerySet
 from django.utils import timezone
 
 from anaphora.bulk_rows import batched, insert_rows
-from anaphora.deliveries.destinations import ListedObject, StoredObject
+from anaphora.deliveries.destinations import ListedObject
 from anaphora.deliveries.errors import DeliveryError
-from anaphora.deliveries.manifest_models import Manifest
 from anaphora.deliveries.models import Delivery, Interface, Priority, State
 from anaphora.deliveries.object_keys import Described, parts_of
 from anaphora.foreign_text import clean_line
 from anaphora.reports.content_types import extension
 from anaphora.reports.models import Dashboard, Preview, Report, local_location, local_name, preview_path
 
-_AT_ONCE = 1000
+AT_ONCE = 1000
 """Rows that one query asks for by their ids."""
+
+
+class Found(NamedTuple):
+    """One stored report with its receipt, as the store or a manifest describes it."""
+
+    key: str
+    told: Described
+    content_type: str
+    size: int
+    version_id: str
+    etag: str
+    integrity: str
+    retain_until: datetime | None
+    delivered_at: datetime
+    manifest: int | None = None
+    """The key of the row of the manifest of whose line all this is; None where the store was asked."""
+
+
+def fingerprint(key: str, size: int | None, etag: str) -> int:
+    """Return what tells in a few bytes whether a listing of the bucket and a manifest say the same of an object."""
+    return hash((key, size, etag))
 
 
 @dataclass
@@ -36,12 +58,10 @@ class Progress:
     seen: int = 0
     """Keys, of whatever kind."""
     restored: int = 0
-    restored_keys: set[int] = field(default_factory=set)
-    """Hashes of the keys that were restored from manifests."""
     had_receipts: bool = True
     """Whether the interface had receipts when the rebuild began."""
-    missing: set[int] = field(default_factory=set)
-    """Hashes of the keys that manifests list and no listing of the bucket has named yet."""
+    listed: set[int] = field(default_factory=set)
+    """Fingerprints of what manifests list and no listing of the bucket has named yet."""
     known: int = 0
     """Reports of which the receipt was there."""
     others: int = 0
@@ -60,19 +80,6 @@ class Progress:
         """Add a key that can't be made out."""
         self.unclear.append((key, why))
         self.unclear_number += 1
-
-
-@dataclass(frozen=True)
-class Found:
-    """One stored report, as the store or a manifest describes it."""
-
-    key: str
-    stored: StoredObject
-    told: Described
-    manifest: Manifest | None = None
-    """Which lists it, and from whose line all this is; None where the store was asked."""
-    integrity: str = ""
-    """As that line says."""
 
 
 @dataclass(frozen=True)
@@ -95,10 +102,13 @@ class Known:
         return ""
 
 
-def known_by_id(interface: Interface, reports: Iterable[UUID]) -> dict[str, Known]:
+def known_by_id(interface: Interface, reports: list[UUID]) -> dict[str, Known]:
     """Return the receipts of reports, by the ids that manifests list, and their keys."""
-    rows = Delivery.objects.filter(interface=interface, state=State.DELIVERED, report__in=list(reports))
-    return _by_key(rows.order_by())
+    known: dict[str, Known] = {}
+    for ids in batched(reports, AT_ONCE):
+        rows = Delivery.objects.filter(interface=interface, state=State.DELIVERED, report__in=ids)
+        known |= _by_key(rows.order_by())
+    return known
 
 
 def _by_key(rows: QuerySet[Delivery]) -> dict[str, Known]:
@@ -122,41 +132,48 @@ def known_receipts(interface: Interface, keys: Iterable[str]) -> dict[str, Known
         reports = Report.objects.filter(
             dashboard__slug=dashboard, rendered_at__range=(min(instants), max(instants))
         ).order_by()
-        for ids in batched(list(reports.values_list("pk", flat=True)), _AT_ONCE):
+        for ids in batched(list(reports.values_list("pk", flat=True)), AT_ONCE):
             rows = Delivery.objects.filter(interface=interface, state=State.DELIVERED, report__in=ids).order_by()
             known |= {key: receipt for key, receipt in _by_key(rows).items() if key in wanted}
     return known
 
 
-def write(interface: Interface, found: list[Found], progress: Progress) -> None:
-    """Write all together; should one of them be refused, each by itself, so that it costs no other."""
+def write(interface: Interface, found: list[Found], progress: Progress) -> list[Found]:
+    """Write all together; should one of them be refused, part by part, so that it costs no other.
+
+    Return those of whose report the interface has a delivery already: it is left as it is.
+    """
     try:
-        _write(interface, found, progress)
+        return _write(interface, found, progress)
     except OperationalError:
         raise  # the database's own trouble
     except (DatabaseError, ValueError, OverflowError) as error:
         if len(found) == 1:
             progress.add_unclear(found[0].key, f"It cannot be kept: {clean_line(str(error), 200)}.")
-            return
-        for each in found:
-            write(interface, [each], progress)
+            return []
+        half = len(found) // 2
+        return write(interface, found[:half], progress) + write(interface, found[half:], progress)
 
 
-def _write(interface: Interface, found: list[Found], progress: Progress) -> None:
+def _write(interface: Interface, found: list[Found], progress: Progress) -> list[Found]:
+    receipts, unclear = {}, []
     with transaction.atomic():
-        dashboards = _dashboards(found)
-        insert_rows(Report, [_report_row(each, dashboards[each.told.dashboard]) for each in found], pages=0)
-        ids = _report_ids(found, dashboards)
-        receipts = []
+        dashboards, local = _dashboards(found), _LocalFiles()
+        new = insert_rows(
+            Report, [_report_row(each, dashboards[each.told.dashboard], local) for each in found], pages=0
+        )
+        ids = _report_ids(found, dashboards) if len(new) < len(found) else None
         for each in found:
-            pk = ids.get((each.told.dashboard, each.told.rendered_at, each.told.sha256))
+            told = each.told
+            pk = ids.get((told.dashboard, told.rendered_at, told.sha256)) if ids is not None else told.report_id
             if pk is None:
-                progress.add_unclear(each.key, f"Another report has its id, {each.told.report_id}.")
+                unclear.append(each)
             else:
-                receipts.append(_receipt(each, pk))
-        insert_rows(
+                receipts[pk] = each
+        written = insert_rows(
             Delivery,
-            receipts,
+            [_receipt(each, pk) for pk, each in receipts.items()],
+            returning="report",
             interface=interface.pk,
             state=State.DELIVERED,
             priority=Priority.FRESH,
@@ -165,7 +182,10 @@ def _write(interface: Interface, found: list[Found], progress: Progress) -> None
             diagnosis="",
             detail="",
         )
-    progress.restored += len(receipts)
+    for each in unclear:
+        progress.add_unclear(each.key, f"Another report has its id, {each.told.report_id}.")
+    progress.restored += len(written)
+    return [each for pk, each in receipts.items() if pk not in written]
 
 
 def _dashboards(found: list[Found]) -> dict[str, Dashboard]:
@@ -198,45 +218,72 @@ def _report_ids(found: list[Found], dashboards: dict[str, Dashboard]) -> dict[tu
     return ids
 
 
-def _report_row(each: Found, dashboard: Dashboard) -> dict[str, Any]:
+class _LocalFiles:
+    """Which local copies and previews are there. Most folders of a lost machine are not, so these are asked for first.
+
+    It serves one step: what it knows of folders is not looked at again.
+    """
+
+    def __init__(self) -> None:
+        self._copies, self._previews = local_location(), str(Path(settings.DATA_DIR, "previews"))
+        self._folders: dict[str, bool] = {}
+
+    def copy_of(self, each: Found) -> str:
+        """Return the name of a report's local copy in the local store, empty if there is none of its size."""
+        told = each.told
+        at = told.rendered_at
+        if not self._has(f"{self._copies}/{told.dashboard}/{at.year:04}/{at.month:02}"):
+            return ""
+        name = local_name(told.dashboard, at, told.report_id, extension(each.content_type, told.filename))
+        return name if _size_of(f"{self._copies}/{name}") == each.size else ""
+
+    def preview_of(self, report_id: UUID) -> Preview:
+        """Return whether a report has a preview."""
+        there = self._has(f"{self._previews}/{str(report_id)[:2]}") and preview_path(report_id).exists()
+        return Preview.MADE if there else Preview.WAITING
+
+    def _has(self, folder: str) -> bool:
+        if folder not in self._folders:
+            self._folders[folder] = os.path.isdir(folder)  # noqa: PTH112
+        return self._folders[folder]
+
+
+def _report_row(each: Found, dashboard: Dashboard, local: _LocalFiles) -> dict[str, Any]:
     """Return the row of a report; with its local copy and preview where these are there."""
     told = each.told
-    suffix = extension(each.stored.content_type, told.filename)
-    name = local_name(told.dashboard, told.rendered_at, told.report_id, suffix)
     return {
         "id": told.report_id,
         "dashboard": dashboard.pk,
         "rendered_at": told.rendered_at,
         "filename": told.filename,
-        "content_type": each.stored.content_type,
-        "size": each.stored.size,
+        "content_type": each.content_type,
+        "size": each.size,
         "sha256": told.sha256,
         "md5": told.md5,
         "ingested_at": told.ingested_at,
-        "file": name if _size_of(local_location(), name) == each.stored.size else "",
-        "preview": Preview.MADE if preview_path(told.report_id).exists() else Preview.WAITING,
+        "file": local.copy_of(each),
+        "preview": local.preview_of(told.report_id),
     }
 
 
-def _size_of(folder: str, name: str) -> int:
+def _size_of(path: str) -> int:
     """Return the size of a file, -1 if there is none."""
     try:
-        return Path(folder, name).stat().st_size
+        return os.stat(path).st_size  # noqa: PTH116
     except OSError:
         return -1
 
 
 def _receipt(each: Found, report_id: UUID) -> dict[str, Any]:
-    stored, told = each.stored, each.told
     return {
         "report": report_id,
         "object_key": each.key,
-        "version_id": stored.version_id,
-        "etag": stored.etag,
-        "sha256": told.sha256,
-        "size": stored.size,
-        "integrity": each.integrity or stored.integrity(sha256=told.sha256, md5=told.md5),
-        "retain_until": stored.retain_until,
-        "delivered_at": stored.modified_at,
-        "manifest": each.manifest.pk if each.manifest else None,
+        "version_id": each.version_id,
+        "etag": each.etag,
+        "sha256": each.told.sha256,
+        "size": each.size,
+        "integrity": each.integrity,
+        "retain_until": each.retain_until,
+        "delivered_at": each.delivered_at,
+        "manifest": each.manifest,
     }

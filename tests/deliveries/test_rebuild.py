@@ -1,8 +1,10 @@
 """The index comes back from the bucket, and catalogues make a listing unnecessary."""
 
 import io
+import itertools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -10,9 +12,10 @@ from uuid import uuid4
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.db import connection as database
 from django.utils import timezone
 
-from anaphora.deliveries import engine, irregularities, rebuild_rows
+from anaphora.deliveries import engine, irregularities, manifest_lines, rebuild_rows, signing
 from anaphora.deliveries.manifest_models import Irregularity, Manifest, SigningKey
 from anaphora.deliveries.models import Delivery, State
 from anaphora.reports.models import Dashboard, Report
@@ -205,10 +208,10 @@ def test_what_the_database_refuses_is_listed_and_costs_no_other(
     refused = Delivery.objects.order_by("pk")[0].object_key
     make = rebuild_rows._report_row
 
-    def fail(each: Any, dashboard: Any) -> Any:
+    def fail(each: Any, *arguments: Any) -> Any:
         if each.key == refused:
             raise ValueError("A string literal cannot contain NUL (0x00) characters.")
-        return make(each, dashboard)
+        return make(each, *arguments)
 
     forget()
     monkeypatch.setattr(rebuild_rows, "_report_row", fail)
@@ -225,6 +228,17 @@ def test_a_report_that_came_in_anew_gets_the_receipt(archive: S3Interface) -> No
     Delivery.objects.filter(report=again)._raw_delete("default")
     run(archive.name)
     assert Delivery.objects.get(report=again).object_key == key
+
+
+def test_a_report_that_waits_to_be_delivered_anew_is_left_to_the_queue(archive: S3Interface) -> None:
+    row = Delivery.objects.select_related("report__dashboard").order_by("pk")[1]
+    content = row.report.local_path.read_bytes()
+    values = {"dashboard": row.report.dashboard.slug, "rendered_at": row.report.rendered_at}
+    forget()
+    again = make_report(content, filename="again.pdf", **values)
+    assert f"{len(NAMES) - 1} restored" in run(archive.name)
+    assert Delivery.objects.get(report=again).state == State.PENDING
+    assert Report.objects.count() == len(NAMES)
 
 
 def test_objects_copied_to_another_bucket_become_receipts_of_another_interface(
@@ -263,6 +277,26 @@ def test_locked_versions_come_back_with_their_retention(moto: S3Server, make_buc
     forget()
     run(interface.name)
     assert Delivery.objects.values("version_id", "retain_until", "integrity").get() == before
+
+
+class LostError(Exception):
+    """The process is gone."""
+
+
+@contextmanager
+def lost_after(queries: int) -> Iterator[None]:
+    """Let a process die at that query, but those that end a transaction."""
+    left = queries
+
+    def count(execute: Any, sql: str, *arguments: Any) -> Any:
+        nonlocal left
+        left -= "SAVEPOINT" not in sql
+        if left < 0 and "SAVEPOINT" not in sql:
+            raise LostError
+        return execute(sql, *arguments)
+
+    with database.execute_wrapper(count):
+        yield
 
 
 class TestManifests:
@@ -364,6 +398,64 @@ class TestManifests:
         assert f"{key}  Its signature does not fit" in printed
         assert len(asked) > 2
         assert rows()[1] == before[1]
+
+    def test_a_line_that_is_wrong_is_told_and_costs_no_other(self, days: S3Interface, bucket: Bucket) -> None:
+        manifest = Manifest.objects.get(sequence=1)
+        first, second = manifest.deliveries.order_by("pk")[:2]
+        lines = [json.loads(line) for line in bucket.read(manifest.key).splitlines()]
+        lines[1]["size"] = "many"
+        content = "".join(json.dumps(line) + "\n" for line in [*lines[:2], {"type": "greeting"}, *lines[2:]]).encode()
+        for key, body in ((manifest.key, content), (f"{manifest.key}.sig", signing.current().sign(content))):
+            bucket.client.put_object(Bucket=bucket.name, Key=key, Body=body)
+        before = rows()
+        self.forget_all()
+        printed, asked = self.watched(days, bucket)
+        assert f"{first.object_key}  A manifest lists it: It has no size." in printed
+        assert "1 unclear" in printed
+        assert any(path.endswith(first.object_key) for path in asked), "so its object is asked for"
+        assert not any(path.endswith(second.object_key) for path in asked)
+        assert rows()[1] == before[1]
+
+    def test_broken_off_anywhere_it_goes_on(
+        self, days: S3Interface, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        irregularities.record_irregularity("dashboard late", days, at=moment(FIRST), dashboard="stock")
+        write(days, FIRST + timedelta(days=3))
+        before, events = rows(), Irregularity.objects.filter(kind="dashboard late").count()
+        monkeypatch.setattr(manifest_lines, "_STEP", 2000)
+        self.forget_all()
+        for most in itertools.count(1, 3):
+            try:
+                with lost_after(most):
+                    run(days.name)
+                break
+            except LostError:
+                pass
+        assert most > 20
+        assert rows() == before
+        assert Delivery.objects.filter(manifest=None).count() == 0
+        assert Irregularity.objects.filter(kind="dashboard late").count() == events
+
+    def test_what_came_in_anew_and_waits_is_left_to_the_queue(self, days: S3Interface, bucket: Bucket) -> None:
+        row = Delivery.objects.select_related("report__dashboard").filter(manifest__sequence=1).order_by("pk")[1]
+        content = row.report.local_path.read_bytes()
+        values = {"dashboard": row.report.dashboard.slug, "rendered_at": row.report.rendered_at}
+        number = Report.objects.count()
+        self.forget_all()
+        again = make_report(content, filename="again.pdf", **values)
+        printed = run(days.name)
+        assert f"{number - 1} restored, 0 known" in printed
+        assert Delivery.objects.get(report=again).state == State.PENDING
+        assert Report.objects.count() == number
+
+    def test_irregularities_that_are_missing_are_added(self, days: S3Interface) -> None:
+        for dashboard in ("a", "b"):
+            irregularities.record_irregularity("dashboard late", days, at=moment(FIRST), dashboard=dashboard)
+        write(days, FIRST + timedelta(days=3))
+        listed = list(Irregularity.objects.order_by("pk").values_list("kind", "at", "facts", "manifest"))
+        Irregularity.objects.filter(facts__dashboard="b").delete()
+        run(days.name)
+        assert list(Irregularity.objects.order_by("pk").values_list("kind", "at", "facts", "manifest")) == listed
 
     def test_manifests_of_a_lost_key_count_and_are_remarked_on(self, days: S3Interface, bucket: Bucket) -> None:
         before = rows()
