@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 from urllib.parse import urlsplit
 
 from anaphora.deliveries.errors import DeliveryError
-from delivery_s3 import diagnoses, endpoint_guard, tls
+from delivery_s3 import diagnoses, endpoint_guard, fast_listing, tls
 from delivery_s3.request_bounds import BoundedConnection, BoundedPool
 
 EXPECT_CONTINUE_BYTES = 1024 * 1024
@@ -50,6 +50,7 @@ def harden_client(client: Any, *, allow_private: bool, pinned: bool) -> None:
     client.meta.events.register("before-call.s3", _prevent_redirect)
     client.meta.events.register_last("before-call.s3", _remove_expect_header)
     client.meta.events.register("before-send", partial(_check_proxied_endpoint, session._proxy_config, allow_private))
+    client.meta.events.register_first(fast_listing.EVENT, fast_listing.parse_page)
     _reuse_known_sha256(client)
 
 
