@@ -1,18 +1,15 @@
 """100,000 reports of one day: `python -m benchmarks.proof`.
 
-On PostgreSQL, with a store in memory: what writing the manifest takes, what the stand-alone verifier takes for a copy
-of files on disk and how much memory, and what rebuilding the index takes from the manifest, beside asking for each
-object (of 10,000 of them), which takes that store 5 ms; `benchmarks.rebuild` measures it over HTTP. Exits 1 if a bar is
-missed.
+On PostgreSQL, with a store in memory: what writing the manifest takes, and what the stand-alone verifier takes for a
+copy of files on disk and how much memory. `benchmarks.rebuild` measures rebuilding the index from a manifest. Exits 1
+if the verifier takes too much memory.
 """
 
 import hashlib
-import io
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -21,11 +18,9 @@ from unittest import mock
 from benchmarks import results
 from benchmarks.installation import installation
 
-REPORTS, HEADS = 100_000, 10_000
+REPORTS = 100_000
 DAY = datetime(2026, 3, 1, tzinfo=UTC)
 BAR_MB = 100
-HEAD_SECONDS = 0.005
-"""What a store nearby takes to answer a HEAD."""
 MEASURED = """
 import runpy, sys
 sys.argv = sys.argv[1:]
@@ -37,11 +32,10 @@ finally:
 
 
 class Store:
-    """Objects in memory: what was put, and reports of which only what a store says of them is there."""
+    """Objects in memory: what was put."""
 
     def __init__(self) -> None:
         self.objects: dict[str, bytes] = {}
-        self.reports: dict[str, Any] = {}
 
     def put(self, upload: Any, body: BinaryIO) -> None:
         """Keep an object."""
@@ -52,37 +46,13 @@ class Store:
         """Return what a store says of an object."""
         from anaphora.deliveries.destinations import StoredObject
 
-        if key in self.objects:
-            return StoredObject(len(self.objects[key]), "", "", DAY)
-        if key in self.reports:
-            time.sleep(HEAD_SECONDS)
-        return self.reports.get(key)
-
-    def stream(self, key: str, version_id: str = "", **options: Any) -> Iterator[bytes]:
-        """Yield an object's bytes."""
-        body = io.BytesIO(self.objects[key])
-        while chunk := body.read(1024 * 1024):
-            yield chunk
-
-    def list_objects(self, prefix: str) -> Iterator[list[Any]]:
-        """Yield all of them, a thousand at a time."""
-        from anaphora.deliveries.destinations import ListedObject
-
-        names = sorted(key for key in [*self.objects, *self.reports] if key.startswith(prefix))
-        for start in range(0, len(names), 1000):
-            yield [ListedObject(key, *self._listed(key)) for key in names[start : start + 1000]]
-
-    def _listed(self, key: str) -> tuple[int, str]:
-        if key in self.objects:
-            return len(self.objects[key]), ""
-        return self.reports[key].size, self.reports[key].etag
+        return StoredObject(len(self.objects[key]), "", "", DAY) if key in self.objects else None
 
 
-def fill(interface: Any, store: Store, folder: Path) -> None:
-    """Make the rows of delivered reports, their objects in the store, and their files in a folder."""
-    from anaphora.deliveries.destinations import StoredObject
+def fill(interface: Any, folder: Path) -> None:
+    """Make the rows of delivered reports, and their files in a folder."""
     from anaphora.deliveries.models import Delivery, State
-    from anaphora.deliveries.object_keys import object_key, object_metadata
+    from anaphora.deliveries.object_keys import object_key
     from anaphora.reports.models import Dashboard, Report
 
     reports, deliveries = [], []
@@ -99,11 +69,6 @@ def fill(interface: Any, store: Store, folder: Path) -> None:
         )  # fmt: skip
         key = object_key(prefix="", dashboard=dashboard.slug, rendered_at=at, sha256=sha256, suffix=".pdf")
         (folder / key).write_bytes(content)
-        metadata = object_metadata(
-            report_id=str(report.pk), dashboard=dashboard.slug, title="", rendered_at=at, ingested_at=at,
-            sha256=sha256, md5=md5, filename="report.pdf",
-        )  # fmt: skip
-        store.reports[key] = StoredObject(len(content), md5, "", at, "", "application/pdf", metadata)
         reports.append(report)
         deliveries.append(
             Delivery(
@@ -139,23 +104,6 @@ def verify(folder: Path, store: Store, public_key: str) -> tuple[float, int]:
     return time.perf_counter() - started, int(result.stdout.split()[-1]) * 1024 // 10**6
 
 
-def rebuild(interface: Any) -> float:
-    """Forget the index and rebuild it; return the seconds."""
-    from anaphora.deliveries import rebuild
-    from anaphora.deliveries.manifest_models import Irregularity, Manifest
-    from anaphora.deliveries.models import Delivery
-    from anaphora.reports.models import Dashboard, Report
-
-    for model in (Delivery, Irregularity, Manifest, Report, Dashboard):
-        model.objects.all()._raw_delete("default")
-    started = time.perf_counter()
-    for progress in rebuild.rebuild(interface):
-        if progress.unclear:
-            raise SystemExit(f"unclear: {progress.unclear[0]}")
-    assert Delivery.objects.count() in {REPORTS, HEADS}
-    return time.perf_counter() - started
-
-
 def main() -> int:
     """Measure, print; return the exit status."""
     with tempfile.TemporaryDirectory() as name, installation(Path(name)):
@@ -165,25 +113,14 @@ def main() -> int:
         folder, store = Path(name), Store()
         interface = S3Interface.objects.create(name="benchmark", provider="other", bucket_name="b")
         with mock.patch.object(S3Interface, "destination", return_value=store):
-            fill(interface, store, folder / "copy")
+            fill(interface, folder / "copy")
             started = time.perf_counter()
             list(manifests.write(interface, until=DAY.date(), now=DAY + timedelta(days=2)))
             written = time.perf_counter() - started
             verified, memory = verify(folder, store, signing.current().public_pem)
-            by_manifest = rebuild(interface)
-            store.objects.clear()
-            store.reports = dict(list(store.reports.items())[:HEADS])
-            by_head = rebuild(interface)
     print(f"{REPORTS:,} reports: manifest written in {written:.1f} s")
     print(f"copy verified in {verified:.1f} s, {memory} MB")
-    print(f"index rebuilt from the manifest in {by_manifest:.1f} s, {HEADS:,} by HEAD in {by_head:.1f} s")
-    return results.finish(
-        "proof",
-        results.Bar("memory of the verifier / 100 MB", memory / BAR_MB, at_most=1),
-        results.Bar(
-            "rebuilding by HEAD / from the manifest, per report", by_head / HEADS * REPORTS / by_manifest, at_least=20
-        ),
-    )
+    return results.finish("proof", results.Bar("memory of the verifier / 100 MB", memory / BAR_MB, at_most=1))
 
 
 if __name__ == "__main__":
