@@ -45,21 +45,35 @@ def insert_rows(
     `same` are values that all rows share. Values and keys are as in `update_rows()`; every field without a default of
     the database must be there.
     """
-    if not rows:
-        return set()
-    names, shared, new = tuple(rows[0]), tuple(same), set[Any]()
-    insert = _insert(model, shared + names, returning)
-    with database.cursor() as cursor:
+    return NewRows(model, rows, returning=returning, **same).insert() if rows else set()
+
+
+class NewRows:
+    """Rows for `insert_rows()`, as the database takes them. Another thread can prepare them, as nothing asks it yet."""
+
+    def __init__(
+        self, model: type[models.Model], rows: list[dict[str, Any]], *, returning: str = "id", **same: Any
+    ) -> None:
+        names, shared = tuple(rows[0]), tuple(same)
+        insert = _insert(model, shared + names, returning)
+        self._statements: list[tuple[str, list[Any], list[dict[str, Any]]]] = []
+        self._new = insert.new
         if len(rows) > _FEW and database.vendor == "postgresql":
             parameters = [*_insert(model, shared, returning).values([same]), *_table(model, names, rows)]
-            cursor.execute(f"{insert.start} {_select(model, names, shared)} {insert.end}", parameters)
-            new = insert.new(cursor, rows)
-        else:
-            for part in batched([same | each for each in rows] if same else rows, insert.at_once):
-                values = ", ".join([insert.row] * len(part))
-                cursor.execute(f"{insert.start} VALUES {values} {insert.end}", insert.values(part))
-                new |= insert.new(cursor, part)
-    return new
+            self._statements.append((f"{insert.start} {_select(model, names, shared)} {insert.end}", parameters, rows))
+            return
+        for part in batched([same | each for each in rows] if same else rows, insert.at_once):
+            values = ", ".join([insert.row] * len(part))
+            self._statements.append((f"{insert.start} VALUES {values} {insert.end}", insert.values(part), part))
+
+    def insert(self) -> set[Any]:
+        """Insert them; return the new ones."""
+        new = set[Any]()
+        with database.cursor() as cursor:
+            for statement, parameters, rows in self._statements:
+                cursor.execute(statement, parameters)
+                new |= self._new(cursor, rows)
+        return new
 
 
 def batched(values: list[_T], size: int) -> Iterator[list[_T]]:

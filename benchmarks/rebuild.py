@@ -42,7 +42,7 @@ INSERT INTO deliveries_delivery (report_id, interface_id, state, priority, attem
     'd-' || lpad(dashboard::text, 4, '0')
       || to_char(rendered_at AT TIME ZONE 'UTC', '/YYYY/MM/DD/YYYYMMDD"T"HH24MISS"Z_"') || hex || '.pdf',
     '', repeat('0', 16) || hex, hex || repeat('0', 48), 200000, 'etag', delivered_at
-  FROM shelf ORDER BY n;
+  FROM shelf ORDER BY rendered_at, n;
 DROP TABLE shelf;
 """
 

@@ -21,7 +21,7 @@ from anaphora.deliveries.manifest_lines import Lines
 from anaphora.deliveries.manifest_models import Irregularity, Manifest
 from anaphora.deliveries.models import Delivery, Interface
 from anaphora.deliveries.object_keys import kind_of, manifests_prefix, public_key_key
-from anaphora.deliveries.rebuild_rows import AT_ONCE, Found, Known, Progress, fingerprint
+from anaphora.deliveries.rebuild_rows import AT_ONCE, Found, Known, Prepared, Progress, fingerprint
 
 LARGEST_TIME_STAMP = 64 * 1024
 """Bytes. A token with its certificates has about 6 KB."""
@@ -58,8 +58,8 @@ def restore(interface: Interface, destination: Destination, progress: Progress) 
                 file.readline()
                 lines = manifest_lines.read(file, manifest=manifest.pk, name=key, prefix=interface.key_prefix)
                 noted = manifest.irregularities.count()
-                for part in _read_ahead(lines):
-                    _write(interface, manifest, part, progress)
+                for part, prepared in _read_ahead(interface, lines, progress):
+                    _write(interface, manifest, part, prepared, progress)
                     noted = _note(interface, manifest, part, noted)
                     yield
         except (_Refused, OSError) as error:
@@ -167,23 +167,34 @@ def _manifest(interface: Interface, stored: _Stored) -> Manifest:
     )
 
 
-def _read_ahead(lines: Iterator[Lines]) -> Iterator[Lines]:
-    """Yield what an iterator yields, whose next value another thread prepares meanwhile."""
+def _read_ahead(
+    interface: Interface, lines: Iterator[Lines], progress: Progress
+) -> Iterator[tuple[Lines, Prepared | None]]:
+    """Yield what lines say, with its rows as far as they can be prepared; another thread makes the next meanwhile."""
+
+    def following() -> tuple[Lines, Prepared | None] | None:
+        if (part := next(lines, None)) is None:
+            return None
+        new = part.found and not progress.had_receipts
+        return part, rebuild_rows.prepare(interface, part.found, progress.dashboards) if new else None
+
     with ThreadPoolExecutor(1, "manifest") as thread:
-        following = thread.submit(next, lines, None)
-        while (part := following.result()) is not None:
-            following = thread.submit(next, lines, None)
+        ahead = thread.submit(following)
+        while (part := ahead.result()) is not None:
+            ahead = thread.submit(following)
             yield part
 
 
-def _write(interface: Interface, manifest: Manifest, lines: Lines, progress: Progress) -> None:
+def _write(
+    interface: Interface, manifest: Manifest, lines: Lines, prepared: Prepared | None, progress: Progress
+) -> None:
     for key, why in lines.unclear:
         progress.add_unclear(key, why)
     progress.listed.update(fingerprint(each.key, each.size, each.etag) for each in lines.found)
     known = _known(interface, lines.found) if progress.had_receipts else {}
     there = [each for each in lines.found if each.key in known]
     new = [each for each in lines.found if each.key not in known] if known else lines.found
-    if again := rebuild_rows.write(interface, new, progress):  # another process works on the same reports
+    if again := rebuild_rows.write(interface, new, progress, prepared):  # another process works on the same reports
         known |= rebuild_rows.known_by_id(interface, [each.told.report_id for each in again])
         there += [each for each in again if each.key in known]
     _compare(manifest, there, known, progress)

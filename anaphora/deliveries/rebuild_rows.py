@@ -17,7 +17,7 @@ from django.db import DatabaseError, OperationalError, transaction
 from django.db.models import QuerySet
 from django.utils import timezone
 
-from anaphora.bulk_rows import batched, insert_rows
+from anaphora.bulk_rows import NewRows, batched
 from anaphora.deliveries.destinations import ListedObject
 from anaphora.deliveries.errors import DeliveryError
 from anaphora.deliveries.models import Delivery, Interface, Priority, State
@@ -60,6 +60,8 @@ class Progress:
     restored: int = 0
     had_receipts: bool = True
     """Whether the interface had receipts when the rebuild began."""
+    dashboards: dict[str, int] = field(default_factory=dict)
+    """Primary keys of dashboards, by slug, as far as they are known."""
     listed: set[int] = field(default_factory=set)
     """Fingerprints of what manifests list and no listing of the bucket has named yet."""
     known: int = 0
@@ -138,16 +140,44 @@ def known_receipts(interface: Interface, keys: Iterable[str]) -> dict[str, Known
     return known
 
 
-def write(interface: Interface, found: list[Found], progress: Progress) -> list[Found]:
+class Prepared(NamedTuple):
+    """Rows that are ready to be inserted."""
+
+    reports: NewRows
+    receipts: NewRows | None
+
+
+def prepare(interface: Interface, found: list[Found], dashboards: dict[str, int]) -> Prepared | None:
+    """Prepare the rows of new reports, without asking the database; None if a dashboard is not known yet.
+
+    `dashboards` are primary keys by slug.
+    """
+    local = _LocalFiles()
+    try:
+        reports = [_report_row(each, dashboards[each.told.dashboard], local) for each in found]
+    except KeyError:
+        return None
+    receipts = [_receipt(each, each.told.report_id) for each in found]
+    return Prepared(NewRows(Report, reports, pages=0), _receipts(interface, receipts))
+
+
+def write(
+    interface: Interface, found: list[Found], progress: Progress, prepared: Prepared | None = None
+) -> list[Found]:
     """Write all together; should one of them be refused, part by part, so that it costs no other.
 
     Return those of whose report the interface has a delivery already: it is left as it is.
     """
+    if not found:
+        return []
     try:
-        return _write(interface, found, progress)
+        return _write(interface, found, progress, prepared)
     except OperationalError:
         raise  # the database's own trouble
     except (DatabaseError, ValueError, OverflowError) as error:
+        progress.dashboards.clear()
+        if prepared:  # from what was known before
+            return write(interface, found, progress)
         if len(found) == 1:
             progress.add_unclear(found[0].key, f"It cannot be kept: {clean_line(str(error), 200)}.")
             return []
@@ -155,53 +185,43 @@ def write(interface: Interface, found: list[Found], progress: Progress) -> list[
         return write(interface, found[:half], progress) + write(interface, found[half:], progress)
 
 
-def _write(interface: Interface, found: list[Found], progress: Progress) -> list[Found]:
-    receipts, unclear = {}, []
+def _write(interface: Interface, found: list[Found], progress: Progress, prepared: Prepared | None) -> list[Found]:
+    dashboards, unclear = progress.dashboards, list[Found]()
     with transaction.atomic():
-        dashboards, local = _dashboards(found), _LocalFiles()
-        new = insert_rows(
-            Report, [_report_row(each, dashboards[each.told.dashboard], local) for each in found], pages=0
-        )
-        ids = _report_ids(found, dashboards) if len(new) < len(found) else None
-        for each in found:
-            told = each.told
-            pk = ids.get((told.dashboard, told.rendered_at, told.sha256)) if ids is not None else told.report_id
-            if pk is None:
-                unclear.append(each)
-            else:
-                receipts[pk] = each
-        written = insert_rows(
-            Delivery,
-            [_receipt(each, pk) for pk, each in receipts.items()],
-            returning="report",
-            interface=interface.pk,
-            state=State.DELIVERED,
-            priority=Priority.FRESH,
-            attempts=0,
-            due_at=timezone.now(),
-            diagnosis="",
-            detail="",
-        )
+        if prepared is None:
+            dashboards = _dashboards(found, progress.dashboards)
+            prepared = prepare(interface, found, dashboards)
+            assert prepared is not None
+        receipts, rows = {each.told.report_id: each for each in found}, prepared.receipts
+        if len(prepared.reports.insert()) < len(found):
+            ids = _report_ids(found, dashboards)
+            pairs = [(ids.get((each.told.dashboard, each.told.rendered_at, each.told.sha256)), each) for each in found]
+            receipts = {pk: each for pk, each in pairs if pk}
+            unclear = [each for pk, each in pairs if pk is None]
+            rows = _receipts(interface, [_receipt(each, pk) for pk, each in receipts.items()])
+        written = rows.insert() if rows else set()
+    progress.dashboards |= dashboards
     for each in unclear:
         progress.add_unclear(each.key, f"Another report has its id, {each.told.report_id}.")
     progress.restored += len(written)
-    return [each for pk, each in receipts.items() if pk not in written]
+    return [each for pk, each in receipts.items() if pk not in written] if len(written) < len(receipts) else []
 
 
-def _dashboards(found: list[Found]) -> dict[str, Dashboard]:
-    titles = {each.told.dashboard: each.told.title for each in found}
-    rows = {row.slug: row for row in Dashboard.objects.filter(slug__in=titles)}
+def _dashboards(found: list[Found], known: dict[str, int]) -> dict[str, int]:
+    """Return the primary keys of dashboards by slug, of those that are known and of new ones."""
+    titles = {each.told.dashboard: each.told.title for each in found if each.told.dashboard not in known}
+    rows = dict(Dashboard.objects.filter(slug__in=titles).values_list("slug", "pk"))
     for slug in sorted(titles.keys() - rows.keys()):
-        rows[slug], _ = Dashboard.objects.get_or_create(slug=slug, defaults={"title": titles[slug]})
-    return rows
+        rows[slug] = Dashboard.objects.get_or_create(slug=slug, defaults={"title": titles[slug]})[0].pk
+    return known | rows
 
 
-def _report_ids(found: list[Found], dashboards: dict[str, Dashboard]) -> dict[tuple[str, datetime, str], UUID]:
+def _report_ids(found: list[Found], dashboards: dict[str, int]) -> dict[tuple[str, datetime, str], UUID]:
     """Return the ids of what is there now, by dashboard, instant and content.
 
     The same report may have come in anew under another id: it gets the receipt.
     """
-    slugs = {row.pk: slug for slug, row in dashboards.items()}
+    slugs = {pk: slug for slug, pk in dashboards.items()}
     fields = ("dashboard_id", "rendered_at", "sha256", "pk")
     rows = list(Report.objects.filter(pk__in=[each.told.report_id for each in found]).order_by().values_list(*fields))
     ids = {(slugs.get(dashboard, ""), at, sha256): pk for dashboard, at, sha256, pk in rows}
@@ -248,12 +268,12 @@ class _LocalFiles:
         return self._folders[folder]
 
 
-def _report_row(each: Found, dashboard: Dashboard, local: _LocalFiles) -> dict[str, Any]:
+def _report_row(each: Found, dashboard: int, local: _LocalFiles) -> dict[str, Any]:
     """Return the row of a report; with its local copy and preview where these are there."""
     told = each.told
     return {
         "id": told.report_id,
-        "dashboard": dashboard.pk,
+        "dashboard": dashboard,
         "rendered_at": told.rendered_at,
         "filename": told.filename,
         "content_type": each.content_type,
@@ -272,6 +292,23 @@ def _size_of(path: str) -> int:
         return os.stat(path).st_size  # noqa: PTH116
     except OSError:
         return -1
+
+
+def _receipts(interface: Interface, rows: list[dict[str, Any]]) -> NewRows | None:
+    if not rows:
+        return None
+    return NewRows(
+        Delivery,
+        rows,
+        returning="report",
+        interface=interface.pk,
+        state=State.DELIVERED,
+        priority=Priority.FRESH,
+        attempts=0,
+        due_at=timezone.now(),
+        diagnosis="",
+        detail="",
+    )
 
 
 def _receipt(each: Found, report_id: UUID) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from django.core.management import CommandError, call_command
 from django.db import connection as database
 from django.utils import timezone
 
-from anaphora.deliveries import engine, irregularities, manifest_lines, rebuild_rows, signing
+from anaphora.deliveries import engine, irregularities, manifest_lines, rebuild_manifests, rebuild_rows, signing
 from anaphora.deliveries.manifest_models import Irregularity, Manifest, SigningKey
 from anaphora.deliveries.models import Delivery, State
 from anaphora.reports.models import Dashboard, Report
@@ -435,6 +435,36 @@ class TestManifests:
         assert rows() == before
         assert Delivery.objects.filter(manifest=None).count() == 0
         assert Irregularity.objects.filter(kind="dashboard late").count() == events
+
+    @pytest.mark.django_db(transaction=True)
+    def test_a_dashboard_that_is_gone_meanwhile_is_made_again(self, days: S3Interface) -> None:
+        listed = sorted(Delivery.objects.filter(manifest__isnull=False).values_list("object_key", flat=True))
+        self.forget_all()
+        progress = rebuild_rows.Progress(had_receipts=False, dashboards={"sales": 10**6, "stock": 10**6})
+        for _ in rebuild_manifests.restore(days, days.destination(), progress):
+            assert progress.unclear == []
+        assert sorted(Delivery.objects.values_list("object_key", flat=True)) == listed
+        assert {report.dashboard.slug for report in Report.objects.select_related("dashboard")} == {"sales", "stock"}
+
+    def test_another_report_with_the_id_of_each_of_them_is_told(self, days: S3Interface) -> None:
+        listed = Delivery.objects.filter(manifest__isnull=False).count()
+        ids = list(Delivery.objects.filter(manifest__isnull=False).values_list("report_id", flat=True))
+        self.forget_all()
+        dashboard = Dashboard.objects.create(slug="other")
+        for number, pk in enumerate(ids):
+            values: dict[str, Any] = {
+                "filename": "a.pdf",
+                "content_type": "application/pdf",
+                "size": 1,
+                "sha256": "0" * 64,
+                "md5": "0",
+            }
+            Report.objects.create(
+                pk=pk, dashboard=dashboard, rendered_at=moment(FIRST) + timedelta(seconds=number), **values
+            )
+        printed = run(days.name)
+        assert printed.count("Another report has its id") == listed
+        assert Delivery.objects.filter(report__in=ids).count() == 0
 
     def test_what_came_in_anew_and_waits_is_left_to_the_queue(self, days: S3Interface, bucket: Bucket) -> None:
         row = Delivery.objects.select_related("report__dashboard").filter(manifest__sequence=1).order_by("pk")[1]
