@@ -1,11 +1,11 @@
-"""Writes many rows by one statement, and tells which of them are new.
+"""Writes many rows with one statement, and returns which of them are new.
 
-On PostgreSQL, many rows are arrays, one of each column, that the database reads as a table. Few rows, and rows that are
-inserted on SQLite, are values of the statement: that takes less time there. Updates on SQLite read a JSON array.
+On PostgreSQL, many rows are passed as arrays, one per column, which the statement reads as a table. A few rows, and
+rows inserted on SQLite, are passed as values, which is faster there. Updates on SQLite read a JSON array.
 
 Django's `bulk_update()` builds one CASE of all rows for each field, which takes longer than the uploads whose outcomes
-are written. Its `bulk_create()` takes longer than reading the manifest that a rebuild writes down, and cannot tell
-which rows are new. SQLite needs to be of version 3.35 or newer.
+it writes. Its `bulk_create()` takes longer than parsing the manifest that a rebuild restores, and does not return which
+rows are new. Requires SQLite 3.35.
 """
 
 import json
@@ -19,10 +19,10 @@ from django.db import models
 _T = TypeVar("_T")
 
 _FEW = 4
-"""Rows. A table of so few takes longer than values."""
+"""Rows. Arrays of so few rows are slower than values."""
 
 _PARAMETERS = 30_000
-"""Of one statement: SQLite allows 32,766, PostgreSQL 65,535."""
+"""Per statement. SQLite allows 32,766, PostgreSQL 65,535."""
 
 
 def update_rows(model: type[models.Model], rows: list[dict[str, Any]]) -> None:
@@ -40,16 +40,16 @@ def update_rows(model: type[models.Model], rows: list[dict[str, Any]]) -> None:
 def insert_rows(
     model: type[models.Model], rows: list[dict[str, Any]], *, returning: str = "id", **same: Any
 ) -> set[Any]:
-    """Insert rows, but those that would violate a unique constraint; return the new ones, by their field `returning`.
+    """Insert rows, except those that violate a unique constraint; return the field `returning` of the new ones.
 
-    `same` are values that all rows share. Values and keys are as in `update_rows()`; every field without a default of
-    the database must be there.
+    `same` are values shared by all rows. Values and keys are as in `update_rows()`; every field without a database
+    default must be given.
     """
     return NewRows(model, rows, returning=returning, **same).insert() if rows else set()
 
 
 class NewRows:
-    """Rows for `insert_rows()`, as the database takes them. Another thread can prepare them, as nothing asks it yet."""
+    """Rows for `insert_rows()`, already converted. Another thread can create them: it does not use the connection."""
 
     def __init__(
         self, model: type[models.Model], rows: list[dict[str, Any]], *, returning: str = "id", **same: Any
@@ -67,7 +67,7 @@ class NewRows:
             self._statements.append((f"{insert.start} VALUES {values} {insert.end}", insert.values(part), part))
 
     def insert(self) -> set[Any]:
-        """Insert them; return the new ones."""
+        """Insert the rows; return the new ones."""
         new = set[Any]()
         with database.cursor() as cursor:
             for statement, parameters, rows in self._statements:
@@ -82,7 +82,7 @@ def batched(values: list[_T], size: int) -> Iterator[list[_T]]:
         yield values[start : start + size]
 
 
-# Identifiers in the statements are the models' own.
+# Identifiers in the statements come from the models.
 
 
 @cache
@@ -95,7 +95,7 @@ def _update_from_table(model: type[models.Model], names: tuple[str, ...]) -> str
 
 
 class _Insert:
-    """A statement that inserts rows, in parts; made once for a model and names of its fields."""
+    """The parts of a statement that inserts rows; built once for a model and names of its fields."""
 
     def __init__(self, model: type[models.Model], names: tuple[str, ...], returning: str) -> None:
         fields, key = _fields(model, names), _fields(model, (returning,))[returning]
@@ -108,11 +108,11 @@ class _Insert:
         self._prepare = [(name, each.get_db_prep_save) for name, each in fields.items()]
 
     def values(self, rows: list[dict[str, Any]]) -> list[Any]:
-        """Return the values of all rows, one after the other, as the database takes them."""
+        """Return the converted values of all rows in one list."""
         return [prepare(row[name], database) for row in rows for name, prepare in self._prepare]
 
     def new(self, cursor: Any, rows: list[dict[str, Any]]) -> set[Any]:
-        """Return the new ones of rows. SQLite does not know their number before all of them are read."""
+        """Return which of the rows are new. On SQLite, `rowcount` is only set after all results are read."""
         if cursor.rowcount == len(rows) and self._returning in rows[0]:
             return {row[self._returning] for row in rows}
         return {self._convert(value) for (value,) in cursor.fetchall()}
@@ -130,7 +130,7 @@ def _select(model: type[models.Model], names: tuple[str, ...], shared: tuple[str
 def _source(model: type[models.Model], names: tuple[str, ...]) -> str:
     """Return the rows of the parameters as a table."""
     if database.vendor == "postgresql":
-        # Without the length of a type: a cast would cut what is too long, and the column refuses it.
+        # Without the length of a type: a cast would truncate longer values, which the column refuses.
         types = [str(each.db_type(database)).partition("(")[0] for each in _fields(model, names).values()]
         arrays, columns = ", ".join(f"%s::{each}[]" for each in types), ", ".join(map(_quoted, names))
         return f"unnest({arrays}) AS new({columns})"
@@ -139,15 +139,20 @@ def _source(model: type[models.Model], names: tuple[str, ...]) -> str:
 
 
 def _table(model: type[models.Model], names: tuple[str, ...], rows: list[dict[str, Any]]) -> list[str]:
-    """Return rows as parameters."""
-    if database.vendor == "postgresql":  # which reads all values as Python writes them
-        return [_array([row[name] for row in rows]) for name in names]
-    prepare = [(name, each.get_db_prep_save) for name, each in _fields(model, names).items()]
+    """Return the rows as parameters."""
+    fields = _fields(model, names)
+    if database.vendor == "postgresql":  # which parses values, except JSON, as Python formats them
+        columns = {name: [row[name] for row in rows] for name in names}
+        for name, each in fields.items():
+            if isinstance(each, models.JSONField):
+                columns[name] = [None if value is None else json.dumps(value) for value in columns[name]]
+        return [_array(each) for each in columns.values()]
+    prepare = [(name, each.get_db_prep_save) for name, each in fields.items()]
     return [json.dumps([{name: convert(row[name], database) for name, convert in prepare} for row in rows])]
 
 
 def _array(values: list[Any]) -> str:
-    """Return values as the text of an array of PostgreSQL."""
+    """Return values in the text format of PostgreSQL's arrays."""
     text = '","'.join(map(str, values))
     if type(None) not in {*map(type, values)} and "\\" not in text and text.count('"') == 2 * len(values) - 2:
         return f'{{"{text}"}}'

@@ -8,6 +8,7 @@ from django.test.utils import CaptureQueriesContext
 
 from anaphora.bulk_rows import insert_rows, update_rows
 from anaphora.deliveries.models import Delivery, State
+from anaphora.operations.audit_models import AuditEntry
 from anaphora.reports.models import Dashboard, Report
 from tests.support.factories import make_interface, make_policy, make_report
 from tests.support.servers import S3Server
@@ -61,6 +62,17 @@ def test_rows_are_inserted_and_those_that_are_there_are_left_alone(number: int) 
         (row["id"], row["rendered_at"], ODD) for row in new
     ]
     assert Report.objects.get(pk=known.pk).filename == known.filename
+
+
+@pytest.mark.parametrize("number", [2, 20])
+def test_json_values_are_stored_as_given(number: int) -> None:
+    details: list[Any] = [
+        {"file": ODD, "size": each, "none": None, "true": True, "list": ["a"]} for each in range(number)
+    ]
+    same: dict[str, Any] = {"at": INSTANT, "actor": "a", "actor_kind": "user", "action": "viewed"}
+    same |= dict.fromkeys(("actor_id", "address", "via", "object_type", "object_id", "object"), "")
+    insert_rows(AuditEntry, [{"details": each} for each in details], **same)
+    assert list(AuditEntry.objects.order_by("pk").values_list("details", flat=True)) == details
 
 
 def test_new_rows_are_told_by_the_field_that_is_asked_for(deliveries: list[Delivery]) -> None:
