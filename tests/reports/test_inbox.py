@@ -339,6 +339,7 @@ def test_several_scans_ingest_each_file_once(box: Path, monkeypatch: pytest.Monk
     assert Report.objects.count() == 60
 
 
+@pytest.mark.heavy
 @pytest.mark.django_db(transaction=True)
 def test_scans_that_remove_folders_do_not_disturb_each_other(box: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each scan removes empty folders at its end, which another scan may be reading or may just have created."""

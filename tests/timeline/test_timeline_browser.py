@@ -136,6 +136,7 @@ def walk(page: Page) -> None:
     assert any(box["y"] < date["y"] + date["height"] * 0.1 for box in boxes), "the date, above on the right, changed"
 
 
+@pytest.mark.heavy
 def test_what_it_looked_like_on_the_first_of_march(browser: Browser, page: Page, year: S3Interface) -> None:
     context = browser.new_context(
         base_url=page.url.partition("/admin/")[0],
