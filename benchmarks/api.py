@@ -1,10 +1,10 @@
-"""How fast reports come in through the API, beside a plain Django view: `python -m benchmarks.api`.
+"""How fast the API ingests reports, compared with a plain Django view: `python -m benchmarks.api`.
 
-200 KB each, on PostgreSQL and Redis, to gunicorn as deploy/ starts it (2 processes with 8 threads each), through 8
-connections from the same machine that stay open. The plain view (`plain_django`) is what one would write first: a form
-that saves the file, synced to disk, and one row. The API also checks a token, takes SHA-256 and MD5, detects the type
-of the content, and writes the report, its delivery and the audit trail; no worker is running. Both servers take turns,
-several times; the ratio is the median of those of each round. Exits 1 if the bar is missed.
+200 KB each, on PostgreSQL and Redis, sent to gunicorn as deploy/ starts it (2 processes with 8 threads each) through 8
+persistent connections from the same machine. The plain view (`plain_django`) is a first version with Django: a form
+that saves the file, synced to disk, and one row. The API also checks a token, computes SHA-256 and MD5, detects the
+content type, and writes the report, its delivery and the audit trail. No worker runs. Both servers alternate for
+several rounds; the ratio is the median of the rounds. Exits 1 if the bar is missed.
 """
 
 import http.client

@@ -1,8 +1,8 @@
-"""What one would write first with Django to take reports in: a form that saves a file and one row.
+"""A first version of ingest with Django, for `benchmarks.api`: a form that saves a file and one row.
 
-For `benchmarks.api`. The middleware and the handling of uploads are those of a new project. Beyond that, the database
-connection is kept, and the file is synced to disk before the answer, without which a report that was taken in could be
-lost. There is no token, no digest, no check of the content, no delivery and no audit trail.
+Middleware and upload handlers are those of a new project. In addition, the database connection is persistent, and the
+file is synced to disk before the response, because an ingested report must not be lost. There is no token, no digest,
+no check of the content, no delivery and no audit trail.
 """
 
 import os
@@ -68,7 +68,7 @@ class UploadForm(forms.ModelForm):
 
 @csrf_exempt
 def upload(request: HttpRequest) -> HttpResponse:
-    """Take one report in."""
+    """Ingest one report."""
     form = UploadForm(request.POST, request.FILES)
     if not form.is_valid():
         return JsonResponse(form.errors, status=422)

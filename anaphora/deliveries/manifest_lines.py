@@ -1,7 +1,6 @@
-"""Reads the lines of a manifest as what an index is rebuilt from. Nothing of a line is taken for granted.
+"""Parses the lines of a manifest for a rebuild, and checks them like the metadata of objects.
 
-A line passes the same checks as an object's own metadata. Reading asks neither store nor database, so that another
-thread can do it while the database writes what was read before.
+Uses neither the store nor the database, so that a thread can parse while the previous lines are written.
 """
 
 import json
@@ -19,10 +18,10 @@ from anaphora.deliveries.rebuild_rows import Found
 from anaphora.foreign_text import clean_line, valid_identifier
 
 LONGEST = 64 * 1024 + 1
-"""Bytes of a line with its end."""
+"""Bytes of a line, including its end, plus one."""
 
 _STEP = 3 * 1024**2
-"""Bytes of the lines at a step: about 5,000 reports."""
+"""Bytes of lines per step: about 5,000 reports."""
 
 _TEXTS = itemgetter(
     "key", "version_id", "etag", "sha256", "md5", "content_type", "dashboard", "title", "rendered_at", "ingested_at",
@@ -34,20 +33,20 @@ _GRADES = frozenset(Integrity.values)
 
 @dataclass
 class Lines:
-    """What some of a manifest's lines say."""
+    """The parsed lines of one step."""
 
     found: list[Found] = field(default_factory=list)
     unclear: list[tuple[str, str]] = field(default_factory=list)
-    """Keys of lines that can't be made out, each with the reason."""
+    """Keys of lines that cannot be used, each with the reason."""
     irregularities: list[dict[str, Any]] = field(default_factory=list)
     titles: dict[str, str] = field(default_factory=dict)
-    """Of dashboards, by their slugs."""
+    """The titles of dashboards, by slug."""
 
 
 def read(file: BinaryIO, *, manifest: int, name: str, prefix: str) -> Iterator[Lines]:
-    """Yield what the lines after the header say, some thousand at a time.
+    """Yield the lines after the header, a few thousand at a time.
 
-    `manifest` is the key of the manifest's row, `name` its own in the store, `prefix` what all keys begin with.
+    `manifest` is the primary key of the manifest, `name` its object key, `prefix` the key prefix of the interface.
     """
     lines, size = Lines(), 0
     for text in iter(partial(file.readline, LONGEST), b""):
@@ -64,14 +63,14 @@ def _add(lines: Lines, text: bytes, manifest: int, name: str, prefix: str) -> No
     try:
         line = json.loads(text)
         if not isinstance(line, dict):
-            raise Unclear("A line is no JSON object.")
+            raise Unclear("A line is not a JSON object.")
         kind = line.get("type")
         if kind == "report":
             key = str(line.get("key", name))
             found = _report(line, prefix, manifest)
             lines.found.append(found)
-            if found.told.title:
-                lines.titles[found.told.dashboard] = found.told.title
+            if found.facts.title:
+                lines.titles[found.facts.dashboard] = found.facts.title
         elif kind == "irregularity":
             lines.irregularities.append(_irregularity(line))
     except KeyError as error:
@@ -83,9 +82,9 @@ def _add(lines: Lines, text: bytes, manifest: int, name: str, prefix: str) -> No
 
 
 def _report(line: dict[str, Any], prefix: str, manifest: int) -> Found:
-    """Return what a line of type `report` says. Raises Unclear, KeyError, ValueError, OverflowError."""
+    """Parse a line of type `report`. Raises Unclear, KeyError, ValueError, OverflowError."""
     if {*map(type, _TEXTS(line))} != {str}:
-        raise Unclear("Something is not text that has to be.")
+        raise Unclear("A member that must be text is not.")
     key, size, content_type = line["key"], line["size"], line["content_type"]
     if type(size) is not int or not 0 < size < 2**63:
         raise Unclear("It has no size.")
@@ -94,8 +93,8 @@ def _report(line: dict[str, Any], prefix: str, manifest: int) -> Found:
     if line["integrity"] not in _GRADES:
         raise Unclear("It has no grade of integrity.")
     if kind_of(prefix, key) != "report":
-        raise Unclear("No key of a report.")
-    told = Described(
+        raise Unclear("Not the key of a report.")
+    facts = Described(
         report_id=UUID(line["report_id"]),
         dashboard=line["dashboard"],
         title=line["title"],
@@ -107,7 +106,7 @@ def _report(line: dict[str, Any], prefix: str, manifest: int) -> Found:
     )
     return Found(
         key=key,
-        told=checked(told, prefix=prefix, key=key),
+        facts=checked(facts, prefix=prefix, key=key),
         content_type=content_type,
         size=size,
         version_id=valid_identifier(line["version_id"], 1024),
@@ -128,7 +127,7 @@ def _retention(until: Any) -> datetime | None:
 
 
 def _irregularity(line: dict[str, Any]) -> dict[str, Any]:
-    """Return the values of a row."""
+    """Return the values of a row of Irregularity."""
     kind, at = line["kind"], line["at"]
     if not isinstance(kind, str) or not isinstance(at, str) or len(kind) > 40:
         raise Unclear("An irregularity has no kind or instant.")

@@ -181,7 +181,7 @@ def described(*, prefix: str, key: str, metadata: Mapping[str, str]) -> Describe
     """Return the report described by a key and its metadata. Raises Unclear."""
     version = metadata.get("format-version")
     if version is None:
-        raise Unclear("It has no metadata of ours.")
+        raise Unclear("It does not have the metadata of a report.")
     if version != FORMAT_VERSION:
         raise Unclear(f"Its format version is {version}; this program reads {FORMAT_VERSION}.")
     try:
@@ -203,7 +203,7 @@ def described(*, prefix: str, key: str, metadata: Mapping[str, str]) -> Describe
 
 
 def checked(found: Described, *, prefix: str, key: str) -> Described:
-    """Return what is said of a report, if it is possible and belongs to its key. Raises Unclear."""
+    """Return the description of a report if it is valid and matches its key. Raises Unclear."""
     if not (_SHA256.fullmatch(found.sha256) and _MD5.fullmatch(found.md5)):
         raise Unclear("Its metadata name no digests.")
     if not is_plausible(found.rendered_at, datetime.now(UTC)):

@@ -1,8 +1,8 @@
-"""Brings back dashboards, reports and receipts from what lies in a bucket: manifests, keys and metadata, nothing else.
+"""Restores dashboards, reports and receipts from a bucket alone: from its manifests, keys and metadata.
 
-docs/archive-format.md is what it goes by. What manifests list needs no request of its own; for the rest, each object is
-asked for. It only reads the bucket, changes no receipt that is there, and can be broken off and run again: what is
-known already is not asked for once more.
+docs/archive-format.md describes them. Reports listed in manifests need no request each; for all others, one HEAD
+request is made per object. A rebuild only reads the bucket and does not change existing receipts. It can be interrupted
+and run again: reports that have a receipt are not requested again.
 """
 
 import gc
@@ -20,17 +20,17 @@ from anaphora.deliveries.object_keys import Unclear, described, kind_of
 from anaphora.deliveries.rebuild_rows import Found, Progress, fingerprint
 
 _ENOUGH = 1000
-"""Objects that are refused, and none that isn't, after which the rest is not asked for."""
+"""After so many refused requests without a successful one, the rebuild stops."""
 
 
 def rebuild(interface: Interface) -> Iterator[Progress]:
-    """Restore the index of an interface's bucket, some thousand keys at a step; yield after each the same object.
+    """Restore the index of an interface's bucket, a few thousand keys per step; yield the same object after each.
 
-    Needs the permissions to list and to read. Raises DeliveryError.
+    Requires permission to list and to read objects. Raises DeliveryError.
     """
     destination = interface.destination()
     progress = Progress(had_receipts=queue.has_receipts(interface.pk))
-    with _garbage_sought_in_new_objects_alone():
+    with _existing_objects_frozen():
         for _ in rebuild_manifests.restore(interface, destination, progress):
             yield progress
             progress.unclear = []
@@ -41,7 +41,7 @@ def rebuild(interface: Interface) -> Iterator[Progress]:
                 yield progress
                 progress.unclear = []
     if progress.refused:
-        raise progress.refused[0]  # not one of them could be asked for: it is no matter of single objects
+        raise progress.refused[0]  # no request succeeded, so the problem does not concern single objects
     _name_missing(interface, progress)
     if progress.restored:
         irregularities.record_irregularity(irregularities.INDEX_REBUILT, interface, restored=progress.restored)
@@ -49,8 +49,8 @@ def rebuild(interface: Interface) -> Iterator[Progress]:
 
 
 @contextmanager
-def _garbage_sought_in_new_objects_alone() -> Iterator[None]:
-    """Keep Python's garbage collector from what was loaded before: that took a quarter of the time of a rebuild."""
+def _existing_objects_frozen() -> Iterator[None]:
+    """Exclude existing objects from garbage collection, which otherwise takes a quarter of the time of a rebuild."""
     gc.freeze()
     try:
         yield
@@ -59,7 +59,7 @@ def _garbage_sought_in_new_objects_alone() -> Iterator[None]:
 
 
 def _name_missing(interface: Interface, progress: Progress) -> None:
-    """Add what manifests list and the listing of the bucket did not have."""
+    """Add the reports that manifests list and the listing of the bucket did not contain."""
     if not progress.listed:
         return
     rows = Delivery.objects.filter(interface=interface, manifest__isnull=False).order_by("pk")
@@ -79,7 +79,7 @@ def _restore(
     known = rebuild_rows.known_receipts(interface, candidates)
     for key, receipt in known.items():
         in_manifest = fingerprint(key, receipt.size, receipt.etag)
-        progress.known += in_manifest not in progress.listed  # or it was counted when its manifest was read
+        progress.known += in_manifest not in progress.listed  # otherwise it was counted with its manifest
         progress.listed.discard(in_manifest)
         if (problem := receipt.differs_from(candidates[key])) and receipt.manifest_id:
             progress.add_unclear(key, problem)
@@ -103,7 +103,7 @@ def _restore(
 
 
 def _candidates(interface: Interface, page: list[ListedObject], progress: Progress) -> dict[str, ListedObject]:
-    """Return the reports, by their keys, but those of which a manifest says the same; count what is no report."""
+    """Return the reports by key, except those that match a manifest; count objects of other kinds."""
     found = {}
     for each in page:
         listed = fingerprint(each.key, each.size, each.etag)
@@ -116,14 +116,14 @@ def _candidates(interface: Interface, page: list[ListedObject], progress: Progre
         elif kind:
             progress.others += 1
         else:
-            progress.add_unclear(each.key, "No key of a report.")
+            progress.add_unclear(each.key, "Not the key of a report.")
     return found
 
 
 def _describe(interface: Interface, destination: Destination, key: str) -> Found | DeliveryError | str:
-    """Return what the store says of an object, or why that can't be made out. Raises DeliveryError.
+    """Return an object as the store describes it, or why it cannot be used. Raises DeliveryError.
 
-    Returned is what may concern this one object alone.
+    Errors that may concern only this object are returned, not raised.
     """
     try:
         stored = destination.head(key)
@@ -134,25 +134,25 @@ def _describe(interface: Interface, destination: Destination, key: str) -> Found
             return error
         raise
     if stored is None:
-        return "It was removed meanwhile."
+        return "It was removed during the rebuild."
     try:
-        told = described(prefix=interface.key_prefix, key=key, metadata=stored.metadata)
+        facts = described(prefix=interface.key_prefix, key=key, metadata=stored.metadata)
     except Unclear as error:
         return str(error)
-    if stored.sha256 and stored.sha256 != told.sha256:
-        return f"The store says that its SHA-256 is {stored.sha256}, its metadata say {told.sha256}."
+    if stored.sha256 and stored.sha256 != facts.sha256:
+        return f"The store says that its SHA-256 is {stored.sha256}, its metadata says {facts.sha256}."
     if not stored.size:
         return "It is empty."
     if not 0 < len(stored.content_type) <= 127:
         return "It has no content type."
     return Found(
         key=key,
-        told=told,
+        facts=facts,
         content_type=stored.content_type,
         size=stored.size,
         version_id=stored.version_id,
         etag=stored.etag,
-        integrity=stored.integrity(sha256=told.sha256, md5=told.md5),
+        integrity=stored.integrity(sha256=facts.sha256, md5=facts.md5),
         retain_until=stored.retain_until,
         delivered_at=stored.modified_at,
     )

@@ -1,7 +1,8 @@
-"""The part of a rebuild that reads manifests: each line has all that an index needs, so no object is asked for.
+"""The part of a rebuild that reads manifests, whose lines contain all that the index needs. Objects need no requests.
 
-A manifest counts if its signature fits a key that this installation knows, or the key of that fingerprint in the
-bucket. The latter proves nothing to an auditor; the rebuilt index is as good as the bucket, as it is without manifests.
+A manifest is used if its signature is valid for a public key of this installation or, if it does not have that key, for
+the key with this fingerprint in the bucket. Such a key proves nothing to an auditor, but neither does an index that is
+rebuilt without manifests: it is as trustworthy as the bucket.
 """
 
 import json
@@ -29,7 +30,7 @@ LARGEST_TIME_STAMP = 64 * 1024
 
 @dataclass
 class _Stored:
-    """A manifest in the store, whose signature fits."""
+    """A manifest in the store with a valid signature."""
 
     header: dict[str, Any]
     line: str
@@ -38,11 +39,11 @@ class _Stored:
     sha256: str
     signature: bytes
     time_stamp: bytes
-    """Empty if there is none in the store."""
+    """Empty if the store has none."""
 
 
 def restore(interface: Interface, destination: Destination, progress: Progress) -> Iterator[None]:
-    """Restore what manifests list, some thousand reports at a step. Raises DeliveryError."""
+    """Restore the reports that manifests list, a few thousand per step. Raises DeliveryError."""
     keys: list[str] = []
     time_stamps: set[str] = set()
     for page in destination.list_objects(manifests_prefix(interface.key_prefix)):
@@ -71,12 +72,12 @@ def restore(interface: Interface, destination: Destination, progress: Progress) 
     yield
 
 
-class _Refused(Exception):  # noqa: N818  # of a manifest, it is a state
-    """A manifest does not count; the message says why."""
+class _Refused(Exception):  # noqa: N818  # a state of a manifest, not a malfunction
+    """The manifest is not used; the message says why."""
 
 
 class _PublicKeys:
-    """The public keys to go by: this installation's, else those in the bucket, of which a remark tells."""
+    """The public keys of this installation; if one is missing, that in the bucket, with a remark."""
 
     def __init__(self, interface: Interface, destination: Destination, progress: Progress) -> None:
         self._prefix, self._destination, self._progress = interface.key_prefix, destination, progress
@@ -90,9 +91,9 @@ class _PublicKeys:
             with proof.fetched(self._destination, key) as file:
                 pem = file.read(4096).decode("ascii")
             if verifier.module().fingerprint(pem) != fingerprint:
-                raise _Refused(f"{key} holds another key")
+                raise _Refused(f"{key} contains another key")
         except (OSError, ValueError, verifier.module().Malformed) as error:
-            raise _Refused(f"The public key {fingerprint} is not at hand") from error
+            raise _Refused(f"The public key {fingerprint} is not available") from error
         self._progress.remarks.append(
             f"Manifests are signed by the key {fingerprint}, which this installation does not have: it was taken from "
             "the bucket. Verify the archive with a public key that you have from elsewhere."
@@ -102,7 +103,7 @@ class _PublicKeys:
 
 
 def _in_sequence(destination: Destination, keys: list[str], progress: Progress) -> list[str]:
-    """Return the keys in the order of the chain. Names are in that order, but where a clock was set back."""
+    """Return the keys in the order of the chain. Names are in that order unless a clock was set back."""
     if not any(key.count(".") > 2 for key in (each.rpartition("/")[2] for each in keys)):
         return sorted(keys)
     order = {}
@@ -125,7 +126,7 @@ def _checked(destination: Destination, key: str, file: BinaryIO, public_keys: _P
     with proof.fetched(destination, f"{key}.sig") as beside:
         signature = beside.read(65)
     if not proof.Tools().signature(str(file.name), signature, public_keys.get(header.public_key)):
-        raise _Refused("Its signature does not fit: what it lists was not taken from it")
+        raise _Refused("Its signature is not valid, so its lines were ignored")
     time_stamp = b""
     if stamped:
         with proof.fetched(destination, f"{key}.tsr") as beside:
@@ -139,7 +140,7 @@ def _checked(destination: Destination, key: str, file: BinaryIO, public_keys: _P
 
 @transaction.atomic
 def _manifest(interface: Interface, stored: _Stored) -> Manifest:
-    """Return the row of a stored manifest. One that was sealed here and never stored gives way to it."""
+    """Return the row of a stored manifest. It replaces one that was sealed here but not stored."""
     header = stored.header
     there = Manifest.objects.filter(interface=interface, sequence=header["sequence"]).first()
     if there and there.sha256 == stored.sha256:
@@ -170,7 +171,7 @@ def _manifest(interface: Interface, stored: _Stored) -> Manifest:
 def _read_ahead(
     interface: Interface, lines: Iterator[Lines], progress: Progress
 ) -> Iterator[tuple[Lines, Prepared | None]]:
-    """Yield what lines say, with its rows as far as they can be prepared; another thread makes the next meanwhile."""
+    """Yield parsed lines, with prepared rows if possible, while another thread parses and prepares the next ones."""
 
     def following() -> tuple[Lines, Prepared | None] | None:
         if (part := next(lines, None)) is None:
@@ -194,26 +195,26 @@ def _write(
     known = _known(interface, lines.found) if progress.had_receipts else {}
     there = [each for each in lines.found if each.key in known]
     new = [each for each in lines.found if each.key not in known] if known else lines.found
-    if again := rebuild_rows.write(interface, new, progress, prepared):  # another process works on the same reports
-        known |= rebuild_rows.known_by_id(interface, [each.told.report_id for each in again])
+    if again := rebuild_rows.write(interface, new, progress, prepared):  # another process restores the same reports
+        known |= rebuild_rows.known_by_id(interface, [each.facts.report_id for each in again])
         there += [each for each in again if each.key in known]
     _compare(manifest, there, known, progress)
 
 
 def _known(interface: Interface, found: list[Found]) -> dict[str, Known]:
-    known = rebuild_rows.known_by_id(interface, [each.told.report_id for each in found])
-    # Of a report that came in anew, under another id:
+    known = rebuild_rows.known_by_id(interface, [each.facts.report_id for each in found])
+    # Reports that were ingested again with another id:
     return known | rebuild_rows.known_receipts(interface, [each.key for each in found if each.key not in known])
 
 
 def _compare(manifest: Manifest, found: list[Found], known: dict[str, Known], progress: Progress) -> None:
-    """Compare a manifest with the receipts that are there; note on each that the manifest lists it."""
+    """Compare a manifest with existing receipts, and record in each that the manifest lists it."""
     unlisted = []
     for each in found:
         receipt = known[each.key]
         progress.known += 1
-        if (receipt.sha256, receipt.size) != (each.told.sha256, each.size):
-            progress.add_unclear(each.key, f"The manifest of {manifest.day} says otherwise than the receipt here.")
+        if (receipt.sha256, receipt.size) != (each.facts.sha256, each.size):
+            progress.add_unclear(each.key, f"The manifest of {manifest.day} differs from the receipt in the index.")
         elif receipt.manifest_id is None:
             unlisted.append(receipt.pk)
     for keys in batched(unlisted, AT_ONCE):
@@ -221,9 +222,9 @@ def _compare(manifest: Manifest, found: list[Found], known: dict[str, Known], pr
 
 
 def _note(interface: Interface, manifest: Manifest, lines: Lines, noted: int) -> int:
-    """Keep what else a manifest says: irregularities, and the titles for its bytes.
+    """Store the other content of a manifest: irregularities, and titles, which its bytes contain.
 
-    `noted` is how many of the irregularities from here on are kept already; return how many of them are still to come.
+    `noted` is how many irregularities were stored by an earlier rebuild and are skipped; return how many remain.
     """
     Irregularity.objects.bulk_create(
         Irregularity(interface_id=interface.pk, manifest=manifest, **values) for values in lines.irregularities[noted:]

@@ -1,6 +1,6 @@
-"""Writes what a rebuild has found, whether the store or a manifest said it: dashboards, reports and receipts.
+"""Writes the dashboards, reports and receipts that a rebuild finds in the store or in manifests.
 
-It changes no row that is there, but for noting which manifest lists a receipt.
+Existing rows are not changed.
 """
 
 import os
@@ -27,14 +27,14 @@ from anaphora.reports.content_types import extension
 from anaphora.reports.models import Dashboard, Preview, Report, local_location, local_name, preview_path
 
 AT_ONCE = 1000
-"""Rows that one query asks for by their ids."""
+"""Rows that one query selects by id."""
 
 
 class Found(NamedTuple):
     """One stored report with its receipt, as the store or a manifest describes it."""
 
     key: str
-    told: Described
+    facts: Described
     content_type: str
     size: int
     version_id: str
@@ -43,50 +43,50 @@ class Found(NamedTuple):
     retain_until: datetime | None
     delivered_at: datetime
     manifest: int | None = None
-    """The key of the row of the manifest of whose line all this is; None where the store was asked."""
+    """The primary key of the manifest that lists the report; None if the store was asked."""
 
 
 def fingerprint(key: str, size: int | None, etag: str) -> int:
-    """Return what tells in a few bytes whether a listing of the bucket and a manifest say the same of an object."""
+    """Return a small value for comparing an object in a listing of the bucket with a line of a manifest."""
     return hash((key, size, etag))
 
 
 @dataclass
 class Progress:
-    """What has been done so far."""
+    """The progress of a rebuild."""
 
     seen: int = 0
-    """Keys, of whatever kind."""
+    """Keys of all kinds."""
     restored: int = 0
     had_receipts: bool = True
     """Whether the interface had receipts when the rebuild began."""
     dashboards: dict[str, int] = field(default_factory=dict)
-    """Primary keys of dashboards, by slug, as far as they are known."""
+    """Primary keys of known dashboards, by slug."""
     listed: set[int] = field(default_factory=set)
-    """Fingerprints of what manifests list and no listing of the bucket has named yet."""
+    """Fingerprints of reports that manifests list and the listing of the bucket has not contained yet."""
     known: int = 0
-    """Reports of which the receipt was there."""
+    """Reports that had a receipt."""
     others: int = 0
-    """Manifests and what lies beside them, catalogues of earlier versions, files of tests."""
+    """Manifests, their signatures and time stamps, catalogues of earlier versions, test files."""
     remarks: list[str] = field(default_factory=list)
-    """What concerns no single key."""
+    """Remarks that do not concern a single key."""
     unclear_number: int = 0
     unclear: list[tuple[str, str]] = field(default_factory=list)
-    """Of the last step: keys that can't be made out, each with the reason."""
+    """Keys of the last step that cannot be used, each with the reason."""
     answered: int = 0
-    """Objects of which the store said something."""
+    """Number of objects that the store described."""
     refused: list[DeliveryError] = field(default_factory=list)
-    """What it answered for others, while it has said nothing of any."""
+    """Errors of requests, as long as none has succeeded."""
 
     def add_unclear(self, key: str, why: str) -> None:
-        """Add a key that can't be made out."""
+        """Add a key that cannot be used."""
         self.unclear.append((key, why))
         self.unclear_number += 1
 
 
 @dataclass(frozen=True)
 class Known:
-    """What the index says of a stored report."""
+    """The receipt of a report in the index."""
 
     pk: int
     sha256: str
@@ -96,7 +96,7 @@ class Known:
     manifest_id: int | None
 
     def differs_from(self, listed: ListedObject) -> str:
-        """Return in words what a listing says otherwise; empty for nothing."""
+        """Return how a listing differs from the receipt, as a sentence; empty if it does not."""
         if listed.size != self.size:
             return f"The store lists {listed.size:,} bytes, the manifest says {self.size:,}."
         if listed.etag and self.etag and listed.etag != self.etag:
@@ -105,7 +105,7 @@ class Known:
 
 
 def known_by_id(interface: Interface, reports: list[UUID]) -> dict[str, Known]:
-    """Return the receipts of reports, by the ids that manifests list, and their keys."""
+    """Return the receipts of the reports with these ids, by object key."""
     known: dict[str, Known] = {}
     for ids in batched(reports, AT_ONCE):
         rows = Delivery.objects.filter(interface=interface, state=State.DELIVERED, report__in=ids)
@@ -119,18 +119,18 @@ def _by_key(rows: QuerySet[Delivery]) -> dict[str, Known]:
 
 
 def known_receipts(interface: Interface, keys: Iterable[str]) -> dict[str, Known]:
-    """Return those of the keys for which there are receipts, by the reports' index."""
+    """Return the receipts with these object keys, using the index of reports."""
     spans = defaultdict(list)
     for key in keys:
         try:
             dashboard, instant = parts_of(interface.key_prefix, key)
         except (ValueError, OverflowError):
-            continue  # an instant outside the calendar; its metadata will say what it is
+            continue  # an instant outside the calendar; the metadata is checked later
         spans[dashboard].append(instant)
     wanted = set(keys)
     known: dict[str, Known] = {}
     for dashboard, instants in spans.items():
-        # Two queries, each by an index: a join of both tables is planned badly while they fill up.
+        # Two queries by index, because a join is planned badly while both tables grow.
         reports = Report.objects.filter(
             dashboard__slug=dashboard, rendered_at__range=(min(instants), max(instants))
         ).order_by()
@@ -141,45 +141,45 @@ def known_receipts(interface: Interface, keys: Iterable[str]) -> dict[str, Known
 
 
 class Prepared(NamedTuple):
-    """Rows that are ready to be inserted."""
+    """Rows that are ready to insert."""
 
     reports: NewRows
     receipts: NewRows | None
 
 
 def prepare(interface: Interface, found: list[Found], dashboards: dict[str, int]) -> Prepared | None:
-    """Prepare the rows of new reports, without asking the database; None if a dashboard is not known yet.
+    """Prepare the rows of new reports without using the database. Return None if a dashboard is not known yet.
 
     `dashboards` are primary keys by slug.
     """
     local = _LocalFiles()
     try:
-        reports = [_report_row(each, dashboards[each.told.dashboard], local) for each in found]
+        reports = [_report_row(each, dashboards[each.facts.dashboard], local) for each in found]
     except KeyError:
         return None
-    receipts = [_receipt(each, each.told.report_id) for each in found]
+    receipts = [_receipt(each, each.facts.report_id) for each in found]
     return Prepared(NewRows(Report, reports, pages=0), _receipts(interface, receipts))
 
 
 def write(
     interface: Interface, found: list[Found], progress: Progress, prepared: Prepared | None = None
 ) -> list[Found]:
-    """Write all together; should one of them be refused, part by part, so that it costs no other.
+    """Write all rows with one transaction. If a row is refused, halve them, so that it does not affect the others.
 
-    Return those of whose report the interface has a delivery already: it is left as it is.
+    Return those whose report already has a delivery to the interface, which is not changed.
     """
     if not found:
         return []
     try:
         return _write(interface, found, progress, prepared)
     except OperationalError:
-        raise  # the database's own trouble
+        raise  # concerns the database, not a row
     except (DatabaseError, ValueError, OverflowError) as error:
         progress.dashboards.clear()
-        if prepared:  # from what was known before
+        if prepared:  # with dashboards that may be gone
             return write(interface, found, progress)
         if len(found) == 1:
-            progress.add_unclear(found[0].key, f"It cannot be kept: {clean_line(str(error), 200)}.")
+            progress.add_unclear(found[0].key, f"It cannot be stored in the database: {clean_line(str(error), 200)}.")
             return []
         half = len(found) // 2
         return write(interface, found[:half], progress) + write(interface, found[half:], progress)
@@ -192,24 +192,26 @@ def _write(interface: Interface, found: list[Found], progress: Progress, prepare
             dashboards = _dashboards(found, progress.dashboards)
             prepared = prepare(interface, found, dashboards)
             assert prepared is not None
-        receipts, rows = {each.told.report_id: each for each in found}, prepared.receipts
+        receipts, rows = {each.facts.report_id: each for each in found}, prepared.receipts
         if len(prepared.reports.insert()) < len(found):
             ids = _report_ids(found, dashboards)
-            pairs = [(ids.get((each.told.dashboard, each.told.rendered_at, each.told.sha256)), each) for each in found]
+            pairs = [
+                (ids.get((each.facts.dashboard, each.facts.rendered_at, each.facts.sha256)), each) for each in found
+            ]
             receipts = {pk: each for pk, each in pairs if pk}
             unclear = [each for pk, each in pairs if pk is None]
             rows = _receipts(interface, [_receipt(each, pk) for pk, each in receipts.items()])
         written = rows.insert() if rows else set()
     progress.dashboards |= dashboards
     for each in unclear:
-        progress.add_unclear(each.key, f"Another report has its id, {each.told.report_id}.")
+        progress.add_unclear(each.key, f"Another report has its ID, {each.facts.report_id}.")
     progress.restored += len(written)
     return [each for pk, each in receipts.items() if pk not in written] if len(written) < len(receipts) else []
 
 
 def _dashboards(found: list[Found], known: dict[str, int]) -> dict[str, int]:
-    """Return the primary keys of dashboards by slug, of those that are known and of new ones."""
-    titles = {each.told.dashboard: each.told.title for each in found if each.told.dashboard not in known}
+    """Return the primary keys of dashboards by slug. Create missing dashboards."""
+    titles = {each.facts.dashboard: each.facts.title for each in found if each.facts.dashboard not in known}
     rows = dict(Dashboard.objects.filter(slug__in=titles).values_list("slug", "pk"))
     for slug in sorted(titles.keys() - rows.keys()):
         rows[slug] = Dashboard.objects.get_or_create(slug=slug, defaults={"title": titles[slug]})[0].pk
@@ -217,21 +219,21 @@ def _dashboards(found: list[Found], known: dict[str, int]) -> dict[str, int]:
 
 
 def _report_ids(found: list[Found], dashboards: dict[str, int]) -> dict[tuple[str, datetime, str], UUID]:
-    """Return the ids of what is there now, by dashboard, instant and content.
+    """Return the ids of existing reports by dashboard, instant and SHA-256.
 
-    The same report may have come in anew under another id: it gets the receipt.
+    If the same report was ingested again with another id, that one gets the receipt.
     """
     slugs = {pk: slug for slug, pk in dashboards.items()}
     fields = ("dashboard_id", "rendered_at", "sha256", "pk")
-    rows = list(Report.objects.filter(pk__in=[each.told.report_id for each in found]).order_by().values_list(*fields))
+    rows = list(Report.objects.filter(pk__in=[each.facts.report_id for each in found]).order_by().values_list(*fields))
     ids = {(slugs.get(dashboard, ""), at, sha256): pk for dashboard, at, sha256, pk in rows}
     for each in found:
-        told = each.told
-        key = told.dashboard, told.rendered_at, told.sha256
+        facts = each.facts
+        key = facts.dashboard, facts.rendered_at, facts.sha256
         if key in ids:
             continue
         others = Report.objects.filter(
-            dashboard=dashboards[told.dashboard], rendered_at=told.rendered_at, sha256=told.sha256
+            dashboard=dashboards[facts.dashboard], rendered_at=facts.rendered_at, sha256=facts.sha256
         )
         for pk in others.values_list("pk", flat=True):
             ids[key] = pk
@@ -239,9 +241,9 @@ def _report_ids(found: list[Found], dashboards: dict[str, int]) -> dict[tuple[st
 
 
 class _LocalFiles:
-    """Which local copies and previews are there. Most folders of a lost machine are not, so these are asked for first.
+    """Looks up local copies and previews. Checks their folders first, most of which are missing on a new machine.
 
-    It serves one step: what it knows of folders is not looked at again.
+    Use an instance for one step only, because it caches which folders exist.
     """
 
     def __init__(self) -> None:
@@ -249,12 +251,12 @@ class _LocalFiles:
         self._folders: dict[str, bool] = {}
 
     def copy_of(self, each: Found) -> str:
-        """Return the name of a report's local copy in the local store, empty if there is none of its size."""
-        told = each.told
-        at = told.rendered_at
-        if not self._has(f"{self._copies}/{told.dashboard}/{at.year:04}/{at.month:02}"):
+        """Return the name of a report's local copy, or "" if there is none of its size."""
+        facts = each.facts
+        at = facts.rendered_at
+        if not self._has(f"{self._copies}/{facts.dashboard}/{at.year:04}/{at.month:02}"):
             return ""
-        name = local_name(told.dashboard, at, told.report_id, extension(each.content_type, told.filename))
+        name = local_name(facts.dashboard, at, facts.report_id, extension(each.content_type, facts.filename))
         return name if _size_of(f"{self._copies}/{name}") == each.size else ""
 
     def preview_of(self, report_id: UUID) -> Preview:
@@ -269,20 +271,20 @@ class _LocalFiles:
 
 
 def _report_row(each: Found, dashboard: int, local: _LocalFiles) -> dict[str, Any]:
-    """Return the row of a report; with its local copy and preview where these are there."""
-    told = each.told
+    """Return the row of a report, with its local copy and preview if they exist."""
+    facts = each.facts
     return {
-        "id": told.report_id,
+        "id": facts.report_id,
         "dashboard": dashboard,
-        "rendered_at": told.rendered_at,
-        "filename": told.filename,
+        "rendered_at": facts.rendered_at,
+        "filename": facts.filename,
         "content_type": each.content_type,
         "size": each.size,
-        "sha256": told.sha256,
-        "md5": told.md5,
-        "ingested_at": told.ingested_at,
+        "sha256": facts.sha256,
+        "md5": facts.md5,
+        "ingested_at": facts.ingested_at,
         "file": local.copy_of(each),
-        "preview": local.preview_of(told.report_id),
+        "preview": local.preview_of(facts.report_id),
     }
 
 
@@ -317,7 +319,7 @@ def _receipt(each: Found, report_id: UUID) -> dict[str, Any]:
         "object_key": each.key,
         "version_id": each.version_id,
         "etag": each.etag,
-        "sha256": each.told.sha256,
+        "sha256": each.facts.sha256,
         "size": each.size,
         "integrity": each.integrity,
         "retain_until": each.retain_until,

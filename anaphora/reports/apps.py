@@ -12,7 +12,7 @@ class ReportsConfig(AppConfig):
     verbose_name = "Reports"
 
     def ready(self) -> None:
-        """Register the checks, and what migrations do not keep."""
+        """Register the checks, and the triggers that are created after migrations."""
         from anaphora.reports import checks, count_triggers
 
         register(checks.local_store_can_be_written)

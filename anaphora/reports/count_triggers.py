@@ -1,6 +1,6 @@
-"""Triggers of the database that keep `ReportCount`, so that numbers of reports are exact and nobody has to count.
+"""Database triggers that maintain `ReportCount`, so that exact numbers of reports need no counting.
 
-They see every report, whatever inserts it. `install()` runs after each migration.
+They apply to every inserted report, regardless of the code that inserts it. `install()` runs after each migration.
 """
 
 from typing import Any
@@ -9,9 +9,8 @@ from django.apps import apps as installed
 from django.apps.registry import Apps
 from django.db import connections, transaction
 
-# Any row of the dashboard that no other transaction has changed will do; if there is none, another one is inserted. So
-# transactions that insert reports of the same dashboard do not wait for each other, and there are at most as many rows
-# as there were such transactions at the same time.
+# Adds to any row of the dashboard that no other transaction has locked, or inserts a new row if there is none. So
+# concurrent transactions do not wait for each other, and a dashboard has at most as many rows as it had of them.
 _POSTGRESQL = [
     """
 CREATE OR REPLACE FUNCTION reports_count() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
@@ -73,10 +72,10 @@ SELECT dashboard_id, count(*) FROM reports_report GROUP BY dashboard_id
 
 
 def install(*, using: str, apps: Apps = installed, **kwargs: Any) -> None:
-    """Create the triggers unless they are there, and count what was inserted without them.
+    """Create the triggers if they are missing, and count the existing reports.
 
-    A migration that changes the table of reports removes them on SQLite. On PostgreSQL, creating them locks the table
-    against inserts until the end of the transaction, so no report is missed.
+    On SQLite, a migration that rebuilds the table of reports drops its triggers. On PostgreSQL, creating a trigger
+    locks the table against inserts until the end of the transaction, so no report is missed.
     """
     try:
         apps.get_model("reports", "ReportCount")

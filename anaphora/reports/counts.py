@@ -1,4 +1,4 @@
-"""How many reports dashboards have and which is the latest, at a cost that does not grow with their number."""
+"""The number of reports of dashboards and their latest, without reading all reports."""
 
 from collections.abc import Collection
 from datetime import datetime
@@ -9,7 +9,7 @@ from anaphora.reports.models import Dashboard, Report, ReportCount
 
 
 def report_counts(dashboards: Collection[int]) -> dict[int, int]:
-    """Return, for each dashboard, the number of its reports. One query, which counts nothing; see `count_triggers`."""
+    """Return, for each dashboard, the number of its reports. Runs one query on stored counts; see `count_triggers`."""
     rows = ReportCount.objects.filter(dashboard__in=dashboards).order_by().values_list("dashboard")
     return dict.fromkeys(dashboards, 0) | dict(rows.annotate(Sum("reports")))
 

@@ -147,7 +147,7 @@ class Report(models.Model):
 
 
 class ReportCount(models.Model):
-    """How many reports a dashboard has: the sum of its rows. Triggers of the database keep it; see `count_triggers`."""
+    """A part of the number of reports of a dashboard, maintained by database triggers: see `count_triggers`."""
 
     dashboard = models.ForeignKey(Dashboard, on_delete=models.CASCADE, related_name="+")
     reports = models.BigIntegerField()

@@ -50,7 +50,7 @@ def test_a_line_has_all_that_a_receipt_and_its_report_need() -> None:
     assert (found.content_type, found.integrity, found.manifest) == ("application/pdf", "sha256", 7)
     assert found.retain_until == datetime(2027, 3, 1, 5, tzinfo=UTC)
     assert found.delivered_at == datetime(2026, 3, 1, 6, 0, 5, 208113, tzinfo=UTC)
-    told = found.told
+    told = found.facts
     assert (told.report_id, told.dashboard, told.title) == (UUID(LINE["report_id"]), "sales", "Umsätze & more")
     assert (told.sha256, told.md5, told.filename) == (SHA256, SHA256[:32], "Sales März.pdf")
     assert told.rendered_at == datetime(2026, 3, 1, 6, tzinfo=UTC)
@@ -123,7 +123,7 @@ def test_nothing_may_be_missing(name: str) -> None:
 )
 def test_only_keys_of_reports_count(key: str) -> None:
     lines = read(LINE | {"key": key, "dashboard": "../etc"}, LINE)
-    assert lines.unclear == [(key, "A manifest lists it: No key of a report.")]
+    assert lines.unclear == [(key, "A manifest lists it: Not the key of a report.")]
     assert len(lines.found) == 1
 
 

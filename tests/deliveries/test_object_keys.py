@@ -69,7 +69,7 @@ def test_metadata_is_read_as_it_was_written() -> None:
 @pytest.mark.parametrize(
     ("changes", "why"),
     [
-        ({"format-version": None}, "no metadata of ours"),
+        ({"format-version": None}, "not have the metadata of a report"),
         ({"format-version": "2"}, "format version is 2"),
         ({"md5": None}, "lack md5"),
         ({"report-id": "x"}, "can't be read"),

@@ -152,9 +152,9 @@ def test_what_it_cannot_make_out_it_lists(archive: S3Interface, bucket: Bucket) 
     lines = run(archive.name).splitlines()
     told = dict(line.split("  ", 1) for line in lines[:-1])
     assert told == {
-        "holiday.jpg": "No key of a report.",
-        "sales/2026/03/01/20260301T120000Z_0123456789abcdef.pdf": "It has no metadata of ours.",
-        "sales/2026/03/01/20260301T990000Z_0123456789abcdef.pdf": "It has no metadata of ours.",
+        "holiday.jpg": "Not the key of a report.",
+        "sales/2026/03/01/20260301T120000Z_0123456789abcdef.pdf": "It does not have the metadata of a report.",
+        "sales/2026/03/01/20260301T990000Z_0123456789abcdef.pdf": "It does not have the metadata of a report.",
         twin: f"Another report has its id, {metadata['report-id']}.",
     }
     assert rows() == before
@@ -261,7 +261,7 @@ def test_a_key_that_may_only_write_is_told_what_it_takes(interface: S3Interface)
     S3Interface.objects.update(bucket_name="there-is-none")
     with pytest.raises(CommandError, match="Rebuilding needs s3:ListBucket"):
         run(interface.name)
-    with pytest.raises(CommandError, match="no interface of the name"):
+    with pytest.raises(CommandError, match="no interface named"):
         run("another")
 
 
@@ -395,7 +395,7 @@ class TestManifests:
         before = rows()
         self.forget_all()
         printed, asked = self.watched(days, bucket)
-        assert f"{key}  Its signature does not fit" in printed
+        assert f"{key}  Its signature is not valid" in printed
         assert len(asked) > 2
         assert rows()[1] == before[1]
 

@@ -25,14 +25,14 @@ class Command(commands.Command):
         parser.add_argument("--json", action="store_true", help="print one JSON object per unclear key, and a summary")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Restore, and print what can't be made out."""
+        """Restore, and print the keys that cannot be used."""
         interface = Interface.objects.filter(name=options["interface"]).select_subclasses().first()
         if interface is None:
             raise CommandError(
-                f"There is no interface of the name {options['interface']!r}. Set it up first, with the bucket, the "
+                f"There is no interface named {options['interface']!r}. Set it up first, with the bucket, the "
                 "key prefix and a key that may list and read."
             )
-        progress, told = Progress(), 0
+        progress, printed = Progress(), 0
         try:
             for progress in rebuild.rebuild(interface):
                 for key, why in progress.unclear:
@@ -40,8 +40,8 @@ class Command(commands.Command):
                     self.stdout.write(commands.one_line(line))
                 if self.stderr.isatty():
                     self.stderr.progress(_words(progress))
-                elif progress.seen - told >= EVERY:
-                    told = progress.seen
+                elif progress.seen - printed >= EVERY:
+                    printed = progress.seen
                     self.stderr.write(_words(progress))
         except DeliveryError as error:
             raise CommandError(
