@@ -84,7 +84,7 @@ def _add(lines: Lines, text: bytes, manifest: int, name: str, prefix: str) -> No
 def _report(line: dict[str, Any], prefix: str, manifest: int) -> Found:
     """Parse a line of type `report`. Raises Unclear, KeyError, ValueError, OverflowError."""
     if {*map(type, _TEXTS(line))} != {str}:
-        raise Unclear("A member that must be text is not.")
+        raise Unclear("A member is not text.")
     key, size, content_type = line["key"], line["size"], line["content_type"]
     if type(size) is not int or not 0 < size < 2**63:
         raise Unclear("It has no size.")

@@ -155,7 +155,7 @@ def test_what_it_cannot_make_out_it_lists(archive: S3Interface, bucket: Bucket) 
         "holiday.jpg": "Not the key of a report.",
         "sales/2026/03/01/20260301T120000Z_0123456789abcdef.pdf": "It does not have the metadata of a report.",
         "sales/2026/03/01/20260301T990000Z_0123456789abcdef.pdf": "It does not have the metadata of a report.",
-        twin: f"Another report has its id, {metadata['report-id']}.",
+        twin: f"Another report has its ID, {metadata['report-id']}.",
     }
     assert rows() == before
 
@@ -215,7 +215,7 @@ def test_what_the_database_refuses_is_listed_and_costs_no_other(
 
     forget()
     monkeypatch.setattr(rebuild_rows, "_report_row", fail)
-    assert f"{refused}  It cannot be kept" in run(archive.name)
+    assert f"{refused}  It cannot be stored in the database" in run(archive.name)
     assert Report.objects.count() == len(before[1]) - 1
 
 
@@ -463,7 +463,7 @@ class TestManifests:
                 pk=pk, dashboard=dashboard, rendered_at=moment(FIRST) + timedelta(seconds=number), **values
             )
         printed = run(days.name)
-        assert printed.count("Another report has its id") == listed
+        assert printed.count("Another report has its ID") == listed
         assert Delivery.objects.filter(report__in=ids).count() == 0
 
     def test_what_came_in_anew_and_waits_is_left_to_the_queue(self, days: S3Interface, bucket: Bucket) -> None:
