@@ -6,11 +6,10 @@ failure as a DeliveryError. Requests never use the AWS configuration of the mach
 never appears in a message, a log or a representation.
 """
 
-import base64
 import contextlib
 import tempfile
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
@@ -43,6 +42,7 @@ from delivery_s3.connection import Connection
 from delivery_s3.error_mapping import explain
 from delivery_s3.fast_put import PutObject, small_put
 from delivery_s3.put_request import likely_diagnosis, put_parameters, refused_parameters
+from delivery_s3.response_headers import check_length, sha256_of
 from delivery_s3.tls import is_readable_pem
 
 if TYPE_CHECKING:
@@ -213,7 +213,7 @@ class S3Destination(S3Storage):  # type: ignore[misc]
         return StoredObject(
             size=size,
             etag=answer.get("ETag", "").strip('"'),
-            sha256=_hexadecimal(answer.get("ChecksumSHA256", "")),
+            sha256=sha256_of(answer.get("ChecksumSHA256", "")),
             modified_at=modified_at,
             version_id=answer.get("VersionId", ""),
             content_type=answer.get("ContentType", ""),
@@ -262,7 +262,7 @@ class S3Destination(S3Storage):  # type: ignore[misc]
                 # Compared here because not every store supports If-Match.
                 if etag and found != etag:
                     raise DeliveryError(errors.OBJECT_CHANGED, f"The ETag is {found}, the receipt says {etag}")
-                _check_length(answer, start, end, size=size, partial=between is not None)
+                check_length(answer, start, end, size=size, partial=between is not None)
                 left = end - start
                 while chunk := body.read(min(1024 * 1024, left + 1)):
                     left -= len(chunk)
@@ -431,27 +431,6 @@ class S3Destination(S3Storage):  # type: ignore[misc]
             if secret and secret in explained.detail:
                 explained = DeliveryError(explained.diagnosis, explained.detail.replace(secret, MASK))
             raise explained from error
-
-
-def _hexadecimal(checksum: str) -> str:
-    """Convert the Base64 SHA-256 of a whole object to hexadecimal; empty for multipart or invalid checksums."""
-    with contextlib.suppress(ValueError):
-        digest = base64.b64decode(checksum, validate=True)
-        return digest.hex() if len(digest) == 32 else ""
-    return ""
-
-
-def _check_length(answer: Mapping[str, Any], start: int, end: int, *, size: int, partial: bool) -> None:
-    """Raise DeliveryError unless the headers of an answer match the requested range and the size of the object."""
-    length = answer.get("ContentLength")
-    if not partial:
-        if length is not None and length != size:
-            raise DeliveryError(errors.OBJECT_CHANGED, f"The object has {length:,} bytes; {size:,} were archived")
-        return
-    found, wanted = answer.get("ContentRange", ""), f"bytes {start}-{end - 1}/{size}"
-    # The status is not reliable: rclone answers a range request with 200.
-    if found != wanted or length not in {None, end - start}:
-        raise DeliveryError(errors.OBJECT_CHANGED, f"{wanted} was requested, but the store sends {found or 'all'}")
 
 
 _NOT_CONFIGURED = {
