@@ -9,7 +9,7 @@ rows are new. Requires SQLite 3.35.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any, TypeVar
 
@@ -42,8 +42,8 @@ def insert_rows(
 ) -> set[Any]:
     """Insert rows, except those that violate a unique constraint; return the field `returning` of the new ones.
 
-    `same` are values shared by all rows. Values and keys are as in `update_rows()`; every field without a database
-    default must be given.
+    `same` are values shared by all rows. Values and keys are as in `update_rows()`. Other fields get their default,
+    except the primary key, which is given or created by the database.
     """
     return NewRows(model, rows, returning=returning, **same).insert() if rows else set()
 
@@ -54,7 +54,9 @@ class NewRows:
     def __init__(
         self, model: type[models.Model], rows: list[dict[str, Any]], *, returning: str = "id", **same: Any
     ) -> None:
-        names, shared = tuple(rows[0]), tuple(same)
+        names = tuple(rows[0])
+        same |= {name: default() for name, default in _defaults(model, frozenset(names) | frozenset(same))}
+        shared = tuple(same)
         insert = _insert(model, shared + names, returning)
         self._statements: list[tuple[str, list[Any], list[dict[str, Any]]]] = []
         self._new = insert.new
@@ -158,6 +160,13 @@ def _array(values: list[Any]) -> str:
         return f'{{"{text}"}}'
     texts = [None if each is None else str(each).replace("\\", r"\\").replace('"', r"\"") for each in values]
     return "{" + ",".join(["NULL" if each is None else f'"{each}"' for each in texts]) + "}"
+
+
+@cache
+def _defaults(model: type[models.Model], given: frozenset[str]) -> list[tuple[str, Callable[[], Any]]]:
+    """Return the fields that are not given and cannot be NULL, each with a function that returns its default."""
+    missing = [each for each in model._meta.concrete_fields if each.name not in given]
+    return [(each.name, each.get_default) for each in missing if not each.null and not each.primary_key]
 
 
 def _fields(model: type[models.Model], names: tuple[str, ...]) -> dict[str, Any]:

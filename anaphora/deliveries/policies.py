@@ -48,15 +48,7 @@ def create_for_new(*reports: Report) -> set[int]:
             report, [Delivery(report=report, interface=_named(pk, names[pk]), due_at=now) for pk in sorted(names)]
         )
         rows += [{"report": report.pk, "interface": pk} for pk in sorted(names)]
-    insert_rows(
-        Delivery,
-        rows,
-        state=State.PENDING,
-        priority=Priority.FRESH,
-        attempts=0,
-        due_at=now,
-        **dict.fromkeys(("diagnosis", "detail", "object_key", "version_id", "etag", "sha256", "integrity"), ""),
-    )
+    insert_rows(Delivery, rows, due_at=now)
     return set().union(*wanted.values())
 
 

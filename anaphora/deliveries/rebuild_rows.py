@@ -15,12 +15,11 @@ from uuid import UUID
 from django.conf import settings
 from django.db import DatabaseError, OperationalError, transaction
 from django.db.models import QuerySet
-from django.utils import timezone
 
 from anaphora.bulk_rows import NewRows, batched
 from anaphora.deliveries.destinations import ListedObject
 from anaphora.deliveries.errors import DeliveryError
-from anaphora.deliveries.models import Delivery, Interface, Priority, State
+from anaphora.deliveries.models import Delivery, Interface, State
 from anaphora.deliveries.object_keys import Described, parts_of
 from anaphora.foreign_text import clean_line
 from anaphora.reports.content_types import extension
@@ -158,7 +157,7 @@ def prepare(interface: Interface, found: list[Found], dashboards: dict[str, int]
     except KeyError:
         return None
     receipts = [_receipt(each, each.facts.report_id) for each in found]
-    return Prepared(NewRows(Report, reports, pages=0), _receipts(interface, receipts))
+    return Prepared(NewRows(Report, reports), _receipts(interface, receipts))
 
 
 def write(
@@ -299,18 +298,7 @@ def _size_of(path: str) -> int:
 def _receipts(interface: Interface, rows: list[dict[str, Any]]) -> NewRows | None:
     if not rows:
         return None
-    return NewRows(
-        Delivery,
-        rows,
-        returning="report",
-        interface=interface.pk,
-        state=State.DELIVERED,
-        priority=Priority.FRESH,
-        attempts=0,
-        due_at=timezone.now(),
-        diagnosis="",
-        detail="",
-    )
+    return NewRows(Delivery, rows, returning="report", interface=interface.pk, state=State.DELIVERED)
 
 
 def _receipt(each: Found, report_id: UUID) -> dict[str, Any]:

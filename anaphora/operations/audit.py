@@ -13,7 +13,7 @@ from django.http import HttpRequest
 from django.utils import timezone
 
 from anaphora.activity import Action, activity
-from anaphora.bulk_rows import insert_rows
+from anaphora.bulk_rows import batched, insert_rows
 from anaphora.foreign_text import clean_line
 from anaphora.operations import audit_actor
 from anaphora.operations.audit_actor import Actor
@@ -77,8 +77,8 @@ def _write(
     entries = [_about(*each, name) for each in zip(targets, details, strict=True)]
     if once is not None:
         entries = [each for each in entries if not _is_known(common | each, timezone.now() - once)]
-    for start in range(0, len(entries), BATCH):
-        insert_rows(AuditEntry, entries[start : start + BATCH], at=timezone.now(), **common)
+    for part in batched(entries, BATCH):
+        insert_rows(AuditEntry, part, **common)
     audit_actor.recorded().update((each["object_type"], each["object_id"]) for each in entries if each["object_id"])
 
 

@@ -6,7 +6,7 @@ import pytest
 from django.db import DataError, connection, transaction
 from django.test.utils import CaptureQueriesContext
 
-from anaphora.bulk_rows import insert_rows, update_rows
+from anaphora.bulk_rows import batched, insert_rows, update_rows
 from anaphora.deliveries.models import Delivery, State
 from anaphora.operations.audit_models import AuditEntry
 from anaphora.reports.models import Dashboard, Report
@@ -73,6 +73,17 @@ def test_json_values_are_stored_as_given(number: int) -> None:
     same |= dict.fromkeys(("actor_id", "address", "via", "object_type", "object_id", "object"), "")
     insert_rows(AuditEntry, [{"details": each} for each in details], **same)
     assert list(AuditEntry.objects.order_by("pk").values_list("details", flat=True)) == details
+
+
+@pytest.mark.parametrize("number", [1, 3])
+def test_omitted_fields_get_their_default(deliveries: list[Delivery], number: int) -> None:
+    omitted = [each.attname for each in Delivery._meta.concrete_fields if each.attname not in {"id", "due_at"}]
+    before = list(Delivery.objects.order_by("report").values_list(*omitted))
+    Delivery.objects.all()._raw_delete("default")
+    rows: list[dict[str, Any]] = [{"report": row.report_id, "interface": row.interface_id} for row in deliveries]
+    for part in batched(rows, number):
+        insert_rows(Delivery, part)
+    assert list(Delivery.objects.order_by("report").values_list(*omitted)) == before
 
 
 def test_new_rows_are_told_by_the_field_that_is_asked_for(deliveries: list[Delivery]) -> None:
