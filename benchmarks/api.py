@@ -54,7 +54,7 @@ def main() -> int:
                     rates[name].append(rate)
     for name, found in rates.items():
         print(f"{name:10} {statistics.median(found):7.0f} reports/s, {min(found):.0f} to {max(found):.0f}")
-    ratio = statistics.median(ours / plain for ours, plain in zip(*rates.values(), strict=True))
+    ratio = results.median_ratio(rates, "API", "plain view")
     measured = {name: round(statistics.median(found)) for name, found in rates.items()}
     return results.finish("api", results.Bar("API / plain view", ratio, at_least=0.4, aim=0.6), **measured)
 
@@ -63,13 +63,8 @@ def main() -> int:
 def _server(application: str) -> Iterator[int]:
     port = servers.free_port()
     command = ["gunicorn", application, "--bind", f"127.0.0.1:{port}", "--workers", "2", "--threads", "8"]
-    server = subprocess.Popen([sys.executable, "-m", *command, "--no-control-socket", "--log-level", "error"], cwd=ROOT)
-    try:
-        servers.wait_for_port(port, server)
+    with servers.running([sys.executable, "-m", *command, "--no-control-socket", "--log-level", "error"], port):
         yield port
-    finally:
-        server.terminate()
-        server.wait()
 
 
 def _rate(port: int, token: str) -> float:

@@ -71,8 +71,8 @@ def _near(folder: Path) -> int:
     asked = sum(seen[kind] for kind in ("put", "head", "get", "post")) / REPORTS
     return results.finish(
         "near",
-        results.Bar("ours / stock", _ratio(rates, "stock"), at_least=5, aim=8),
-        results.Bar("ours / s5cmd", _ratio(rates, "s5cmd"), at_least=0.9, aim=1.1),
+        results.Bar("ours / stock", results.median_ratio(rates, "ours", "stock"), at_least=5, aim=8),
+        results.Bar("ours / s5cmd", results.median_ratio(rates, "ours", "s5cmd"), at_least=0.9, aim=1.1),
         results.Bar("requests per report", asked, at_most=1),
         **_measured(rates, {"ours": ours, "stock": stock}),
     )
@@ -92,8 +92,8 @@ def _far(folder: Path) -> int:
     _table(rates, {"ours": ours, "stock": stock})
     return results.finish(
         "far",
-        results.Bar("ours / stock", _ratio(rates, "stock"), at_least=3.5),
-        results.Bar("ours / s5cmd", _ratio(rates, "s5cmd"), at_least=1, aim=1.2),
+        results.Bar("ours / stock", results.median_ratio(rates, "ours", "stock"), at_least=3.5),
+        results.Bar("ours / s5cmd", results.median_ratio(rates, "ours", "s5cmd"), at_least=1, aim=1.2),
         results.Bar("memory, ours / stock", ours.peak_mb / stock.peak_mb, at_most=1 / 3),
         **_measured(rates, {"ours": ours, "stock": stock}),
     )
@@ -225,10 +225,6 @@ def _table(rates: dict[str, list[float]], workers: dict[str, Workers]) -> None:
     for name, found in rates.items():
         memory = f"{workers[name].peak_mb:7.0f} MB" if name in workers else ""
         print(f"{name:10} {statistics.median(found):10.0f} {min(found):8.0f} {max(found):8.0f} {memory:>10}")
-
-
-def _ratio(rates: dict[str, list[float]], other: str) -> float:
-    return statistics.median(mine / theirs for mine, theirs in zip(rates["ours"], rates[other], strict=True))
 
 
 def _measured(rates: dict[str, list[float]], workers: dict[str, Workers]) -> dict[str, object]:

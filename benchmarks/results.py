@@ -5,6 +5,7 @@ Every bar is a ratio of two measurements of the same run, so that it is valid on
 
 import json
 import os
+import statistics
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,11 @@ class Bar:
         """Whether the ratio is within its limit."""
         above = self.at_least is None or self.value >= self.at_least
         return above and (self.at_most is None or self.value <= self.at_most)
+
+
+def median_ratio(rates: dict[str, list[float]], ours: str, theirs: str) -> float:
+    """Return the median of the ratios of each round, so that a machine whose speed changes does not distort it."""
+    return statistics.median(mine / other for mine, other in zip(rates[ours], rates[theirs], strict=True))
 
 
 def finish(measurement: str, *bars: Bar, **measured: Any) -> int:

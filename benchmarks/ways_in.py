@@ -51,15 +51,22 @@ def main() -> int:
         print(f"{name:28} {statistics.median(each):7.0f} reports/s, {min(each):.0f} to {max(each):.0f}")
     return results.finish(
         "ways_in",
-        results.Bar("ingest / delivery", _ratio(rates, "command", "delivery after command"), at_least=0.5, aim=1),
-        results.Bar("inbox / delivery", _ratio(rates, "inbox", "delivery after inbox"), at_least=0.5, aim=1),
-        results.Bar("folder to receipts / s5cmd cp", _ratio(rates, "folder to receipts", "s5cmd cp"), at_least=0.25),
+        results.Bar(
+            "ingest / delivery",
+            results.median_ratio(rates, "command", "delivery after command"),
+            at_least=0.5,
+            aim=1,
+        ),
+        results.Bar(
+            "inbox / delivery", results.median_ratio(rates, "inbox", "delivery after inbox"), at_least=0.5, aim=1
+        ),
+        results.Bar(
+            "folder to receipts / s5cmd cp",
+            results.median_ratio(rates, "folder to receipts", "s5cmd cp"),
+            at_least=0.25,
+        ),
         **{name: round(statistics.median(each)) for name, each in rates.items()},
     )
-
-
-def _ratio(rates: dict[str, list[float]], name: str, other: str) -> float:
-    return statistics.median(ours / theirs for ours, theirs in zip(rates[name], rates[other], strict=True))
 
 
 def _ingest_then_deliver(name: str, workers: Workers, folder: Path, ingest: Callable[[], None]) -> dict[str, float]:
