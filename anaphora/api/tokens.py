@@ -8,8 +8,9 @@ import json
 import secrets
 from collections.abc import Iterable
 from datetime import datetime, timedelta
+from typing import Any
 
-from django.db import connection, transaction
+from django.db import InterfaceError, OperationalError, connection, transaction
 from django.utils import timezone
 
 from anaphora.activity import Action, record_each
@@ -36,15 +37,32 @@ def check(plain: str) -> ApiToken | None:
     now = timezone.now()
     adapt = connection.ops.adapt_datetimefield_value
     # Each request asks the database, so that a revoked token is refused at once.
-    with connection.cursor() as cursor:
-        cursor.execute(_VALID, [adapt(now - LAST_USED_RESOLUTION), _digest(plain), adapt(now)])
-        row = cursor.fetchone()
+    row = _first_row(_VALID, [adapt(now - LAST_USED_RESOLUTION), _digest(plain), adapt(now)])
     if row is None:
         return None
     pk, name, beginning, scopes, stale = row
     if stale:
         ApiToken.objects.filter(pk=pk).update(last_used_at=now)
     return ApiToken.from_db(None, ["id", "name", "beginning", "scopes"], [pk, name, beginning, json.loads(scopes)])
+
+
+def _first_row(statement: str, parameters: list[Any]) -> Any:
+    """Return the first row of a query, the first one of a request; connect again if the connection has failed.
+
+    So Django's own check of a connection, a statement for each request, is not needed.
+    """
+    connection.health_check_done = True  # type: ignore[attr-defined]
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute(statement, parameters)
+            return cursor.fetchone()
+    except (InterfaceError, OperationalError):
+        if connection.in_atomic_block:
+            raise
+        connection.close()
+    with connection.cursor() as cursor:
+        cursor.execute(statement, parameters)
+        return cursor.fetchone()
 
 
 # Plain SQL, because Django takes longer to put it together than the database to execute it.
