@@ -5,6 +5,7 @@ exception in the receiver reaches the caller, so that an action that cannot be r
 """
 
 from collections.abc import Callable, Iterable
+from contextvars import Context
 from datetime import timedelta
 from typing import Any
 
@@ -53,25 +54,31 @@ def record(
     once: timedelta | None = None,
     name: str = "",
     details_of: Callable[[Any], dict[str, Any]] | None = None,
+    contexts: list[Context] | None = None,
     **details: Any,
 ) -> None:
     """Record that `action` was done to each of `targets` (model instances) or, without targets, to the object `name`.
 
     `request` is needed only if the request may be over, as in a stream. With `once`, nothing is recorded if the same
     actor did the same to the same target less than that long ago. `details`, and the result of `details_of` for a
-    target, must be JSON values without secrets.
+    target, must be JSON values without secrets. `contexts`, one for each target, tell who acts if
+    not all of it was done by this thread.
     """
     found = [details | details_of(each) for each in targets] if details_of else [details] * max(len(targets), 1)
-    activity.send(sender=Action, action=action, targets=targets, request=request, once=once, name=name, details=found)
+    activity.send(
+        sender=Action, action=action, targets=targets, request=request, once=once, name=name, details=found,
+        contexts=contexts,
+    )  # fmt: skip
 
 
 def record_each(
     action: Action,
     targets: Iterable[Any],
+    contexts: list[Context] | None = None,
     *,
     details_of: Callable[[Any], dict[str, Any]] | None = None,
     **details: Any,
 ) -> None:
     """Record that `action` was done to each of `targets`. Does nothing if there are none."""
     if found := list(targets):
-        record(action, *found, details_of=details_of, **details)
+        record(action, *found, details_of=details_of, contexts=contexts, **details)

@@ -4,6 +4,7 @@ An entry is written in the same transaction as the change it records. An action 
 a change is rolled back, content is not sent, a sign-in fails.
 """
 
+from contextvars import Context
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -36,9 +37,14 @@ def _on_activity(
     once: timedelta | None,
     name: str,
     details: list[dict[str, Any]],
+    contexts: list[Context] | None,
     **kwargs: Any,
 ) -> None:
-    _write(action, targets or (None,), details, audit_actor.current(request), once=once, name=name)
+    if contexts is None:
+        actors = [audit_actor.current(request)] * len(details)
+    else:
+        actors = [context.run(audit_actor.current, request) for context in contexts]
+    _write(action, targets or (None,), details, actors, once=once, name=name)
 
 
 def write(
@@ -54,32 +60,37 @@ def write(
     With `once`, skip an entry if the same actor did the same to the same target less than that long ago.
     """
     found = targets or (None,)
-    _write(action, found, [details or {}] * len(found), actor, once=once, name=name)
+    _write(action, found, [details or {}] * len(found), [actor] * len(found), once=once, name=name)
 
 
 def _write(
     action: Action,
     targets: tuple[Any, ...],
     details: list[dict[str, Any]],
-    actor: Actor,
+    actors: list[Actor],
     *,
     once: timedelta | None,
     name: str,
 ) -> None:
-    common = {
-        "action": action,
+    by = {actor: _by(actor) for actor in actors}
+    entries = [
+        _about(target, detail, name) | by[actor] for target, detail, actor in zip(targets, details, actors, strict=True)
+    ]
+    if once is not None:
+        entries = [each for each in entries if not _is_known(action, each, timezone.now() - once)]
+    for part in batched(entries, BATCH):
+        insert_rows(AuditEntry, part, action=action)
+    audit_actor.recorded().update((each["object_type"], each["object_id"]) for each in entries if each["object_id"])
+
+
+def _by(actor: Actor) -> dict[str, Any]:
+    return {
         "actor": _line(actor.name, 150),
         "actor_kind": actor.kind,
         "actor_id": actor.id,
         "address": actor.address[:45],
         "via": actor.via,
     }
-    entries = [_about(*each, name) for each in zip(targets, details, strict=True)]
-    if once is not None:
-        entries = [each for each in entries if not _is_known(common | each, timezone.now() - once)]
-    for part in batched(entries, BATCH):
-        insert_rows(AuditEntry, part, **common)
-    audit_actor.recorded().update((each["object_type"], each["object_id"]) for each in entries if each["object_id"])
 
 
 def _about(target: Any, details: dict[str, Any], name: str) -> dict[str, Any]:
@@ -106,9 +117,10 @@ def _without_nul(value: Any) -> Any:
     return value.replace("\0", "") if isinstance(value, str) else value
 
 
-def _is_known(entry: dict[str, Any], since: datetime) -> bool:
-    same = ("action", "actor", "actor_kind", "actor_id", "address", "object_type", "object_id", "object")
-    return bool(AuditEntry.objects.filter(at__gt=since, **{name: entry[name] for name in same}).exists())
+def _is_known(action: Action, entry: dict[str, Any], since: datetime) -> bool:
+    same = ("actor", "actor_kind", "actor_id", "address", "object_type", "object_id", "object")
+    known = AuditEntry.objects.filter(at__gt=since, action=action, **{name: entry[name] for name in same})
+    return bool(known.exists())
 
 
 def remove_old(now: datetime) -> int:

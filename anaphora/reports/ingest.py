@@ -7,10 +7,12 @@ neither a row nor a file remains.
 
 import errno
 import hashlib
+import logging
 import os
 import shutil
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
+from contextvars import Context, copy_context
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -22,15 +24,18 @@ from uuid import UUID
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
-from django.db import connection, transaction
+from django.db import Error, InterfaceError, OperationalError, connection, transaction
 from django.utils import timezone
 
-from anaphora.activity import Action, record, record_each
+from anaphora.activity import Action, record_each
 from anaphora.bulk_rows import insert_rows
 from anaphora.reports import content_types
+from anaphora.reports.group_commit import GroupCommit
 from anaphora.reports.models import Dashboard, Report
 from anaphora.reports.signals import report_ingested
 from anaphora.reports.timestamps import is_plausible
+
+logger = logging.getLogger(__name__)
 
 _CHUNK = 1024 * 1024
 
@@ -70,6 +75,15 @@ class Ingested:
 
 
 @dataclass(frozen=True)
+class _Added:
+    """A report whose file was copied, and the context of the caller: another thread may save it."""
+
+    report: Report
+    target: BinaryIO
+    context: Context
+
+
+@dataclass(frozen=True)
 class _Digests:
     size: int
     sha256: str
@@ -95,13 +109,14 @@ class Batch:
     """Ingests several files with one transaction, and syncs them to disk together. Use it as a context manager.
 
     `add()` copies a file into the local store, `commit()` ingests all that were added since the last commit. What was
-    not committed at the end leaves nothing behind. Each file is synced while the next ones are copied.
+    not committed at the end leaves nothing behind. Each file is synced while the next ones are copied. Batches that
+    threads commit at the same time share a transaction.
     """
 
     MAX_FILES, MAX_BYTES = 64, 64 * 1024**2
 
     def __init__(self) -> None:
-        self._added: list[tuple[Report, BinaryIO]] = []
+        self._added: list[_Added] = []
         self._pool = ThreadPoolExecutor(_SYNCS)  # starts no thread for a single file
         self._syncs: list[Future[None]] = []
 
@@ -115,16 +130,18 @@ class Batch:
     @property
     def full(self) -> bool:
         """Whether to commit before more is added: files stay open, and their results wait."""
-        size = sum(report.size for report, _ in self._added)
+        size = sum(each.report.size for each in self._added)
         return len(self._added) >= self.MAX_FILES or size >= self.MAX_BYTES
 
     def add(self, *, source: BinaryIO, filename: str, dashboard: str, rendered_at: datetime) -> None:
         """Copy a file. The parameters are those of `ingest()`. Raises IngestError; the others are not affected."""
+        _commits.announce(self)
         report = Report(filename=_clean_filename(filename), rendered_at=_validate_rendered_at(rendered_at))
         report.dashboard = Dashboard(slug=_validate_slug(dashboard))
         check_space()
         head = _read_full(source, content_types.HEAD_SIZE)
         report.content_type = _check_content_type(head, report.filename)
+        report.file.name = report.local_name
         target = _new_file(report.local_path)
         try:
             digests = _copy_and_hash(head, source, target)
@@ -132,10 +149,9 @@ class Batch:
             _remove(report, target)
             raise
         report.size, report.sha256, report.md5 = digests.size, digests.sha256, digests.md5
-        report.file.name = report.local_name
         if self._added:
-            self._syncs.append(self._pool.submit(_sync_file, self._added[-1][1]))
-        self._added.append((report, target))
+            self._syncs.append(self._pool.submit(_sync_file, self._added[-1].target))
+        self._added.append(_Added(report, target, copy_context()))
 
     def commit(self) -> list[Ingested]:
         """Ingest what was added; return the results in this order. All of it is on disk and in the database then.
@@ -146,8 +162,11 @@ class Batch:
             return []
         try:
             self._sync()
-            found = _save([report for report, _ in self._added])
-        except BaseException:
+            # The transaction of a caller must not include the reports of other threads.
+            found = _save(self._added) if connection.in_atomic_block else _commits.save(self, self._added)
+        except BaseException as error:
+            if isinstance(error, OperationalError | InterfaceError):
+                self._keep_saved()
             self._discard()
             raise
         self._added, self._syncs = [], []
@@ -156,19 +175,28 @@ class Batch:
     def _sync(self) -> None:
         """Wait until all files and their folders are on disk. Raises IngestError."""
         try:
-            for _, target in self._added[-1:]:
-                _sync_file(target)
-            for each in self._syncs:
-                each.result()
-            for folder in {Path(target.name).parent for _, target in self._added}:
+            _sync_file(self._added[-1].target)
+            for sync in self._syncs:
+                sync.result()
+            for folder in {Path(each.target.name).parent for each in self._added}:
                 _sync_folder(folder)
         except OSError as error:
             raise _local_store_error(error) from error
 
+    def _keep_saved(self) -> None:
+        """Keep the files of reports that may have been saved: the connection may have failed after the commit."""
+        keys = {each.report.pk for each in self._added}
+        try:
+            keys = set(Report.objects.filter(pk__in=keys).values_list("pk", flat=True))
+        except Error:
+            logger.exception("Files that may belong to saved reports stay; housekeeping removes those that do not")
+        self._added = [each for each in self._added if each.report.pk not in keys]
+
     def _discard(self) -> None:
+        _commits.withdraw(self)
         wait(self._syncs)
-        for report, target in self._added:
-            _remove(report, target)
+        for each in self._added:
+            _remove(each.report, each.target)
         self._added, self._syncs = [], []
 
 
@@ -221,19 +249,21 @@ def _check_content_type(head: bytes, filename: str) -> str:
     )
 
 
-def _save(reports: list[Report]) -> list[Ingested]:
+def _save(added: list[_Added]) -> list[Ingested]:
+    reports = [each.report for each in added]
     with transaction.atomic():
         _set_dashboards(reports)
         # In the same order by all processes, which wait for each other's rows.
         in_order = sorted(reports, key=lambda report: (report.dashboard_id, report.rendered_at, report.sha256))
         created = _insert(in_order)
-        if new := [report for report in reports if report.pk in created]:
-            record_each(Action.UPLOADED, new, details_of=_describe_upload)
-            report_ingested.send(sender=Report, reports=new)
-        return [
-            Ingested(report, created=True) if report.pk in created else Ingested(_known(report), created=False)
-            for report in reports
-        ]
+        if new := [each for each in added if each.report.pk in created]:
+            contexts = [each.context for each in new]
+            record_each(Action.UPLOADED, [each.report for each in new], contexts, details_of=_describe_upload)
+            report_ingested.send(sender=Report, reports=[each.report for each in new])
+        return [Ingested(each.report, created=True) if each.report.pk in created else _known(each) for each in added]
+
+
+_commits = GroupCommit(_save)
 
 
 def _insert(reports: list[Report]) -> set[UUID]:
@@ -263,18 +293,22 @@ def _describe_upload(report: Report) -> dict[str, Any]:
     return {"file": report.filename, "size": report.size, "sha256": report.sha256}
 
 
-def _known(report: Report) -> Report:
+def _known(added: _Added) -> Ingested:
     """Return the report with the same dashboard, instant and content, and give it the local copy if it has none."""
+    report = added.report
     known = Report.objects.select_related("dashboard").get(
         dashboard=report.dashboard, rendered_at=report.rendered_at, sha256=report.sha256
     )
+    if known.pk == report.pk:  # saved by an earlier attempt whose connection failed after the commit
+        return Ingested(known, created=True)
     if known.local_path.exists():
-        report.local_path.unlink()
+        report.local_path.unlink(missing_ok=True)
     else:
         _move(report.local_path, known.local_path)
+    if not known.file:
         Report.objects.filter(pk=known.pk).update(file=known.local_name)
-    record(Action.UPLOADED_AGAIN, known, file=report.filename)
-    return known
+    record_each(Action.UPLOADED_AGAIN, [known], [added.context], file=report.filename)
+    return Ingested(known, created=False)
 
 
 def _validate_slug(slug: str) -> str:
