@@ -39,8 +39,8 @@ logger = logging.getLogger(__name__)
 
 _CHUNK = 1024 * 1024
 
-_SYNCS = 8
-"""Files that are synced at the same time: file systems write such requests together."""
+_pool = ThreadPoolExecutor(8)
+"""Syncs files at the same time: file systems write such requests together. No thread is started for a single file."""
 
 
 class Reason(StrEnum):
@@ -80,6 +80,7 @@ class _Added:
 
     report: Report
     target: BinaryIO
+    folder: Path
     context: Context
 
 
@@ -117,7 +118,6 @@ class Batch:
 
     def __init__(self) -> None:
         self._added: list[_Added] = []
-        self._pool = ThreadPoolExecutor(_SYNCS)  # starts no thread for a single file
         self._syncs: list[Future[None]] = []
 
     def __enter__(self) -> "Batch":
@@ -125,7 +125,6 @@ class Batch:
 
     def __exit__(self, *exception: object) -> None:
         self._discard()
-        self._pool.shutdown()
 
     @property
     def full(self) -> bool:
@@ -142,7 +141,8 @@ class Batch:
         head = _read_full(source, content_types.HEAD_SIZE)
         report.content_type = _check_content_type(head, report.filename)
         report.file.name = report.local_name
-        target = _new_file(report.local_path)
+        path = report.local_path
+        target = _new_file(path)
         try:
             digests = _copy_and_hash(head, source, target)
         except BaseException:
@@ -150,8 +150,8 @@ class Batch:
             raise
         report.size, report.sha256, report.md5 = digests.size, digests.sha256, digests.md5
         if self._added:
-            self._syncs.append(self._pool.submit(_sync_file, self._added[-1].target))
-        self._added.append(_Added(report, target, copy_context()))
+            self._syncs.append(_pool.submit(_sync_file, self._added[-1].target))
+        self._added.append(_Added(report, target, path.parent, copy_context()))
 
     def commit(self) -> list[Ingested]:
         """Ingest what was added; return the results in this order. All of it is on disk and in the database then.
@@ -173,13 +173,11 @@ class Batch:
         return found
 
     def _sync(self) -> None:
-        """Wait until all files and their folders are on disk. Raises IngestError."""
+        """Wait until all files are on disk. Raises IngestError."""
         try:
             _sync_file(self._added[-1].target)
             for sync in self._syncs:
                 sync.result()
-            for folder in {Path(each.target.name).parent for each in self._added}:
-                _sync_folder(folder)
         except OSError as error:
             raise _local_store_error(error) from error
 
@@ -251,6 +249,7 @@ def _check_content_type(head: bytes, filename: str) -> str:
 
 def _save(added: list[_Added]) -> list[Ingested]:
     reports = [each.report for each in added]
+    _sync_folders(added)
     with transaction.atomic():
         _set_dashboards(reports)
         # In the same order by all processes, which wait for each other's rows.
@@ -381,6 +380,14 @@ def _sync_file(target: BinaryIO) -> None:
     with target:
         target.flush()
         os.fsync(target.fileno())
+
+
+def _sync_folders(added: list[_Added]) -> None:
+    try:
+        for folder in {each.folder for each in added}:
+            _sync_folder(folder)
+    except OSError as error:
+        raise _local_store_error(error) from error
 
 
 def _read_full(source: BinaryIO, number: int) -> bytes:
