@@ -20,11 +20,14 @@ BROKER = os.environ.get("BENCH_BROKER_URL", "redis://127.0.0.1:6379/9")
 
 
 @contextmanager
-def installation(folder: Path) -> Iterator[None]:
-    """Create a database on the server of BENCH_DATABASE_URL, set Django up with it, and drop it at the end."""
+def installation(folder: Path, *, template: str = "") -> Iterator[None]:
+    """Create a database on the server of BENCH_DATABASE_URL, set Django up with it, and drop it at the end.
+
+    `template` is the name of a database to copy.
+    """
     name = f"anaphora_bench_{uuid.uuid4().hex[:8]}"
     with psycopg.connect(DATABASE, autocommit=True) as server:
-        server.execute(f"CREATE DATABASE {name}")
+        server.execute(f"CREATE DATABASE {name} TEMPLATE {template or 'template1'}")
     os.environ |= {
         "DJANGO_SETTINGS_MODULE": "tests.settings",
         "DATABASE_URL": urlunsplit(urlsplit(DATABASE)._replace(path=f"/{name}")),
