@@ -6,8 +6,10 @@ Only key, size and ETag of objects are read. Botocore parses unexpected response
 from typing import Any
 from xml.etree import ElementTree
 
-EVENT = "before-parse.s3.ListObjectsV2"
-"""Botocore emits it before it parses a response. If a version no longer does, listings are slower but correct."""
+EVENT = "before-parse.*.ListObjectsV2"
+"""Botocore emits it before it parses a response. With `*` instead of `s3`, `parse_page()` runs before botocore's search
+for errors with status 200, which parses the response, too. If a version emits no such event, or in another order,
+listings are slower but correct."""
 
 _ROOT = "ListBucketResult"
 _NOTHING_LEFT = b"<ListBucketResult/>"

@@ -3,6 +3,7 @@
 from functools import cache
 from typing import Any
 
+import botocore.handlers
 import botocore.parsers
 import botocore.session
 import pytest
@@ -91,7 +92,7 @@ def test_what_is_odd_is_left_to_botocore(body: bytes, status: int) -> None:
 
 
 def test_the_destination_reads_listings_by_it(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
-    """If this fails, botocore emits the event no longer: listings are right, and slower."""
+    """If this fails, botocore emits the event no longer, or parses first: listings are right, and slower."""
     names = ["a/1 +&.txt", "a/2 %41.txt", "a/ä.txt"]
     for name in names:
         bucket.client.put_object(Bucket=bucket.name, Key=name, Body=name.encode())
@@ -102,9 +103,18 @@ def test_the_destination_reads_listings_by_it(bucket: Bucket, monkeypatch: pytes
         pages.append(root)
         return read(root)
 
+    left: list[bytes] = []
+    find_error = vars(botocore.handlers)["_looks_like_special_case_error"]
+
+    def watch_botocore(status: int, body: bytes) -> Any:
+        left.append(body)
+        return find_error(status, body)
+
     monkeypatch.setattr(fast_listing, "_page", watch)
+    monkeypatch.setattr(botocore.handlers, "_looks_like_special_case_error", watch_botocore)
     destination = S3Destination(make_connection(bucket.server, bucket.name))
     (found,) = destination.list_objects("a/")
+    assert left == [fast_listing._NOTHING_LEFT]
     assert [each.key for each in found] == names
     assert [each.size for each in found] == [len(name.encode()) for name in names]
     assert [each.etag for each in found] == [
