@@ -1,7 +1,8 @@
 """Writes many rows with one statement, and returns which of them are new.
 
-On PostgreSQL, many rows are passed as arrays, one per column, which the statement reads as a table. A few rows, and
-rows inserted on SQLite, are passed as values, which is faster there. Updates on SQLite read a JSON array.
+On PostgreSQL, many rows are passed as arrays, one per column, which the statement reads as a table; rows that are known
+to be new are copied, which is faster. A few rows, and rows inserted on SQLite, are passed as values, which is faster
+there. Updates on SQLite read a JSON array.
 
 Django's `bulk_update()` builds one CASE of all rows for each field, which takes longer than the uploads whose outcomes
 it writes. Its `bulk_create()` takes longer than parsing the manifest that a rebuild restores, and does not return which
@@ -49,17 +50,32 @@ def insert_rows(
 
 
 class NewRows:
-    """Rows for `insert_rows()`, already converted. Another thread can create them: it does not use the connection."""
+    """Rows for `insert_rows()`, already converted. Another thread can create them: it does not use the connection.
+
+    With `all_new`, the caller expects that no row violates a unique constraint, and the rows contain the field
+    `returning`. PostgreSQL then raises IntegrityError for such a row, instead of leaving it out.
+    """
 
     def __init__(
-        self, model: type[models.Model], rows: list[dict[str, Any]], *, returning: str = "id", **same: Any
+        self,
+        model: type[models.Model],
+        rows: list[dict[str, Any]],
+        *,
+        returning: str = "id",
+        all_new: bool = False,
+        **same: Any,
     ) -> None:
         names = tuple(rows[0])
         same |= {name: default() for name, default in _defaults(model, frozenset(names) | frozenset(same))}
         shared = tuple(same)
         insert = _insert(model, shared + names, returning)
+        self._copied: tuple[str, str, set[Any]] | None = None
         self._statements: list[tuple[str, list[Any], list[dict[str, Any]]]] = []
         self._new = insert.new
+        if all_new and database.vendor == "postgresql":
+            content = _lines(_columns(model, names, rows), _columns(model, shared, [same]))
+            self._copied = insert.copy, content, {row[returning] for row in rows}
+            return
         if len(rows) > _FEW and database.vendor == "postgresql":
             parameters = [*_insert(model, shared, returning).values([same]), *_table(model, names, rows)]
             self._statements.append((f"{insert.start} {_select(model, names, shared)} {insert.end}", parameters, rows))
@@ -72,6 +88,10 @@ class NewRows:
         """Insert the rows; return the new ones."""
         new = set[Any]()
         with database.cursor() as cursor:
+            if self._copied:
+                statement, content, new = self._copied
+                with database.wrap_database_errors, cursor.copy(statement) as copy:
+                    copy.write(content)
             for statement, parameters, rows in self._statements:
                 cursor.execute(statement, parameters)
                 new |= self._new(cursor, rows)
@@ -103,6 +123,7 @@ class _Insert:
         fields, key = _fields(model, names), _fields(model, (returning,))[returning]
         columns = ", ".join(_quoted(each.column) for each in fields.values())
         self.start = f"INSERT INTO {_quoted(model._meta.db_table)} ({columns})"
+        self.copy = f"COPY {_quoted(model._meta.db_table)} ({columns}) FROM STDIN"
         self.row = f"({', '.join(['%s'] * len(names))})"
         self.end = f"ON CONFLICT DO NOTHING RETURNING {_quoted(key.column)}"
         self.at_once = _PARAMETERS // max(len(names), 1)
@@ -142,15 +163,19 @@ def _source(model: type[models.Model], names: tuple[str, ...]) -> str:
 
 def _table(model: type[models.Model], names: tuple[str, ...], rows: list[dict[str, Any]]) -> list[str]:
     """Return the rows as parameters."""
-    fields = _fields(model, names)
-    if database.vendor == "postgresql":  # which parses values, except JSON, as Python formats them
-        columns = {name: [row[name] for row in rows] for name in names}
-        for name, each in fields.items():
-            if isinstance(each, models.JSONField):
-                columns[name] = [None if value is None else json.dumps(value) for value in columns[name]]
-        return [_array(each) for each in columns.values()]
-    prepare = [(name, each.get_db_prep_save) for name, each in fields.items()]
+    if database.vendor == "postgresql":
+        return [_array(each) for each in _columns(model, names, rows)]
+    prepare = [(name, each.get_db_prep_save) for name, each in _fields(model, names).items()]
     return [json.dumps([{name: convert(row[name], database) for name, convert in prepare} for row in rows])]
+
+
+def _columns(model: type[models.Model], names: tuple[str, ...], rows: list[dict[str, Any]]) -> list[list[Any]]:
+    """Return the values of each column. PostgreSQL parses them, except JSON, as Python formats them."""
+    columns = {name: [row[name] for row in rows] for name in names}
+    for name, each in _fields(model, names).items():
+        if isinstance(each, models.JSONField):
+            columns[name] = [None if value is None else json.dumps(value) for value in columns[name]]
+    return list(columns.values())
 
 
 def _array(values: list[Any]) -> str:
@@ -160,6 +185,27 @@ def _array(values: list[Any]) -> str:
         return f'{{"{text}"}}'
     texts = [None if each is None else str(each).replace("\\", r"\\").replace('"', r"\"") for each in values]
     return "{" + ",".join(["NULL" if each is None else f'"{each}"' for each in texts]) + "}"
+
+
+_ESCAPES = str.maketrans({"\\": r"\\", "\t": r"\t", "\n": r"\n", "\r": r"\r"})
+
+
+def _lines(columns: list[list[Any]], shared: list[list[Any]]) -> str:
+    """Return rows in the text format of COPY. Each line begins with the values of `shared`."""
+    start = "".join([f"{value}\t" for column in shared for value in _copied(column)])
+    lines = map("\t".join, zip(*map(_copied, columns), strict=True))
+    return start + f"\n{start}".join(lines) + "\n"
+
+
+def _copied(values: list[Any]) -> list[str]:
+    """Return the values of a column in the text format of COPY."""
+    texts = list(map(str, values))
+    all_text = "".join(texts)
+    if any(each in all_text for each in "\\\t\n\r"):
+        texts = [each.translate(_ESCAPES) for each in texts]
+    if type(None) in {*map(type, values)}:
+        texts = [r"\N" if value is None else text for value, text in zip(values, texts, strict=True)]
+    return texts
 
 
 @cache

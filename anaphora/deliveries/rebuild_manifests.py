@@ -176,8 +176,9 @@ def _read_ahead(
     def following() -> tuple[Lines, Prepared | None] | None:
         if (part := next(lines, None)) is None:
             return None
-        new = part.found and not progress.had_receipts
-        return part, rebuild_rows.prepare(interface, part.found, progress.dashboards) if new else None
+        if progress.had_receipts or not part.found:
+            return part, None
+        return part, rebuild_rows.prepare(interface, part.found, progress.dashboards, all_new=progress.all_new)
 
     with ThreadPoolExecutor(1, "manifest") as thread:
         ahead = thread.submit(following)

@@ -59,6 +59,8 @@ class Progress:
     restored: int = 0
     had_receipts: bool = True
     """Whether the interface had receipts when the rebuild began."""
+    all_new: bool = True
+    """Whether no row of a manifest's reports has been refused so far."""
     dashboards: dict[str, int] = field(default_factory=dict)
     """Primary keys of known dashboards, by slug."""
     listed: set[int] = field(default_factory=set)
@@ -146,10 +148,12 @@ class Prepared(NamedTuple):
     receipts: NewRows | None
 
 
-def prepare(interface: Interface, found: list[Found], dashboards: dict[str, int]) -> Prepared | None:
+def prepare(
+    interface: Interface, found: list[Found], dashboards: dict[str, int], *, all_new: bool = False
+) -> Prepared | None:
     """Prepare the rows of new reports without using the database. Return None if a dashboard is not known yet.
 
-    `dashboards` are primary keys by slug.
+    `dashboards` are primary keys by slug. With `all_new`, writing the rows may fail if one of them exists.
     """
     local = _LocalFiles()
     try:
@@ -157,7 +161,7 @@ def prepare(interface: Interface, found: list[Found], dashboards: dict[str, int]
     except KeyError:
         return None
     receipts = [_receipt(each, each.facts.report_id) for each in found]
-    return Prepared(NewRows(Report, reports), _receipts(interface, receipts))
+    return Prepared(NewRows(Report, reports, all_new=all_new), _receipts(interface, receipts, all_new=all_new))
 
 
 def write(
@@ -175,7 +179,8 @@ def write(
         raise  # concerns the database, not a row
     except (DatabaseError, ValueError, OverflowError) as error:
         progress.dashboards.clear()
-        if prepared:  # with dashboards that may be gone
+        if prepared:  # with dashboards that may be gone, or as new although some exist
+            progress.all_new = False
             return write(interface, found, progress)
         if len(found) == 1:
             progress.add_unclear(found[0].key, f"It cannot be stored in the database: {clean_line(str(error), 200)}.")
@@ -295,10 +300,10 @@ def _size_of(path: str) -> int:
         return -1
 
 
-def _receipts(interface: Interface, rows: list[dict[str, Any]]) -> NewRows | None:
+def _receipts(interface: Interface, rows: list[dict[str, Any]], *, all_new: bool = False) -> NewRows | None:
     if not rows:
         return None
-    return NewRows(Delivery, rows, returning="report", interface=interface.pk, state=State.DELIVERED)
+    return NewRows(Delivery, rows, returning="report", all_new=all_new, interface=interface.pk, state=State.DELIVERED)
 
 
 def _receipt(each: Found, report_id: UUID) -> dict[str, Any]:

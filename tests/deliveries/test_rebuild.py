@@ -478,6 +478,25 @@ class TestManifests:
         assert Delivery.objects.get(report=again).state == State.PENDING
         assert Report.objects.count() == number
 
+    def test_after_a_report_that_exists_rows_are_no_longer_expected_to_be_new(
+        self, days: S3Interface, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        before = rows()
+        monkeypatch.setattr(manifest_lines, "_STEP", 1000)
+        kept = Report.objects.filter(deliveries__manifest__sequence=1).order_by("deliveries__pk")[0]
+        Delivery.objects.all()._raw_delete("default")
+        Report.objects.exclude(pk=kept.pk)._raw_delete("default")
+        Irregularity.objects.all().delete()
+        Manifest.objects.all().delete()
+        progress = rebuild_rows.Progress(
+            had_receipts=False, dashboards=dict(Dashboard.objects.values_list("slug", "pk"))
+        )
+        for _ in rebuild_manifests.restore(days, days.destination(), progress):
+            assert progress.unclear == []
+        assert progress.all_new is (database.vendor != "postgresql")
+        run(days.name)
+        assert rows() == before
+
     def test_irregularities_that_are_missing_are_added(self, days: S3Interface) -> None:
         for dashboard in ("a", "b"):
             irregularities.record_irregularity("dashboard late", days, at=moment(FIRST), dashboard=dashboard)

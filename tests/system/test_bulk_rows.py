@@ -3,10 +3,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from django.db import DataError, connection, transaction
+from django.db import DataError, IntegrityError, connection, transaction
 from django.test.utils import CaptureQueriesContext
 
-from anaphora.bulk_rows import batched, insert_rows, update_rows
+from anaphora.bulk_rows import NewRows, batched, insert_rows, update_rows
 from anaphora.deliveries.models import Delivery, State
 from anaphora.operations.audit_models import AuditEntry
 from anaphora.reports.models import Dashboard, Report
@@ -115,6 +115,47 @@ def test_words_that_a_database_could_take_for_its_own_are_kept(number: int) -> N
     rows = [{"slug": f"d-{each}", "title": title} for each, title in enumerate(titles)]
     insert_rows(Dashboard, rows)
     assert list(Dashboard.objects.order_by("slug").values_list("title", flat=True)) == titles
+
+
+def test_new_rows_have_the_values_that_they_would_have_otherwise(deliveries: list[Delivery]) -> None:
+    names = [each.name for each in Delivery._meta.concrete_fields if each.name != "id"]
+    values = ["plain", ODD, "\t", "\\N", "\\.", "a\r\nb", "\\t", ""]
+    reports = [make_report() for _ in range(2 * len(values))]
+    Delivery.objects.all()._raw_delete("default")
+    rows: list[dict[str, Any]] = [
+        {"report": report.pk, "version_id": each, "size": None if each else 7, "retain_until": INSTANT, "etag": "e"}
+        for report, each in zip(reports, [*values, *values], strict=True)
+    ]
+    same: dict[str, Any] = {"interface": deliveries[0].interface_id, "due_at": INSTANT, "detail": ODD, "lease": None}
+    for part, all_new in ((rows[: len(values)], False), (rows[len(values) :], True)):
+        added = NewRows(Delivery, part, returning="report", all_new=all_new, **same).insert()
+        assert added == {row["report"] for row in part}
+    found = list(Delivery.objects.order_by("pk").values(*names))
+    assert [row["version_id"] for row in found] == [*values, *values]
+    for inserted, copied in zip(found[: len(values)], found[len(values) :], strict=True):
+        assert inserted | {"report": None} == copied | {"report": None}
+
+
+def test_new_rows_may_have_json_values() -> None:
+    details: list[Any] = [{"file": ODD, "none": None, "list": ["a", each]} for each in range(9)]
+    rows = [{"id": 100 + number, "details": each} for number, each in enumerate(details)]
+    same: dict[str, Any] = {"at": INSTANT, "actor": "a", "actor_kind": "user", "action": "viewed"}
+    assert NewRows(AuditEntry, rows, all_new=True, **same).insert() == {row["id"] for row in rows}
+    assert list(AuditEntry.objects.order_by("pk").values_list("details", flat=True)) == details
+
+
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite leaves them out")
+def test_rows_that_were_to_be_new_and_are_not_are_refused() -> None:
+    Dashboard.objects.create(slug="d-5")
+    rows = [{"slug": f"d-{number}"} for number in range(10)]
+    with pytest.raises(IntegrityError), transaction.atomic():
+        NewRows(Dashboard, rows, returning="slug", all_new=True).insert()
+    with pytest.raises((DataError, ValueError)), transaction.atomic():
+        NewRows(Dashboard, [{"slug": "a\0b"}], returning="slug", all_new=True).insert()
+    with pytest.raises(DataError), transaction.atomic():
+        NewRows(Dashboard, [{"slug": "d" * 101}], returning="slug", all_new=True).insert()
+    assert Dashboard.objects.count() == 1
+    assert insert_rows(Dashboard, rows, returning="slug") == {row["slug"] for row in rows} - {"d-5"}
 
 
 def test_any_number_of_rows_is_inserted() -> None:
