@@ -236,9 +236,10 @@ class S3Destination(S3Storage):  # type: ignore[misc]
                     ListedObject(entry.get("Key", ""), entry.get("Size", 0), entry.get("ETag", "").strip('"'))
                     for entry in each.get("Contents", [])
                 ]
-                if not all(entry.key for entry in found):
+                keys = [entry.key for entry in found]
+                if not all(keys):
                     raise DeliveryError(diagnoses.NOT_S3, "The store lists an object without a key")
-                last = max((entry.key for entry in found), default="")
+                last = max(keys, default="")
                 idle = 0 if last > furthest else idle + 1
                 if idle > MOST_IDLE_PAGES:
                     raise DeliveryError(diagnoses.NOT_S3, f"The listing has {idle} consecutive pages without a new key")

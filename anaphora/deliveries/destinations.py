@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO, NamedTuple, Protocol
 
 from django.db.models import TextChoices
 
@@ -124,8 +124,7 @@ class StoredObject:
         return integrity_of(sha256, md5, etag=self.etag, checksum=base64_of(self.sha256), accepted=False)
 
 
-@dataclass(frozen=True)
-class ListedObject:
+class ListedObject(NamedTuple):
     """An object in a listing. The ETag is empty if the listing lacks it."""
 
     key: str

@@ -28,6 +28,8 @@ _TEXTS = itemgetter(
     "delivered_at", "filename", "report_id", "integrity",
 )  # fmt: skip
 
+_decode = json.JSONDecoder().raw_decode
+
 _GRADES = frozenset(Integrity.values)
 
 
@@ -61,7 +63,7 @@ def read(file: BinaryIO, *, manifest: int, name: str, prefix: str) -> Iterator[L
 def _add(lines: Lines, text: bytes, manifest: int, name: str, prefix: str) -> None:
     key = name
     try:
-        line = json.loads(text)
+        line = _decoded(text)
         if not isinstance(line, dict):
             raise Unclear("A line is not a JSON object.")
         kind = line.get("type")
@@ -81,10 +83,21 @@ def _add(lines: Lines, text: bytes, manifest: int, name: str, prefix: str) -> No
         lines.unclear.append((key, f"A manifest lists it: {clean_line(str(error), 200)}."))
 
 
+def _decoded(text: bytes) -> Any:
+    """Return the value of a line of JSON, faster than json.loads() of bytes. Raises ValueError."""
+    line = text.decode().strip(" \t\r\n")
+    value, end = _decode(line)
+    if end != len(line):
+        raise ValueError(f"Extra data: column {end + 1}")
+    return value
+
+
 def _report(line: dict[str, Any], prefix: str, manifest: int) -> Found:
     """Parse a line of type `report`. Raises Unclear, KeyError, ValueError, OverflowError."""
-    if {*map(type, _TEXTS(line))} != {str}:
-        raise Unclear("A member is not text.")
+    try:
+        "".join(_TEXTS(line))
+    except TypeError as error:
+        raise Unclear("A member is not text.") from error
     key, size, content_type = line["key"], line["size"], line["content_type"]
     if type(size) is not int or not 0 < size < 2**63:
         raise Unclear("It has no size.")
@@ -94,11 +107,12 @@ def _report(line: dict[str, Any], prefix: str, manifest: int) -> Found:
         raise Unclear("It has no grade of integrity.")
     if kind_of(prefix, key) != "report":
         raise Unclear("Not the key of a report.")
+    rendered_at = instant_of(line["rendered_at"])
     facts = Described(
         report_id=UUID(line["report_id"]),
         dashboard=line["dashboard"],
         title=line["title"],
-        rendered_at=instant_of(line["rendered_at"]).replace(microsecond=0),
+        rendered_at=rendered_at.replace(microsecond=0) if rendered_at.microsecond else rendered_at,
         ingested_at=instant_of(line["ingested_at"]),
         sha256=line["sha256"],
         md5=line["md5"],

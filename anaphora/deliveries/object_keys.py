@@ -6,8 +6,8 @@ listing of the bucket is in order of time. The metadata makes an object understa
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, date, datetime
+from typing import NamedTuple
 from urllib.parse import quote, unquote
 from uuid import UUID
 
@@ -71,9 +71,8 @@ def object_key(*, prefix: str, dashboard: str, rendered_at: datetime, sha256: st
     `prefix` is empty or ends with a slash; `dashboard` is a slug; `sha256` is hexadecimal; `suffix` is the
     report's, such as `.pdf`, or empty.
     """
-    instant = rendered_at.astimezone(UTC)
-    day = f"{instant.year:04}/{instant.month:02}/{instant.day:02}"
-    return f"{prefix}{dashboard}/{day}/{compact_instant(instant)}_{sha256[:16]}{suffix}"
+    stamp = compact_instant(rendered_at)
+    return f"{prefix}{dashboard}/{stamp[:4]}/{stamp[4:6]}/{stamp[6:8]}/{stamp}_{sha256[:16]}{suffix}"
 
 
 def connection_test_key(*, prefix: str, tested_at: datetime, sha256: str) -> str:
@@ -136,8 +135,7 @@ def object_metadata(
     return metadata | ({"title": encoded} if 0 < len(encoded) <= MAX_TITLE_BYTES else {})
 
 
-@dataclass(frozen=True)
-class Described:
+class Described(NamedTuple):
     """A report as described by its object's key and metadata, or by a line of a manifest."""
 
     report_id: UUID

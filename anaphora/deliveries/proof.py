@@ -114,7 +114,7 @@ def fetched(destination: Destination, key: str) -> Iterator[BinaryIO]:
             file.write(chunk)
         file.flush()
         file.seek(0)
-        yield cast("BinaryIO", file)
+        yield cast("BinaryIO", file.file)  # without the wrapper, which makes each call slower
 
 
 class Tools:

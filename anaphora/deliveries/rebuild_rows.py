@@ -253,19 +253,27 @@ class _LocalFiles:
     def __init__(self) -> None:
         self._copies, self._previews = local_location(), str(Path(settings.DATA_DIR, "previews"))
         self._folders: dict[str, bool] = {}
+        self._months: dict[tuple[str, int, int], bool] = {}
 
     def copy_of(self, each: Found) -> str:
         """Return the name of a report's local copy, or "" if there is none of its size."""
         facts = each.facts
         at = facts.rendered_at
-        if not self._has(f"{self._copies}/{facts.dashboard}/{at.year:04}/{at.month:02}"):
+        month = facts.dashboard, at.year, at.month
+        if (there := self._months.get(month)) is None:
+            there = self._months[month] = self._has(f"{self._copies}/{facts.dashboard}/{at.year:04}/{at.month:02}")
+        if not there:
             return ""
         name = local_name(facts.dashboard, at, facts.report_id, extension(each.content_type, facts.filename))
         return name if _size_of(f"{self._copies}/{name}") == each.size else ""
 
     def preview_of(self, report_id: UUID) -> Preview:
         """Return whether a report has a preview."""
-        there = self._has(f"{self._previews}/{str(report_id)[:2]}") and preview_path(report_id).exists()
+        there = (
+            self._has(self._previews)
+            and self._has(f"{self._previews}/{str(report_id)[:2]}")
+            and preview_path(report_id).exists()
+        )
         return Preview.MADE if there else Preview.WAITING
 
     def _has(self, folder: str) -> bool:
