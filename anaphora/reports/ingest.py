@@ -173,11 +173,13 @@ class Batch:
         return found
 
     def _sync(self) -> None:
-        """Wait until all files are on disk. Raises IngestError."""
+        """Wait until all files and their folders are on disk. Raises IngestError."""
         try:
             _sync_file(self._added[-1].target)
             for sync in self._syncs:
                 sync.result()
+            for folder in {each.folder for each in self._added}:
+                _sync_folder(folder)
         except OSError as error:
             raise _local_store_error(error) from error
 
@@ -249,7 +251,6 @@ def _check_content_type(head: bytes, filename: str) -> str:
 
 def _save(added: list[_Added]) -> list[Ingested]:
     reports = [each.report for each in added]
-    _sync_folders(added)
     with transaction.atomic():
         _set_dashboards(reports)
         # In the same order by all processes, which wait for each other's rows.
@@ -349,8 +350,11 @@ def _clean_filename(filename: str) -> str:
 
 def _new_file(path: Path) -> BinaryIO:
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return path.open("xb")
+        try:
+            return path.open("xb")
+        except FileNotFoundError:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            return path.open("xb")
     except OSError as error:
         raise _local_store_error(error) from error
 
@@ -363,7 +367,8 @@ def _remove(report: Report, target: BinaryIO) -> None:
 
 def _copy_and_hash(head: bytes, source: BinaryIO, target: BinaryIO) -> _Digests:
     size, sha256, md5 = 0, hashlib.sha256(), hashlib.md5(usedforsecurity=False)
-    for chunk in chain([head], iter(partial(_read_full, source, _CHUNK), b"")):
+    first = head + _read_full(source, _CHUNK - len(head))  # together, because each step costs more than this copy
+    for chunk in chain([first], iter(partial(_read_full, source, _CHUNK), b"")):
         size += len(chunk)
         check_size(size)
         sha256.update(chunk)
@@ -380,14 +385,6 @@ def _sync_file(target: BinaryIO) -> None:
     with target:
         target.flush()
         os.fsync(target.fileno())
-
-
-def _sync_folders(added: list[_Added]) -> None:
-    try:
-        for folder in {each.folder for each in added}:
-            _sync_folder(folder)
-    except OSError as error:
-        raise _local_store_error(error) from error
 
 
 def _read_full(source: BinaryIO, number: int) -> bytes:

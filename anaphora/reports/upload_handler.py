@@ -37,7 +37,9 @@ class UploadGuard(FileUploadHandler):
         """Raise StopUpload if the file is refused. The rest of the request is then not read."""
         request = self.request
         assert request is not None
-        if not _may_upload(request):
+        if getattr(request, "upload_allowed", False):
+            return
+        if not _may_use_upload_page(request):
             raise StopUpload(connection_reset=True)
         try:
             check_request_size(int(request.headers.get("Content-Length") or 0))
@@ -88,9 +90,7 @@ def upload_error(request: HttpRequest) -> IngestError | None:
     return getattr(request, "upload_error", None)
 
 
-def _may_upload(request: HttpRequest) -> bool:
-    if getattr(request, "upload_allowed", False):
-        return True
+def _may_use_upload_page(request: HttpRequest) -> bool:
     match, user = request.resolver_match, getattr(request, "user", None)
     if match is None or match.view_name != UPLOAD_PAGE or user is None:
         return False
