@@ -56,7 +56,7 @@ def main() -> int:
         print(f"{name:10} {statistics.median(found):7.0f} reports/s, {min(found):.0f} to {max(found):.0f}")
     ratio = results.median_ratio(rates, "API", "plain view")
     measured = {name: round(statistics.median(found)) for name, found in rates.items()}
-    return results.finish("api", results.Bar("API / plain view", ratio, at_least=0.4, aim=0.6), **measured)
+    return results.finish("api", results.Bar("API / plain view", ratio, at_least=0.5, aim=0.7), **measured)
 
 
 @contextmanager
