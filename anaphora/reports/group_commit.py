@@ -5,7 +5,7 @@ For a small report, a transaction costs a web server more than the rows in it.
 
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from threading import Condition, Lock
 from typing import Any, Generic, TypeVar
 
@@ -18,8 +18,7 @@ class _Part(Generic[_T, _R]):
     """The values of one thread."""
 
     values: list[_T]
-    results: list[_R] = field(default_factory=list)
-    saved: bool = False
+    results: list[_R] | None = None
     alone: bool = False
 
 
@@ -58,9 +57,9 @@ class GroupCommit(Generic[_T, _R]):
             self._parts.append(part)
             self._arrived(key)
         with self._leader:  # whoever gets it saves for all that wait for it
-            if not part.saved and not part.alone:
+            if part.results is None and not part.alone:
                 self._save_parts()
-        return self._save(values) if part.alone else part.results
+        return self._save(values) if part.results is None else part.results
 
     def _arrived(self, key: Any) -> None:
         self._coming.discard(key)
@@ -72,11 +71,11 @@ class GroupCommit(Generic[_T, _R]):
             self._changed.wait_for(lambda: not self._coming, self._max_wait)
             parts, self._parts = self._parts, []
         if len(parts) == 1:
-            parts[0].results, parts[0].saved = self._save(parts[0].values), True
+            parts[0].results = self._save(parts[0].values)
             return
         for part in parts:
-            part.alone = True  # unless this succeeds
+            part.alone = True  # unless it gets results
         with suppress(Exception):  # each thread gets its own
             results = iter(self._save([value for part in parts for value in part.values]))
             for part in parts:
-                part.results, part.saved, part.alone = [next(results) for _ in part.values], True, False
+                part.results = [next(results) for _ in part.values]

@@ -9,11 +9,12 @@ from anaphora.reports.group_commit import GroupCommit
 
 
 class Saves:
-    """Records each call, and holds the first one until `released` is set."""
+    """Records each call. The first one waits while `released` is not set."""
 
     def __init__(self, refuse: Callable[[list[int]], bool] = lambda values: False) -> None:
         self.calls: list[list[int]] = []
         self.begun, self.released = Event(), Event()
+        self.released.set()
         self._refuse = refuse
 
     def __call__(self, values: list[int]) -> list[int]:
@@ -28,6 +29,7 @@ class Saves:
 
 def save_behind_another(saves: Saves, *values: list[int]) -> list[Any]:
     """Save 0 and, while that lasts, values of several threads; return the result or error of each."""
+    saves.released.clear()
     commits = GroupCommit(saves, max_wait=10)
     with ThreadPoolExecutor(len(values) + 1) as pool:
         first = pool.submit(commits.save, "first", [0])
@@ -56,7 +58,6 @@ def test_only_the_thread_whose_values_are_refused_gets_the_error() -> None:
 
 def test_a_single_thread_saves_once_and_gets_its_error() -> None:
     saves = Saves(refuse=lambda values: True)
-    saves.released.set()
     with pytest.raises(ValueError, match="refused"):
         GroupCommit(saves).save("key", [1])
     assert saves.calls == [[1]]
@@ -64,7 +65,6 @@ def test_a_single_thread_saves_once_and_gets_its_error() -> None:
 
 def test_a_thread_waits_for_an_announced_one() -> None:
     saves = Saves()
-    saves.released.set()
     commits = GroupCommit(saves, max_wait=10)
     commits.announce("late")
     with ThreadPoolExecutor(1) as pool:
@@ -76,7 +76,6 @@ def test_a_thread_waits_for_an_announced_one() -> None:
 
 def test_a_withdrawn_announcement_is_not_waited_for() -> None:
     saves = Saves()
-    saves.released.set()
     commits = GroupCommit(saves, max_wait=10)
     commits.announce("gone")
     with ThreadPoolExecutor(1) as pool:
@@ -88,7 +87,6 @@ def test_a_withdrawn_announcement_is_not_waited_for() -> None:
 
 def test_an_announced_thread_that_does_not_come_is_waited_for_briefly() -> None:
     saves = Saves()
-    saves.released.set()
     commits = GroupCommit(saves, max_wait=0.01)
     commits.announce("never")
     assert commits.save("other", [1]) == [-1]
