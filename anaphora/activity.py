@@ -61,8 +61,8 @@ def record(
 
     `request` is needed only if the request may be over, as in a stream. With `once`, nothing is recorded if the same
     actor did the same to the same target less than that long ago. `details`, and the result of `details_of` for a
-    target, must be JSON values without secrets. `contexts`, one for each target, tell who acts if
-    not all of it was done by this thread.
+    target, must be JSON values without secrets. `contexts`, one for each target, tell who acts if not
+    all of it was done by this thread.
     """
     found = [details | details_of(each) for each in targets] if details_of else [details] * max(len(targets), 1)
     activity.send(

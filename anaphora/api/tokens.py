@@ -51,18 +51,20 @@ def _first_row(statement: str, parameters: list[Any]) -> Any:
 
     So Django's own check of a connection, a statement for each request, is not needed.
     """
-    connection.health_check_done = True  # type: ignore[attr-defined]
-    try:
+
+    def first_row() -> Any:
         with connection.cursor() as cursor:
             cursor.execute(statement, parameters)
             return cursor.fetchone()
+
+    connection.health_check_done = True  # type: ignore[attr-defined]
+    try:
+        return first_row()
     except (InterfaceError, OperationalError):
         if connection.in_atomic_block:
             raise
         connection.close()
-    with connection.cursor() as cursor:
-        cursor.execute(statement, parameters)
-        return cursor.fetchone()
+        return first_row()
 
 
 # Plain SQL, because Django takes longer to put it together than the database to execute it.

@@ -144,7 +144,9 @@ def test_new_rows_may_have_json_values() -> None:
     assert list(AuditEntry.objects.order_by("pk").values_list("details", flat=True)) == details
 
 
-@pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite leaves them out")
+@pytest.mark.skipif(
+    connection.vendor != "postgresql", reason="only PostgreSQL refuses rows that exist; SQLite leaves them out"
+)
 def test_rows_that_were_to_be_new_and_are_not_are_refused() -> None:
     Dashboard.objects.create(slug="d-5")
     rows = [{"slug": f"d-{number}"} for number in range(10)]
