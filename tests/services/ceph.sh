@@ -21,13 +21,41 @@ stop() {
   done
 }
 
-wait_for() {
-  local what=$1
-  shift
-  for _ in $(seq 300); do "$@" >/dev/null 2>&1 && return 0; sleep 0.1; done
-  echo "$what did not come up; see $folder/*.log" >&2
+give_up() {
+  echo "$1 did not come up. The ends of what the daemons wrote:" >&2
+  tail -n 15 "$folder"/*.log "$folder"/*.out >&2 || true
   stop "$folder"
   exit 1
+}
+
+wait_for() {
+  local what=$1 end=$((SECONDS + 120))
+  shift
+  until "$@" >/dev/null 2>&1; do
+    [ $SECONDS -lt $end ] || give_up "$what"
+    sleep 0.1
+  done
+}
+
+# gateway NAME PORT [OPTION…]: a gateway with these options, once it answers on the port. Two gateways that prepare their
+# pools at the same time now and then crash, so one that ended is started again.
+gateway() {
+  local name=$1 port=$2 end
+  shift 2
+  for _ in 1 2 3; do
+    nohup radosgw -c "$folder/ceph.conf" -n client.rgw -f "$@" >>"$folder/$name.out" 2>&1 &
+    echo $! >"$folder/$name.pid"
+    end=$((SECONDS + 60))
+    while kill -0 $! 2>/dev/null && [ $SECONDS -lt $end ]; do
+      if curl -sf -m 10 -o /dev/null "http://127.0.0.1:$port/"; then
+        sleep 1
+        kill -0 $! 2>/dev/null && return
+      fi
+      sleep 0.1
+    done
+    kill -9 $! 2>/dev/null || true
+  done
+  give_up "The gateway $name"
 }
 
 start() {
@@ -96,21 +124,10 @@ CONF
   nohup ceph-osd -c "$conf" -i 0 -f >"$folder/osd.out" 2>&1 &
   echo $! >"$folder/osd.pid"
   wait_for "The object store" sh -c "ceph -c '$conf' osd stat | grep -q '1 up'"
-  nohup radosgw -c "$conf" -n client.rgw -f >"$folder/rgw.out" 2>&1 &
-  echo $! >"$folder/rgw.pid"
-  wait_for "The gateway" curl -sf -o /dev/null "http://127.0.0.1:$port/"
-  # One more gateway with the token service: it makes the first one's answer to a wrong secret another. Two gateways
-  # that prepare their pools at the same time now and then crash, so one that ended is started again.
-  for attempt in 1 2 3; do
-    nohup radosgw -c "$conf" -n client.rgw -f --rgw-frontends "beast endpoint=127.0.0.1:$((port + 2))" \
-      --rgw-s3-auth-use-sts true --rgw-sts-key the-key-of-tests --admin-socket "$folder/sts.asok" \
-      --log-file "$folder/sts.log" >"$folder/sts.out" 2>&1 &
-    echo $! >"$folder/sts.pid"
-    while kill -0 "$!" 2>/dev/null && ! curl -sf -o /dev/null "http://127.0.0.1:$((port + 2))/"; do sleep 0.1; done
-    sleep 1
-    if kill -0 "$!" 2>/dev/null; then break; fi
-  done
-  wait_for "The gateway with the token service" curl -sf -o /dev/null "http://127.0.0.1:$((port + 2))/"
+  gateway rgw "$port"
+  # One more gateway with the token service: it makes the first one's answer to a wrong secret another.
+  gateway sts $((port + 2)) --rgw-frontends "beast endpoint=127.0.0.1:$((port + 2))" --rgw-s3-auth-use-sts true \
+    --rgw-sts-key the-key-of-tests --admin-socket "$folder/sts.asok" --log-file "$folder/sts.log"
   for name in owner writer; do
     radosgw-admin -c "$conf" -n client.rgw user create --uid=$name --display-name=$name \
       --access-key="CEPH${name^^}000000001" --secret-key="ceph-secret-of-the-$name-0000000000000001" \
