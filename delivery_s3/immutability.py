@@ -7,39 +7,22 @@ report, but for a day at most, and stays in the bucket if it cannot be deleted.
 import base64
 import hashlib
 import io
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from anaphora.deliveries.destinations import Protection, ProtectionGrade, Receipt, Upload
 from anaphora.deliveries.errors import DeliveryError
 from anaphora.deliveries.object_keys import immutability_check_key
-
-if TYPE_CHECKING:
-    from delivery_s3.storage import S3Destination
+from delivery_s3.storage import Attempt, S3Destination
 
 _LOCK_WORDS = ("lock", "retention", "retain", "worm")
 """Words in the message of a refusal that show that Object Lock, not a missing permission, was the reason."""
 
 
-@dataclass(frozen=True)
-class Attempt:
-    """The store's answer to a request that it should refuse."""
-
-    accepted: bool
-    code: str = ""
-    message: str = ""
-    version_id: str = ""
-
-    @property
-    def answer(self) -> str:
-        """The answer in words."""
-        return "accepted" if self.accepted else f"refused ({self.code})"
-
-
 @dataclass
 class _Check:
-    destination: "S3Destination"
+    destination: S3Destination
     key: str
     receipt: Receipt
     attempts: dict[str, Attempt] = field(default_factory=dict)
@@ -54,8 +37,10 @@ class _Check:
         return {"VersionId": self.receipt.version_id} if self.receipt.version_id else {}
 
 
-def check(destination: "S3Destination", *, prefix: str, now: datetime) -> Protection:
+def check(destination: S3Destination, *, prefix: str, now: datetime) -> Protection:
     """Return how the store protects an object written with this key. Needs s3:PutObject. Raises DeliveryError."""
+    configured = destination.configuration
+    destination = S3Destination(replace(configured, retention_days=min(configured.retention_days, 1)))
     content = f"Anaphora put this object here on {now:%Y-%m-%d at %H:%M:%S} UTC to try to destroy it.\n".encode()
     sha256 = hashlib.sha256(content).hexdigest()
     key = immutability_check_key(prefix=prefix, checked_at=now, sha256=sha256)

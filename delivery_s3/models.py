@@ -14,7 +14,7 @@ from anaphora.deliveries.errors import DeliveryError
 from anaphora.deliveries.models import Interface
 from anaphora.secret import Secret, UnreadableSecret
 from anaphora.secret_fields import SecretField
-from delivery_s3 import diagnoses
+from delivery_s3 import diagnoses, immutability
 from delivery_s3.connection import Connection
 from delivery_s3.providers import PROVIDERS, provider_choices
 from delivery_s3.storage import S3Destination
@@ -164,7 +164,7 @@ class S3Interface(Interface):
 
     def check_protection(self, now: datetime) -> Protection:
         """Run the immutability check on an object of its own. Raises DeliveryError."""
-        return S3Destination(self.connection()).check_protection(self.key_prefix, now.astimezone(UTC))
+        return immutability.check(self.open(), prefix=self.key_prefix, now=now.astimezone(UTC))
 
     def connection(self, *, fresh: bool = False, **changes: Any) -> Connection:
         """Return the settings of requests, with `changes` applied.

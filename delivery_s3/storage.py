@@ -10,7 +10,7 @@ import contextlib
 import tempfile
 import weakref
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
@@ -28,7 +28,6 @@ from anaphora.deliveries.destinations import (
     Condition,
     Integrity,
     ListedObject,
-    Protection,
     Receipt,
     StoredObject,
     Upload,
@@ -37,7 +36,7 @@ from anaphora.deliveries.destinations import (
 from anaphora.deliveries.errors import DeliveryError
 from anaphora.foreign_text import clean_line
 from anaphora.secret import MASK
-from delivery_s3 import botocore_patches, credentials, diagnoses, immutability
+from delivery_s3 import botocore_patches, credentials, diagnoses
 from delivery_s3.connection import Connection
 from delivery_s3.error_mapping import explain
 from delivery_s3.fast_put import PutObject, small_put
@@ -57,6 +56,21 @@ MOST_IDLE_PAGES = 1000
 
 PRESIGNED_SECONDS = 60
 """How long a presigned URL is valid: long enough to follow a redirect, too short to share."""
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """The store's answer to a request that it should refuse."""
+
+    accepted: bool
+    code: str = ""
+    message: str = ""
+    version_id: str = ""
+
+    @property
+    def answer(self) -> str:
+        """The answer in words."""
+        return "accepted" if self.accepted else f"refused ({self.code})"
 
 
 class S3Destination(S3Storage):  # type: ignore[misc]
@@ -291,12 +305,7 @@ class S3Destination(S3Storage):  # type: ignore[misc]
         with self._translate_errors():
             self.client.delete_object(**self._object_parameters(key))
 
-    def check_protection(self, prefix: str, now: datetime) -> Protection:
-        """Run the immutability check on an object of its own. Raises DeliveryError."""
-        shortest = replace(self.configuration, retention_days=min(self.configuration.retention_days, 1))
-        return immutability.check(S3Destination(shortest), prefix=prefix, now=now)
-
-    def attempt(self, operation: str, **parameters: Any) -> immutability.Attempt:
+    def attempt(self, operation: str, **parameters: Any) -> Attempt:
         """Return the store's answer to a request that it should refuse. Raises DeliveryError if there is no answer.
 
         `operation` is a boto3 method, such as `delete_object`.
@@ -309,12 +318,12 @@ class S3Destination(S3Storage):  # type: ignore[misc]
                 if status >= 500 and status != 501:
                     raise
                 said = error.response.get("Error", {})
-                return immutability.Attempt(
+                return Attempt(
                     accepted=False,
                     code=clean_line(str(said.get("Code", status)), 100),
                     message=clean_line(said.get("Message") or ""),
                 )
-        return immutability.Attempt(accepted=True, version_id=answer.get("VersionId", ""))
+        return Attempt(accepted=True, version_id=answer.get("VersionId", ""))
 
     def get_bucket_config(self, operation: str, **parameters: Any) -> dict[str, Any] | None:
         """Return a configuration of the bucket, or None if it is not set.

@@ -21,7 +21,7 @@ from urllib.request import getproxies, proxy_bypass
 from anaphora.deliveries.destinations import Condition, Integrity, ProtectionGrade, Receipt, Upload
 from anaphora.deliveries.errors import DeliveryError, Fix
 from anaphora.deliveries.object_keys import connection_test_key, content_disposition
-from delivery_s3 import diagnoses, endpoint_guard, tls
+from delivery_s3 import diagnoses, endpoint_guard, immutability, tls
 from delivery_s3.connection import Connection
 from delivery_s3.error_mapping import explain
 from delivery_s3.storage import S3Destination
@@ -302,7 +302,7 @@ def _encryption(state: StepState) -> StepResult:
 
 
 def _immutability(state: StepState) -> StepResult:
-    found = state.destination.check_protection(state.prefix, state.tested_at)
+    found = immutability.check(state.destination, prefix=state.prefix, now=state.tested_at)
     state.protection = found.as_json()
     safe = found.grade in {ProtectionGrade.LOCKED, ProtectionGrade.FORBIDDEN}
     text = f"{found.grade.label.capitalize()}. {found.text}"

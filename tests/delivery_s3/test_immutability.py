@@ -11,6 +11,7 @@ from anaphora.deliveries import irregularities, protection, tasks
 from anaphora.deliveries.destinations import Protection, ProtectionGrade
 from anaphora.deliveries.manifest_models import Irregularity, Manifest
 from anaphora.secret import Secret
+from delivery_s3 import immutability
 from delivery_s3.connection import Connection
 from delivery_s3.connection_test import services
 from delivery_s3.models import S3Interface
@@ -25,7 +26,7 @@ LOCK: dict[str, Any] = {"object_lock_mode": "GOVERNANCE", "retention_days": 900}
 
 
 def check(connection: Connection, prefix: str = "") -> Protection:
-    return S3Destination(connection).check_protection(prefix, datetime.datetime.now(datetime.UTC))
+    return immutability.check(S3Destination(connection), prefix=prefix, now=datetime.datetime.now(datetime.UTC))
 
 
 @pytest.fixture
