@@ -1,21 +1,21 @@
-"""Time of an as-of query: `python -m benchmarks.asof`.
+"""Time of the queries of the timeline: `python -m benchmarks.asof`.
 
-Uses 1,000,000 reports of 100 dashboards on PostgreSQL. Prints the median time of `timeline.as_of()` with all its
-queries, the time of `SELECT 1` through the same connection, and the query plans. Exits 1 if a bar is missed, or if a
-plan scans the whole table.
+Uses 1,000,000 reports of 100 dashboards on PostgreSQL. Prints the median times of `as_of()`, of `latest_by_format()`,
+which only the pages use, and of `SELECT 1` through the same connection, and the query plans. Exits 1 if a bar is
+missed, or if a plan scans the whole table.
 """
 
 import random
 import statistics
 import sys
 import tempfile
-import time
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 from benchmarks import results
 from benchmarks.installation import plans
-from benchmarks.million import DASHBOARDS, ROWS, million
+from benchmarks.million import DASHBOARDS, ROWS, million, milliseconds, select_one
 
 
 def main() -> int:
@@ -26,33 +26,29 @@ def main() -> int:
         from django.utils import timezone
 
         from anaphora.reports.models import Dashboard
-        from anaphora.timeline.queries import as_of
+        from anaphora.timeline import queries
 
         dashboards, chance, now = list(Dashboard.objects.all()), random.Random(1), timezone.now()
-        times, bare = [], []
+        works = {"as_of()": queries.as_of, "latest_by_format()": queries.latest_by_format}
+        times: dict[str, list[float]] = {"SELECT 1": [], **{name: [] for name in works}}
         for _ in range(300):
-            when = now - timedelta(minutes=chance.uniform(0, ROWS))
-            dashboard = chance.choice(dashboards)
-            started = time.perf_counter()
-            as_of(dashboard, when)
-            times.append((time.perf_counter() - started) * 1000)
-            started = time.perf_counter()
-            with connection.cursor() as cursor:
-                cursor.execute("SELECT 1")
-                cursor.fetchone()
-            bare.append((time.perf_counter() - started) * 1000)
-        with CaptureQueriesContext(connection) as queries:
-            as_of(dashboard, when)
-        found = plans([query["sql"] for query in queries])
+            dashboard, when = chance.choice(dashboards), now - timedelta(minutes=chance.uniform(0, ROWS))
+            for name, work in works.items():
+                times[name].append(milliseconds(partial(work, dashboard, when)))
+            times["SELECT 1"].append(milliseconds(select_one))
+        with CaptureQueriesContext(connection) as captured:
+            for work in works.values():
+                work(dashboard, when)
+        found = plans([query["sql"] for query in captured])
     print("\n\n".join(found))
     scans = [plan for plan in found if "Seq Scan on reports_report" in plan]
-    median, high = statistics.median(times), sorted(times)[int(len(times) * 0.95)]
-    print(
-        f"\nas_of() among {ROWS:,} reports of {DASHBOARDS} dashboards: median {median:.1f} ms, 95 % under {high:.1f} ms"
-    )
+    print(f"\nAmong {ROWS:,} reports of {DASHBOARDS} dashboards:")
+    medians = {name: statistics.median(each) for name, each in times.items()}
+    for name, median in medians.items():
+        print(f"{name:18} {median:5.2f} ms, 95 % under {sorted(times[name])[285]:.2f} ms")
     return results.finish(
         "asof",
-        results.Bar("as_of() / SELECT 1", median / statistics.median(bare), at_most=8, aim=4),
+        results.Bar("as_of() / SELECT 1", medians["as_of()"] / medians["SELECT 1"], at_most=8, aim=4),
         results.Bar("plans that scan the whole table", len(scans), at_most=0),
     )
 

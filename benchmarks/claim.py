@@ -8,15 +8,12 @@ import re
 import statistics
 import sys
 import tempfile
-import time
 import uuid
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from benchmarks import results
 from benchmarks.installation import plans
-from benchmarks.million import ROWS, million
+from benchmarks.million import ROWS, million, milliseconds, select_one
 
 DUE, BATCH = 1_000, 50
 
@@ -43,8 +40,8 @@ def main() -> int:
         with CaptureQueriesContext(connection) as queries:
             queue.claim(interface.pk, uuid.uuid4(), BATCH)
         for _ in range(DUE // BATCH - 1):
-            bare.append(_milliseconds(lambda: _select_one(connection)))
-            times.append(_milliseconds(lambda: queue.claim(interface.pk, uuid.uuid4(), BATCH)))
+            bare.append(milliseconds(select_one))
+            times.append(milliseconds(lambda: queue.claim(interface.pk, uuid.uuid4(), BATCH)))
         found = plans([query["sql"] for query in queries])
     scans = [plan for plan in found if re.search(r"Seq Scan on deliveries_delivery", plan)]
     print("\n\n".join(found))
@@ -57,18 +54,6 @@ def main() -> int:
         results.Bar("claim / SELECT 1", statistics.median(times) / statistics.median(bare), at_most=25, aim=12),
         results.Bar("plans that scan the whole table", len(scans), at_most=0),
     )
-
-
-def _milliseconds(work: Callable[[], object]) -> float:
-    started = time.perf_counter()
-    work()
-    return (time.perf_counter() - started) * 1000
-
-
-def _select_one(connection: Any) -> None:
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT 1")
-        cursor.fetchone()
 
 
 if __name__ == "__main__":

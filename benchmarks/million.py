@@ -4,7 +4,8 @@ It is filled once in a run of several measurements: the first one keeps a copy, 
 """
 
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -52,6 +53,22 @@ def drop_template() -> None:
     """Drop the copy, if there is one."""
     with psycopg.connect(DATABASE, autocommit=True) as server:
         server.execute(f"DROP DATABASE IF EXISTS {os.environ['BENCH_TEMPLATE']}")
+
+
+def milliseconds(work: Callable[[], object]) -> float:
+    """Return how long it takes."""
+    started = time.perf_counter()
+    work()
+    return (time.perf_counter() - started) * 1000
+
+
+def select_one() -> None:
+    """Execute the simplest query; the time of others is given as a multiple of its time."""
+    from django.db import connection
+
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 1")
+        cursor.fetchone()
 
 
 def _fill() -> None:

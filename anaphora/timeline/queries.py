@@ -4,7 +4,7 @@ All instants are aware. A date without a time means the end of that day in the t
 """
 
 from calendar import isleap
-from collections.abc import Iterable
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
@@ -28,8 +28,6 @@ class AsOf:
     """The report before `report`."""
     next: Report | None
     """The first report after the instant."""
-    formats: dict[str, Report]
-    """The latest report at or before the instant, by content type."""
 
 
 class InvalidInstant(ValueError):  # noqa: N818
@@ -58,58 +56,60 @@ class Calendar:
 
 
 def as_of(dashboard: Dashboard, instant: datetime, content_type: str = "") -> AsOf:
-    """Return the reports of a dashboard as of an aware instant.
+    """Return the reports of a dashboard as of an aware instant, of one content type if it is given."""
+    found = {report.place: report for report in _select(_AS_OF, dashboard, instant, content_type)}
+    return AsOf(instant, found.get("current"), found.get("previous"), found.get("next"))
 
-    With `content_type`, the report and its neighbours have that type. `formats` always contains all types.
-    """
+
+def latest_by_format(dashboard: Dashboard, instant: datetime) -> dict[str, Report]:
+    """Return the latest report at or before an aware instant for each content type, sorted by content type."""
+    found = {report.content_type: report for report in _select(_FORMATS, dashboard, instant)}
+    return dict(sorted(found.items()))
+
+
+def _select(statement: str, dashboard: Dashboard, instant: datetime, content_type: str = "") -> Iterator[Any]:
+    """Yield the reports that a statement selects, with its additional columns as attributes."""
+    wanted = "dashboard_id = %(dashboard)s" + (" AND content_type = %(content_type)s" if content_type else "")
     values = {
         "dashboard": dashboard.pk,
         "instant": connection.ops.adapt_datetimefield_value(instant),
         "content_type": content_type,
     }
-    found: dict[str, Report] = {}
-    formats: dict[str, Report] = {}
-    rows: Iterable[Any] = Report.objects.raw(_AS_OF_TYPE if content_type else _AS_OF, values)
-    for report in rows:  # each with its place
+    for report in Report.objects.raw(statement.format(wanted=wanted), values):
         report.dashboard = dashboard  # avoids a query for each
-        if report.place == "format":
-            formats[report.content_type] = report
-        else:
-            found[report.place] = report
-    return AsOf(instant, found.get("current"), found.get("previous"), found.get("next"), dict(sorted(formats.items())))
+        yield report
 
 
-# One statement instead of one for each report, because this is asked most. Every part of it reads a few entries of an
-# index. `format` jumps from one content type to the next instead of reading all reports of the dashboard.
-_STATEMENT = """
-WITH RECURSIVE format (content_type) AS (
-    SELECT min(content_type) FROM reports_report WHERE dashboard_id = %(dashboard)s
-    UNION ALL
-    SELECT (SELECT min(content_type) FROM reports_report
-        WHERE dashboard_id = %(dashboard)s AND content_type > format.content_type)
-    FROM format WHERE format.content_type IS NOT NULL
-), current AS (
-    SELECT id, rendered_at FROM reports_report WHERE {wanted} AND rendered_at <= %(instant)s {latest_first}
+# One statement instead of one for each report, because this is asked most. Each part reads a few entries of an index.
+# The columns of `current` come first, because they name those of all parts.
+_AS_OF = """
+WITH current AS (
+    SELECT * FROM reports_report WHERE {wanted} AND rendered_at <= %(instant)s
+    ORDER BY rendered_at DESC, ingested_at DESC LIMIT 1
 ), previous AS (
-    SELECT id FROM reports_report WHERE {wanted} AND rendered_at < (SELECT rendered_at FROM current) {latest_first}
+    SELECT * FROM reports_report WHERE {wanted} AND rendered_at < (SELECT rendered_at FROM current)
+    ORDER BY rendered_at DESC, ingested_at DESC LIMIT 1
 ), next AS (
-    SELECT id FROM reports_report WHERE {wanted} AND rendered_at > %(instant)s ORDER BY rendered_at, ingested_at LIMIT 1
-), found (place, id) AS (
-    SELECT 'current', id FROM current
-    UNION ALL SELECT 'previous', id FROM previous
-    UNION ALL SELECT 'next', id FROM next
+    SELECT * FROM reports_report WHERE {wanted} AND rendered_at > %(instant)s ORDER BY rendered_at, ingested_at LIMIT 1
+)
+SELECT 'current' AS place, current.* FROM current
+UNION ALL SELECT 'previous', previous.* FROM previous
+UNION ALL SELECT 'next', next.* FROM next
+"""
+
+# Jumps from one content type to the next instead of reading all reports of the dashboard.
+_FORMATS = """
+WITH RECURSIVE format (content_type) AS (
+    SELECT min(content_type) FROM reports_report WHERE {wanted}
     UNION ALL
-    SELECT 'format', (SELECT id FROM reports_report WHERE dashboard_id = %(dashboard)s
-        AND content_type = format.content_type AND rendered_at <= %(instant)s {latest_first})
+    SELECT (SELECT min(content_type) FROM reports_report WHERE {wanted} AND content_type > format.content_type)
     FROM format WHERE format.content_type IS NOT NULL
 )
-SELECT found.place, report.* FROM found JOIN reports_report AS report ON report.id = found.id
+SELECT report.* FROM format JOIN reports_report AS report ON report.id = (
+    SELECT id FROM reports_report
+    WHERE {wanted} AND content_type = format.content_type AND rendered_at <= %(instant)s
+    ORDER BY rendered_at DESC, ingested_at DESC LIMIT 1)
 """
-_LATEST_FIRST = "ORDER BY rendered_at DESC, ingested_at DESC LIMIT 1"
-_AS_OF = _STATEMENT.format(wanted="dashboard_id = %(dashboard)s", latest_first=_LATEST_FIRST)
-_AS_OF_TYPE = _STATEMENT.format(
-    wanted="dashboard_id = %(dashboard)s AND content_type = %(content_type)s", latest_first=_LATEST_FIRST
-)
 
 
 def reports_around(dashboard: Dashboard, instant: datetime, content_type: str = "", number: int = 5) -> list[Report]:

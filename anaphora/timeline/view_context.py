@@ -46,22 +46,27 @@ def format_label(content_type: str) -> str:
 
 
 def navigation_context(
-    dashboard: Dashboard, as_of: queries.AsOf, calendar: queries.Calendar, kind: str, instant: datetime | None
+    dashboard: Dashboard,
+    as_of: queries.AsOf,
+    formats: dict[str, Report],
+    calendar: queries.Calendar,
+    kind: str,
+    instant: datetime | None,
 ) -> dict[str, Any]:
     """Return the links to the neighbours of a report, to its other formats and to other years of the calendar."""
     previous, following = (
         as_of_url(dashboard, each.rendered_at, kind) if each else "" for each in (as_of.previous, as_of.next)
     )
     years = [query_string(type=kind, year=year) if year else "" for year in (calendar.previous, calendar.next)]
-    formats = [
+    links = [
         {
             "label": format_label(content_type),
             "url": as_of_url(dashboard, instant, content_type),
             "current": report == as_of.report,
         }
-        for content_type, report in as_of.formats.items()
+        for content_type, report in formats.items()
     ]
-    return {"previous": previous, "next": following, "years": years, "formats": formats}
+    return {"previous": previous, "next": following, "years": years, "formats": links}
 
 
 def report_context(as_of: queries.AsOf, kind: str, *, may_read: bool) -> dict[str, Any]:

@@ -100,10 +100,10 @@ def as_of_page(request: HttpRequest, slug: str, instant: str = "") -> HttpRespon
     asked = _parse_instant(instant) if instant else None
     at = asked or timezone.now()
     kind = request.GET.get("type", "").replace("\0", "")
+    formats = queries.latest_by_format(dashboard, at)
+    if not kind and len(formats) > 1:
+        kind = max(formats.values(), key=lambda report: (report.rendered_at, report.ingested_at)).content_type
     as_of = queries.as_of(dashboard, at, kind)
-    if not kind and as_of.report and len(as_of.formats) > 1:
-        kind = as_of.report.content_type
-        as_of = queries.as_of(dashboard, at, kind)
     current, zone = as_of.report.rendered_at if as_of.report else at, _zone(request)
     may_read = request.user.has_perm(READ)
     if may_read and as_of.report:
@@ -122,7 +122,7 @@ def as_of_page(request: HttpRequest, slug: str, instant: str = "") -> HttpRespon
         calendar=calendar,
         days=view_context.calendar_cells(calendar, dashboard, zone, kind, day if as_of.report else None),
         strip=view_context.film_strip(dashboard, current, kind, as_of.report),
-        **view_context.navigation_context(dashboard, as_of, calendar, kind, asked),
+        **view_context.navigation_context(dashboard, as_of, formats, calendar, kind, asked),
         **view_context.report_context(as_of, kind, may_read=may_read),
     )
 

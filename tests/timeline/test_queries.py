@@ -53,8 +53,11 @@ def test_the_latest_at_or_before_with_its_neighbours(reports: list[Report]) -> N
 
 def test_each_format_has_its_own(reports: list[Report]) -> None:
     csv = make_report(b"a,b\n1,2\n", filename="a.csv", rendered_at=datetime(2026, 3, 1, 5, tzinfo=UTC))
-    found = sales(datetime(2026, 3, 2, 12, tzinfo=UTC))
-    assert found.formats == {"application/pdf": reports[1], "text/csv": csv}
+    sales = Dashboard.objects.get(slug="sales")
+    found = queries.latest_by_format(sales, datetime(2026, 3, 2, 12, tzinfo=UTC))
+    assert found == {"application/pdf": reports[1], "text/csv": csv}
+    assert queries.latest_by_format(sales, datetime(2026, 3, 1, 5, 30, tzinfo=UTC)) == {"text/csv": csv}
+    assert queries.latest_by_format(sales, datetime(2026, 2, 1, tzinfo=UTC)) == {}
 
 
 @pytest.mark.parametrize(
