@@ -212,9 +212,9 @@ class Delivery(models.Model):
     lease into the row, and may write the outcome only while the row still has this lease.
     """
 
-    # The unique constraint has an index that begins with the report.
+    # The unique constraint has an index that begins with the report, and `delivery_by_state` begins with the interface.
     report = models.ForeignKey(Report, on_delete=models.PROTECT, related_name="deliveries", db_index=False)
-    interface = models.ForeignKey(Interface, on_delete=models.PROTECT, related_name="deliveries")
+    interface = models.ForeignKey(Interface, on_delete=models.PROTECT, related_name="deliveries", db_index=False)
     state = models.CharField(max_length=10, choices=State.choices, default=State.PENDING)
     priority = models.PositiveSmallIntegerField(choices=Priority.choices, default=Priority.FRESH)
     attempts = models.PositiveIntegerField(default=0, help_text="Uploads that failed for this report's own sake.")
