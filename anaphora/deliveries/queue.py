@@ -77,12 +77,11 @@ _COLUMNS = [
 
 
 def claim(interface_id: int, lease: UUID, limit: int) -> list[Claimed]:
-    """Lease up to `limit` due deliveries, fresh reports first, then the longest due; each to one claimer only."""
+    """Lease up to `limit` deliveries that are due or whose lease ran out, each to one claimer only.
+
+    Fresh reports come first, then the longest due.
+    """
     now = timezone.now()
-    of_interface = Delivery.objects.filter(interface=interface_id)
-    of_interface.filter(state=State.SENDING, leased_until__lt=now).update(
-        state=State.PENDING, lease=None, leased_until=None
-    )
     if database.vendor == "postgresql":
         values: dict[str, Any] = {
             "interface": interface_id,
@@ -92,9 +91,13 @@ def claim(interface_id: int, lease: UUID, limit: int) -> list[Claimed]:
             "until": _lease_end(now),
         }
         with database.cursor() as cursor:
-            cursor.execute(_CLAIM, values | {"until": _lease_end(now)})
+            cursor.execute(_CLAIM, values)
             return [Claimed._make(row) for row in cursor.fetchall()]
     with transaction.atomic():  # SQLite: no other process can write until it ends
+        of_interface = Delivery.objects.filter(interface=interface_id)
+        of_interface.filter(state=State.SENDING, leased_until__lt=now).update(
+            state=State.PENDING, lease=None, leased_until=None
+        )
         due = of_interface.filter(state=State.PENDING, due_at__lte=now).order_by("priority", "due_at")
         claimed = [Claimed._make(row) for row in due.values_list(*_COLUMNS)[:limit]]
         Delivery.objects.filter(pk__in=[each.pk for each in claimed]).update(
@@ -103,15 +106,21 @@ def claim(interface_id: int, lease: UUID, limit: int) -> list[Claimed]:
     return claimed
 
 
-# One statement needs no transaction around it. MATERIALIZED keeps the planner from running the subquery twice.
+# One statement needs no transaction around it. MATERIALIZED keeps the planner from running a subquery twice. Each of
+# them reads one partial index.
 _CLAIM = """
-WITH due AS MATERIALIZED (
+WITH abandoned AS MATERIALIZED (
+    SELECT id FROM deliveries_delivery
+    WHERE interface_id = %(interface)s AND state = 'sending' AND leased_until < %(now)s
+    LIMIT %(limit)s FOR UPDATE SKIP LOCKED
+), due AS MATERIALIZED (
     SELECT id FROM deliveries_delivery
     WHERE interface_id = %(interface)s AND state = 'pending' AND due_at <= %(now)s
     ORDER BY priority, due_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED
 ), leased AS (
     UPDATE deliveries_delivery AS delivery SET state = 'sending', lease = %(lease)s, leased_until = %(until)s
-    FROM due WHERE delivery.id = due.id RETURNING delivery.*
+    FROM (SELECT id FROM abandoned UNION ALL SELECT id FROM due LIMIT %(limit)s) AS chosen
+    WHERE delivery.id = chosen.id RETURNING delivery.*
 )
 SELECT leased.id, leased.interface_id, leased.report_id, leased.attempts, leased.due_at, leased.diagnosis,
     leased.detail, dashboard.slug, dashboard.title, report.rendered_at, report.ingested_at, report.filename,
