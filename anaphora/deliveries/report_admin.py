@@ -161,7 +161,7 @@ class ReportAdmin(ReadOnlyAdmin[Report]):
     @admin.display(description="timeline")
     def timeline_link(self, report: Report) -> SafeString:
         address = reverse("timeline-as-of", args=[report.dashboard.slug, compact_instant(report.rendered_at)])
-        return format_html('<a href="{}">What {} looked like then</a>', address, report.dashboard)
+        return format_html('<a href="{}?report={}">What {} looked like then</a>', address, report.pk, report.dashboard)
 
     @admin.display(description="dashboard")
     def dashboard_link(self, report: Report) -> SafeString:

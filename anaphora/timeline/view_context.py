@@ -1,5 +1,6 @@
 """Builds the template context of the timeline pages."""
 
+from collections import Counter
 from datetime import date, datetime
 from typing import Any
 from urllib.parse import urlencode
@@ -18,6 +19,14 @@ from anaphora.timeline import previews, queries, tables
 
 MAX_PAGES = 50
 """Maximum number of PDF pages displayed on a page."""
+
+MAX_SAME_INSTANT = 20
+
+
+def report_url(report: Report, kind: str = "") -> str:
+    """Return the URL of a report in the timeline, which stays its own if others are rendered at the same instant."""
+    path = reverse("timeline-as-of", args=[report.dashboard.slug, compact_instant(report.rendered_at)])
+    return f"{path}{query_string(type=kind, report=report.pk)}"
 
 
 def as_of_url(dashboard: Dashboard, instant: datetime | None = None, kind: str = "") -> str:
@@ -40,9 +49,9 @@ def query_string(**values: object) -> str:
 
 def format_label(content_type: str) -> str:
     """Return a short name of a content type, for example PDF."""
-    known = {"spreadsheetml.sheet": "XLSX", "svg+xml": "SVG", "octet-stream": "file"}
+    known = {"spreadsheetml.sheet": "XLSX", "svg+xml": "SVG", "octet-stream": "file", "text/plain": "TXT"}
     ending = content_type.rpartition("/")[2]
-    return next((name for type_, name in known.items() if ending.endswith(type_)), ending.upper()[:8])
+    return next((name for type_, name in known.items() if content_type.endswith(type_)), ending.upper()[:8])
 
 
 def navigation_context(
@@ -78,7 +87,7 @@ def report_context(as_of: queries.AsOf, kind: str, *, may_read: bool) -> dict[st
     if report is None:
         return {}
     context = (content_context(report) if may_read else {"unreadable": True}) | receipt_context(report)
-    context["link"] = as_of_url(report.dashboard, report.rendered_at, kind)
+    context["link"] = report_url(report, kind)
     if as_of.previous and may_read:
         instants = as_of.previous.rendered_at, report.rendered_at
         context["compare"] = compare_url(report.dashboard, *instants, type=kind)
@@ -111,15 +120,35 @@ def dashboard_cards(
 
 def film_strip(dashboard: Dashboard, instant: datetime, kind: str, current: Report | None) -> list[dict[str, Any]]:
     """Return the reports around an instant."""
+    reports = queries.reports_around(dashboard, instant, kind)
+    number = Counter(report.rendered_at for report in reports)
+    for report in reports:
+        report.dashboard = dashboard
     return [
         {
             "report": report,
-            "url": as_of_url(dashboard, report.rendered_at, kind),
+            "url": (
+                report_url(report, kind)
+                if number[report.rendered_at] > 1
+                else as_of_url(dashboard, report.rendered_at, kind)
+            ),
             "current": report == current,
             "label": format_label(report.content_type),
         }
-        for report in queries.reports_around(dashboard, instant, kind)
+        for report in reports
     ]
+
+
+def same_instant(report: Report, kind: str) -> list[dict[str, Any]]:
+    """Return the reports that were rendered at the same instant, the last one ingested first; [] if it is the only one.
+
+    Only the first MAX_SAME_INSTANT are returned.
+    """
+    reports = Report.objects.filter(dashboard=report.dashboard, rendered_at=report.rendered_at)
+    reports = reports.filter(content_type=kind) if kind else reports
+    found = list(reports.select_related("dashboard").order_by("-ingested_at")[:MAX_SAME_INSTANT])
+    links = [{"report": each, "url": report_url(each, kind), "current": each == report} for each in found]
+    return links if len(links) > 1 else []
 
 
 def calendar_cells(

@@ -5,7 +5,8 @@ URLs contain UTC, so that a link means the same for all users.
 """
 
 import logging
-from datetime import datetime
+from dataclasses import replace
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -94,16 +95,21 @@ def dashboards(request: HttpRequest) -> HttpResponse:
 def as_of_page(request: HttpRequest, slug: str, instant: str = "") -> HttpResponse:
     """Show the report of a dashboard as of an instant. Without an instant, show the latest report.
 
-    If the dashboard has reports of several formats, the page and its links show one of them.
+    If the dashboard has reports of several formats, the page and its links show one of them. The parameter `report`
+    selects one of several reports of the instant.
     """
     dashboard = get_object_or_404(Dashboard, slug=slug)
+    chosen = _chosen_report(dashboard, request.GET.get("report", ""))
     asked = _parse_instant(instant) if instant else None
-    at = asked or timezone.now()
+    at = chosen.rendered_at if chosen else asked or timezone.now()
     kind = request.GET.get("type", "").replace("\0", "")
     formats = queries.latest_by_format(dashboard, at)
     if not kind and len(formats) > 1:
-        kind = max(formats.values(), key=lambda report: (report.rendered_at, report.ingested_at)).content_type
+        latest = max(formats.values(), key=lambda report: (report.rendered_at, report.ingested_at))
+        kind = (chosen or latest).content_type
     as_of = queries.as_of(dashboard, at, kind)
+    if chosen:
+        as_of = replace(as_of, report=chosen)
     current, zone = as_of.report.rendered_at if as_of.report else at, _zone(request)
     may_read = request.user.has_perm(READ)
     if may_read and as_of.report:
@@ -122,6 +128,7 @@ def as_of_page(request: HttpRequest, slug: str, instant: str = "") -> HttpRespon
         calendar=calendar,
         days=view_context.calendar_cells(calendar, dashboard, zone, kind, day if as_of.report else None),
         strip=view_context.film_strip(dashboard, current, kind, as_of.report),
+        same_instant=view_context.same_instant(as_of.report, kind) if as_of.report else [],
         **view_context.navigation_context(dashboard, as_of, formats, calendar, kind, asked),
         **view_context.report_context(as_of, kind, may_read=may_read),
     )
@@ -255,10 +262,18 @@ def _page(request: HttpRequest, template: str, **context: Any) -> HttpResponse:
 
 
 def _requested_instant(request: HttpRequest) -> datetime | None:
-    """Return the instant given by `date` and optionally `time`, or None. Raises queries.InvalidInstant."""
-    when = request.GET.get("date", "")
-    when += f"T{request.GET['time']}" if when and request.GET.get("time") else ""
-    return queries.parse_instant(when, _zone(request)) if when else None
+    """Return the end of the day `date`, or of its minute or second `time`; None without both.
+
+    Raises queries.InvalidInstant.
+    """
+    day, time = request.GET.get("date", ""), request.GET.get("time", "")
+    if not time:
+        return queries.parse_instant(day, _zone(request)) if day else None
+    if not day:
+        raise queries.InvalidInstant("A time needs a date. Enter the date too.")
+    found = queries.parse_instant(f"{day}T{time}", _zone(request))
+    # Pages show reports to the minute.
+    return found + timedelta(seconds=59) if len(time) == len("06:00") else found
 
 
 def _zone(request: HttpRequest) -> ZoneInfo:
@@ -279,6 +294,18 @@ def _find_dashboard(text: str) -> Dashboard | None:
     exact = Dashboard.objects.filter(Q(slug=text) | Q(title__iexact=text)).first()
     near = _matching(text)[:2]
     return exact or (near[0] if len(near) == 1 else None)
+
+
+def _chosen_report(dashboard: Dashboard, text: str) -> Report | None:
+    """Return the report of the dashboard with this id, or None without an id. Raises Http404."""
+    if not text:
+        return None
+    try:
+        report = get_object_or_404(Report, pk=UUID(text), dashboard=dashboard)
+    except ValueError as error:
+        raise Http404 from error
+    report.dashboard = dashboard
+    return report
 
 
 def _parse_instant(text: str) -> datetime:

@@ -73,7 +73,8 @@ class TestFind:
             ({"dashboard": "sales"}, "/timeline/sales/"),
             ({"dashboard": "Umsätze"}, "/timeline/sales/"),
             ({"dashboard": "SALE"}, "/timeline/sales/"),
-            ({"dashboard": "sales", "date": "2026-03-01", "time": "14:00"}, "/timeline/sales/20260301T130000Z/"),
+            ({"dashboard": "sales", "date": "2026-03-01", "time": "14:00"}, "/timeline/sales/20260301T130059Z/"),
+            ({"dashboard": "sales", "date": "2026-03-01", "time": "14:00:07"}, "/timeline/sales/20260301T130007Z/"),
             ({"dashboard": "sales", "date": "2026-03-01"}, "/timeline/sales/20260301T225959Z/"),
         ],
     )
@@ -90,6 +91,7 @@ class TestFind:
         )
         page = text(viewer.get("/timeline/", {"dashboard": "sales", "date": "soon"}))
         assert "is not a date or time" in page
+        assert "A time needs a date." in text(viewer.get("/timeline/", {"dashboard": "sales", "time": "14:00"}))
         assert viewer.get("/timeline/", {"dashboard": "a\0b"}).status_code == 200
 
     def test_several_matches_keep_the_date(self, viewer: Client) -> None:
@@ -192,6 +194,32 @@ class TestThen:
         make_report(filename="b.pdf", rendered_at=NOON + timedelta(hours=1))
         page = viewer.get("/timeline/sales/", {"type": "image/png"}).content.decode()
         assert "It is the latest PNG." in page
+
+    def test_each_report_of_an_instant_has_its_own_page(self, viewer: Client, admin_client: Client) -> None:
+        first, second = make_report(png(), filename="1.png"), make_report(png((0, 0, 9, 9)), filename="2.png")
+        page = text(viewer.get("/timeline/sales/"))
+        assert f'src="/reports/{second.pk}/file/"' in page
+        assert "2 reports were rendered at this instant" in page
+        links = [f"/timeline/sales/20260301T120000Z/?report={each.pk}" for each in (first, second)]
+        assert all(page.count(f'href="{link}"') >= 2 for link in links), "in the list and in the strip"
+        page = text(viewer.get(links[0]))
+        assert f'src="/reports/{first.pk}/file/"' in page
+        assert f'<a href="{links[0]}" class="permanent"' in page
+        assert links[0] in text(admin_client.get(reverse("admin:reports_report_change", args=[first.pk])))
+        Dashboard.objects.create(slug="other")
+        for path in (
+            f"/timeline/other/?report={first.pk}",
+            "/timeline/sales/?report=1",
+            f"/timeline/sales/?report={UUID(int=1)}",
+        ):
+            assert viewer.get(path).status_code == 404
+
+    def test_a_report_alone_at_its_instant_has_a_plain_address(self, viewer: Client) -> None:
+        make_report()
+        make_report(b"a,b\n1,2\n", filename="a.csv")
+        page = text(viewer.get("/timeline/sales/?type=text/csv"))
+        assert "rendered at this instant" not in page
+        assert 'href="/timeline/sales/20260301T120000Z/?type=text%2Fcsv" aria-current="true"' in page
 
     def test_the_calendar_has_the_days_and_the_gaps(self, viewer: Client) -> None:
         for day in (1, 2, 5):
@@ -362,6 +390,11 @@ class TestCompare:
         make_report()
         answer = viewer.get("/timeline/sales/compare/", {"from": "2026-03-01", "to": "2026-03-02T14:00", "type": "a/b"})
         assert answer["Location"] == ("/timeline/sales/compare/?from=20260301T225959Z&to=20260302T130000Z&type=a%2Fb")
+
+    def test_the_form_of_a_report_compares_with_the_previous_one(self, viewer: Client) -> None:
+        make_report(png(), filename="a.png", rendered_at=NOON + timedelta(seconds=8))
+        make_report(png((0, 0, 9, 9)), filename="b.png", rendered_at=NOON + timedelta(minutes=1, seconds=9))
+        assert 'name="from" step="1" required value="2026-03-01T13:00:08"' in text(viewer.get("/timeline/sales/"))
 
     def test_changes_are_marked(self, viewer: Client) -> None:
         make_report(png(), filename="a.png")
