@@ -190,6 +190,8 @@ _INGEST_PROBLEMS = _PROBLEMS | dict.fromkeys((411, 413, 415, 422, 503, 507), Pro
 @router.post("", auth=Bearer(Scope.INGEST), response={200: ReportOut, 201: ReportOut, **_INGEST_PROBLEMS})
 def ingest_report(request: HttpRequest, form: Form[ReportIn], file: File[UploadedFile]) -> Status[dict[str, Any]]:
     """Ingest a report. Returns 201 if it is new, 200 if the same report (dashboard, instant, content) exists."""
+    if sum(len(each) for _, each in request.FILES.lists()) > 1:
+        raise IngestError("file", "The request contains several files. Send a request for each of them.")
     source = cast("BinaryIO", file)
     ingested = ingest(source=source, filename=file.name or "", dashboard=form.dashboard, rendered_at=form.rendered_at)
     return Status(201 if ingested.created else 200, _report_out(ingested.report))
@@ -346,7 +348,20 @@ def _on_ingest_error(request: HttpRequest, error: IngestError) -> HttpResponse:
 def _on_validation_error(request: HttpRequest, error: ValidationError) -> HttpResponse:
     first = error.errors[0]
     field = str(first["loc"][-1])
-    return _problem(422, f"{field}: {first['msg']}.", field)
+    return _problem(422, f"{field}: {first['msg']}.{_hint(request, field)}", field)
+
+
+def _hint(request: HttpRequest, field: str) -> str:
+    """Return what to do about frequent mistakes in a request that sends a report."""
+    if request.method != "POST":
+        return ""
+    if request.content_type != "multipart/form-data":
+        return " Send the report as multipart/form-data."
+    if field == "file" and "file" in request.POST:
+        return " It was sent as text. Send it as a file; with curl, write an @ before its path: -F file=@report.pdf."
+    if field == "rendered_at":
+        return " Use ISO 8601 with a time zone, for example 2026-03-01T06:00:00Z."
+    return ""
 
 
 @api.exception_handler(AuthenticationError)

@@ -128,6 +128,25 @@ class TestIngest:
             answer = client.post(REPORTS, b"--y\r\nnonsense", content_type=content_type, headers=headers)
             assert problem(answer)[0] in {400, 422}, content_type
 
+    def test_frequent_mistakes_are_explained(self, client: Client, token: str) -> None:
+        headers = {"Authorization": f"Bearer {token}"}
+        files = [io.BytesIO(b"%PDF-1.7 1"), io.BytesIO(b"%PDF-1.7 2")]
+        for number, file in enumerate(files):
+            file.name = f"{number}.pdf"
+        for more in ({"file": files}, {"file": files[0], "other": files[1]}):
+            values = {"dashboard": "sales", "rendered_at": "2026-03-01T06:00:00Z"} | more
+            found = problem(client.post(REPORTS, values, headers=headers))
+            assert found[:2] == (422, "file")
+            assert "several files" in found[2]
+            [file.seek(0) for file in files]
+        body = {"dashboard": "sales", "rendered_at": "2026-03-01T06:00:00Z"}
+        answer = client.post(REPORTS, json.dumps(body), content_type="application/json", headers=headers)
+        assert problem(answer)[2].endswith("Send the report as multipart/form-data.")
+        answer = client.post(REPORTS, body | {"file": "report.pdf"}, headers=headers)
+        assert problem(answer)[2].endswith("-F file=@report.pdf.")
+        assert "2026-03-01T06:00:00Z" in problem(post(client, token, rendered_at="soon"))[2]
+        assert Report.objects.count() == 0
+
     def test_a_body_of_unknown_length_is_told_what_is_missing(self, client: Client, token: str) -> None:
         headers = {"Authorization": f"Bearer {token}", "Transfer-Encoding": "chunked"}
         request = client.generic("POST", REPORTS, b"", "multipart/form-data; boundary=x", headers=headers)
