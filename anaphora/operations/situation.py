@@ -20,6 +20,7 @@ from anaphora.deliveries.heartbeat import Missing
 from anaphora.deliveries.models import ArchivePolicy, Interface, State, diagnosis_of
 from anaphora.operations import health, lateness
 from anaphora.operations.models import Verification
+from anaphora.reports import inbox, inbox_refused
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,10 @@ class Situation:
     manifests_overdue: dict[int, date | None]
     """The interfaces whose next manifest is overdue, with the day of the last one; None if none was written."""
     free_bytes: int
+    refused_files: int
+    """Files that the inbox refused."""
+    misplaced_files: int
+    """Files in no folder of the inbox."""
 
     @property
     def late(self) -> list[lateness.State]:
@@ -75,6 +80,8 @@ def gather(now: datetime) -> Situation:
         verifications={each.interface_id: each for each in Verification.objects.all()},
         manifests_overdue=manifests.overdue(now),
         free_bytes=health.free_bytes(),
+        refused_files=inbox_refused.count(),
+        misplaced_files=inbox.count_misplaced(),
     )
 
 
@@ -182,6 +189,28 @@ def _dashboards(found: Situation) -> Iterator[Problem]:
         )
 
 
+def _inbox(found: Situation) -> Iterator[Problem]:
+    if found.refused_files:
+        yield Problem(
+            "inbox:refused",
+            f"The inbox refused {count_noun(found.refused_files, 'file', 'files')}",
+            "They are not archived. The list shows the reason for each. Correct it and try again, or remove the file.",
+            reverse("admin:reports_report_refused"),
+            "Open refused files",
+            "reports.add_report",
+        )
+    if found.misplaced_files:
+        yield Problem(
+            "inbox:misplaced",
+            f"{count_noun(found.misplaced_files, 'file is', 'files are')} in the inbox, but in no dashboard's folder",
+            "Such files are not ingested. In INBOX_DIR, move each to the folder with the slug of its dashboard, and "
+            "check the program that writes them.",
+            reverse("admin:index"),
+            "",
+            "reports.add_report",
+        )
+
+
 def _disk(found: Situation) -> Iterator[Problem]:
     if found.free_bytes < settings.ALERT_DISK_MB * 10**6:
         yield Problem(
@@ -245,6 +274,7 @@ _SOURCES: tuple[Callable[[Situation], Iterator[Problem]], ...] = (
     _waiting,
     _policies,
     _dashboards,
+    _inbox,
     _disk,
 )
 

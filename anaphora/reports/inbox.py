@@ -161,6 +161,27 @@ def _complete_files(root: Path) -> Iterator[Path]:
                 yield file
 
 
+def count_misplaced() -> int:
+    """Return the number of complete files directly in INBOX_DIR, which belong to no dashboard and are not ingested.
+
+    Hidden files are not counted. Returns 0 if INBOX_DIR is not set or cannot be read.
+    """
+    if not settings.INBOX_DIR:
+        return 0
+    complete = time.time() - settings.INBOX_SETTLE_SECONDS
+    try:
+        entries = list(list_entries(Path(settings.INBOX_DIR)))
+    except OSError:
+        return 0
+    return sum(
+        stat.S_ISREG(found.st_mode)
+        and not file.name.startswith(".")
+        and not _UNFINISHED.fullmatch(file.name)
+        and max(found.st_mtime, found.st_ctime) <= complete
+        for file, found in entries
+    )
+
+
 def _reset_future_mtime(file: Path, found: os.stat_result) -> None:
     """Reset timestamps in the future, so that the file counts as changed now.
 

@@ -176,6 +176,30 @@ def test_only_users_who_may_add_reports_see_the_page_and_the_link(
     assert inbox_refused.count() == 1
 
 
+def test_the_overview_names_what_is_not_ingested(
+    refuse: Callable[..., inbox_refused.RefusedFile],
+    box: Path,  # noqa: F811
+    client: Client,
+    page: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    user = User.objects.create_user("operator", is_staff=True)
+    user.user_permissions.set(Permission.objects.filter(codename="add_report"))
+    client.force_login(user)
+    overview = reverse("admin:index")
+    for name in (".DS_Store", "sales.pdf.part"):
+        put(box, name)
+    assert "inbox" not in client.get(overview).text.lower()
+    refuse()
+    assert f'<a class="button" href="{page}">Open refused files</a>' in client.get(overview).text
+    put(box, "loose.pdf")
+    assert "1 file is in the inbox, but in no dashboard&#x27;s folder" in client.get(overview).text
+    monkeypatch.setattr(django_settings, "INBOX_SETTLE_SECONDS", 60)
+    assert "in no dashboard" not in client.get(overview).text
+    monkeypatch.setattr(django_settings, "INBOX_DIR", box / "gone")
+    assert client.get(overview).status_code == 200
+
+
 def test_without_an_inbox_the_page_says_so(
     admin_client: Client, page: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
