@@ -38,8 +38,8 @@ def make(report: Report, target: BinaryIO) -> None:
     delivery = _listed(report)
     if delivery is None or delivery.manifest is None:
         raise NoEvidence(
-            "No manifest lists this report yet. The manifest of a day is written after the day is over, in UTC; "
-            "write_manifests --until writes today's."
+            "No manifest lists this report yet. The manifest of a day is written after the day is over, in UTC. "
+            "write_manifests --until writes today's now; what is delivered after that is in tomorrow's."
         )
     try:
         key = signing.current()

@@ -280,9 +280,11 @@ class TestIrregularities:
 
 
 class TestCommand:
+    errors: io.StringIO
+
     def run(self, *arguments: str) -> str:
-        out = io.StringIO()
-        call_command("write_manifests", *arguments, stdout=out)
+        out, self.errors = io.StringIO(), io.StringIO()
+        call_command("write_manifests", *arguments, stdout=out, stderr=self.errors)
         return out.getvalue()
 
     def test_today_is_allowed_and_tomorrow_is_not(self, interface: S3Interface) -> None:
@@ -291,6 +293,7 @@ class TestCommand:
         today = timezone.now().date()
         assert f"{today}.jsonl" in self.run("--until", str(today))
         assert self.run("--until", str(today)) == ""
+        assert f"no manifest is due. The last one is of {today}" in self.errors.getvalue()
         assert self.run() == ""
         for wrong in (str(today + timedelta(days=1)), "yesterday"):
             with pytest.raises(CommandError):

@@ -29,8 +29,17 @@ class Command(commands.Command):
         problems = []
         for interface in manifests.interfaces_in_use():
             try:
-                for written in manifests.write(interface, until=until, now=now):
-                    self.stdout.write(commands.one_line(f"{interface}  {written.key}"))
+                written = False
+                for manifest in manifests.write(interface, until=until, now=now):
+                    self.stdout.write(commands.one_line(f"{interface}  {manifest.key}"))
+                    written = True
+                last = interface.manifests.order_by("sequence").last()
+                if options["until"] and last and not written:
+                    text = (
+                        f"{interface}: no manifest is due. The last one is of {last.day}; what was delivered since is "
+                        "listed in the next one."
+                    )
+                    self.stderr.write(commands.one_line(text))
             except DeliveryError as error:
                 problems.append(f"{interface}: {error.diagnosis.title}. {error.detail} {error.diagnosis.remedy}")
             except SigningProblem as problem:
