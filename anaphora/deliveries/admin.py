@@ -13,6 +13,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonRes
 from django.shortcuts import render
 from django.urls import URLPattern, path, reverse
 from django.utils import timezone
+from django.utils.formats import date_format
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django_celery_beat.models import ClockedSchedule, CrontabSchedule, IntervalSchedule, SolarSchedule
@@ -148,11 +149,16 @@ LISTED = 20
 
 
 def _problem_of(interface: Interface) -> tuple[Diagnosis | None, str]:
-    """Return the diagnosis of why all deliveries to an interface wait, with its detail; None if nothing is wrong."""
+    """Return the diagnosis of why all deliveries to an interface wait, and when they go on; None if nothing is wrong.
+
+    The interface's detail is left out, because it can name the object of another delivery.
+    """
     if not interface.enabled:
         return errors.INTERFACE_DISABLED, ""
     if diagnosis := diagnosis_of(interface):
-        return diagnosis, interface.detail
+        then = interface.paused_until
+        when = f"at {date_format(timezone.localtime(then), 'j M Y, H:i:s T')}" if then else "soon"
+        return diagnosis, f"This delivery is not lost. The next automatic attempt is {when}."
     worker = next((each for each in heartbeat.missing() if each.role is Role.WORKER), None)
     return (worker.diagnosis, f"{worker}.") if worker else (None, "")
 
@@ -235,13 +241,15 @@ class DeliveryAdmin(DeliveryPageAdmin):
     @admin.display(description="problem", ordering="diagnosis")
     def problem(self, delivery: Delivery) -> str:
         diagnosis = diagnosis_of(delivery)
+        if diagnosis is None and delivery.state == State.PENDING:
+            diagnosis = diagnosis_of(delivery.interface)
         return diagnosis.title if diagnosis else ""
 
     @admin.display(description="problem")
     def explanation(self, delivery: Delivery) -> str:
-        diagnosis, detail = diagnosis_of(delivery), delivery.detail
+        diagnosis, detail, continues = diagnosis_of(delivery), delivery.detail, ""
         if diagnosis is None and delivery.state == State.PENDING:
-            diagnosis, detail = _problem_of(delivery.interface)
+            diagnosis, continues = _problem_of(delivery.interface)
         if diagnosis is None:
             return WAITING.get(delivery.state, "-")
         text = format_html(
@@ -249,6 +257,8 @@ class DeliveryAdmin(DeliveryPageAdmin):
         )
         if delivery.state == State.CANCELLED:
             text = format_html("<p>{}</p>", WAITING[State.CANCELLED.value]) + text
+        if continues:
+            text += format_html("<p>{}</p>", continues)
         if detail:
             text += format_html("<p><code>{}</code></p>", detail)
         link = documentation.link(diagnosis.title)

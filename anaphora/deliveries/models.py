@@ -217,7 +217,9 @@ class Delivery(models.Model):
     interface = models.ForeignKey(Interface, on_delete=models.PROTECT, related_name="deliveries", db_index=False)
     state = models.CharField(max_length=10, choices=State.choices, default=State.PENDING)
     priority = models.PositiveSmallIntegerField(choices=Priority.choices, default=Priority.FRESH)
-    attempts = models.PositiveIntegerField(default=0, help_text="Uploads that failed for this report's own sake.")
+    attempts = models.PositiveIntegerField(
+        "failed attempts", default=0, help_text="Uploads that failed for this report's own sake."
+    )
     due_at = models.DateTimeField(default=timezone.now)
     leased_until = models.DateTimeField(null=True, blank=True)
     lease = models.UUIDField(null=True, blank=True)

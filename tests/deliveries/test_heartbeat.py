@@ -154,10 +154,13 @@ class TestDeliveryPage:
 
     def test_names_what_the_interface_waits_for(self, admin_client: Client, waiting: Delivery) -> None:
         all_run()
-        S3Interface.objects.update(diagnosis="bucket_not_found", detail="404 NoSuchBucket")
+        then = timezone.now() + timedelta(minutes=7)
+        S3Interface.objects.update(diagnosis="bucket_not_found", detail="404 for another key", paused_until=then)
         page = self.explanation(admin_client, waiting)
         assert "<strong>Bucket not found</strong>" in page
-        assert "404 NoSuchBucket" in page
+        assert "another key" not in page
+        assert f"The next automatic attempt is at {then:%-d %b %Y, %H:%M:%S} UTC." in page
+        assert "Bucket not found" in admin_client.get(reverse("admin:deliveries_delivery_changelist")).text
         S3Interface.objects.update(enabled=False)
         assert "<strong>Interface disabled</strong>" in self.explanation(admin_client, waiting)
 

@@ -122,7 +122,7 @@ class Migration(migrations.Migration):
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('state', models.CharField(choices=[('pending', 'pending'), ('sending', 'sending'), ('delivered', 'delivered'), ('failed', 'failed'), ('cancelled', 'cancelled')], default='pending', max_length=10)),
                 ('priority', models.PositiveSmallIntegerField(choices=[(0, 'fresh'), (1, 'backfill')], default=0)),
-                ('attempts', models.PositiveIntegerField(default=0, help_text="Uploads that failed for this report's own sake.")),
+                ('attempts', models.PositiveIntegerField(default=0, help_text="Uploads that failed for this report's own sake.", verbose_name='failed attempts')),
                 ('due_at', models.DateTimeField(default=django.utils.timezone.now)),
                 ('leased_until', models.DateTimeField(blank=True, null=True)),
                 ('lease', models.UUIDField(blank=True, null=True)),
