@@ -1,10 +1,12 @@
 """Shared parts of the admin: site titles, badges, number formatting and read-only model admins."""
 
+from collections.abc import Iterator
+from itertools import islice
 from typing import Any, TypeVar
 
 from django.contrib import admin
 from django.core.paginator import Paginator
-from django.db.models import Model
+from django.db.models import PROTECT, Model
 from django.http import HttpRequest
 from django.template.defaultfilters import filesizeformat
 from django.utils.functional import cached_property
@@ -61,16 +63,31 @@ class CappedPaginator(Paginator[Any]):
 
 
 class ProtectedAdmin(admin.ModelAdmin[T]):
-    """Admin of models with protected relations. A refused deletion names the related objects, not permissions."""
+    """Admin of models with protected relations. A refused deletion names some of the related objects."""
+
+    MOST_NAMED = 20
 
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
-        """Return no missing permissions if protected objects prevent the deletion."""
-        deleted, counts, missing, protected = super().get_deleted_objects(objs, request)
-        return deleted, counts, set() if protected else missing, protected
+        """Return at most MOST_NAMED of the protected objects: Django would read all of them, maybe millions."""
+        found = islice(self._protected([each.pk for each in objs]), self.MOST_NAMED + 1)
+        if protected := [f"{each._meta.verbose_name} {each}" for each in found]:
+            more = ["and others"] if len(protected) > self.MOST_NAMED else []
+            return [], {}, set(), [*protected[: self.MOST_NAMED], *more]
+        return super().get_deleted_objects(objs, request)
+
+    def _protected(self, keys: list[Any]) -> Iterator[Model]:
+        """Yield the objects that refer to one of these and protect it."""
+        for relation in self.model._meta.related_objects:
+            if getattr(relation, "on_delete", None) is PROTECT:
+                rows = relation.related_model._default_manager.filter(**{f"{relation.field.name}__in": keys})
+                yield from rows.order_by("pk")[: self.MOST_NAMED + 1]
 
 
 class ReadOnlyAdmin(admin.ModelAdmin[T]):
     """Admin of models that can only be viewed, whatever permissions the user has."""
+
+    has_history = False
+    """Whether changes are logged, so that the page has the button "History"."""
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False

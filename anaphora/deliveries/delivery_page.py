@@ -27,6 +27,7 @@ class DeliveryPageAdmin(ReadOnlyAdmin[Delivery]):
     """The read-only page of a delivery. Its buttons need the permission to change deliveries."""
 
     change_form_template = "admin/deliveries/delivery/change_form.html"
+    has_history = True
 
     def has_operate_permission(self, request: HttpRequest) -> bool:
         """Whether the user may retry, cancel and verify: deliveries are read-only, so "change" means this."""

@@ -103,15 +103,27 @@ class ReportAdmin(ReadOnlyAdmin[Report]):
     def get_queryset(self, request: HttpRequest) -> QuerySet[Report]:
         return super().get_queryset(request).prefetch_related(with_interfaces())
 
+    def get_list_display(self, request: HttpRequest) -> Any:
+        return self._without_dead_links(request, super().get_list_display(request))
+
     def get_fieldsets(self, request: HttpRequest, obj: Report | None = None) -> Any:
-        """Leave out the link to the file for users who may not read contents."""
-        fieldsets = super().get_fieldsets(request, obj)
-        if request.user.has_perm(READ):
-            return fieldsets
         return [
-            (title, {**options, "fields": [name for name in options["fields"] if name != "open_link"]})
-            for title, options in fieldsets
+            (title, {**options, "fields": self._without_dead_links(request, options["fields"])})
+            for title, options in super().get_fieldsets(request, obj)
         ]
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Report | None = None) -> Any:
+        return [name for _, options in self.get_fieldsets(request, obj) for name in options["fields"]]
+
+    def _without_dead_links(self, request: HttpRequest, names: Any) -> list[Any]:
+        """Replace columns and fields with links to pages that the user may not view by those without."""
+        user = request.user
+        instead = {name: name for name in names}
+        if not user.has_perm("deliveries.view_delivery"):
+            instead |= {"archived": "archived_unlinked", "archived_in": "archived_in_unlinked"}
+        if not user.has_perm("reports.view_dashboard"):
+            instead |= {"dashboard_link": "dashboard_unlinked"}
+        return [instead[name] for name in names if name != "open_link" or user.has_perm(READ)]
 
     def get_urls(self) -> list[URLPattern]:
         """Add the addresses of a report's file and of the upload."""
@@ -168,6 +180,10 @@ class ReportAdmin(ReadOnlyAdmin[Report]):
         address = reverse("admin:reports_dashboard_change", args=[report.dashboard_id])
         return format_html('<a href="{}">{}</a>', address, report.dashboard)
 
+    @admin.display(description="dashboard")
+    def dashboard_unlinked(self, report: Report) -> str:
+        return str(report.dashboard)
+
     @admin.display(description="file name", ordering="filename")
     def short_filename(self, report: Report) -> SafeString:
         return format_html('<span class="one-line" title="{0}">{0}</span>', report.filename)
@@ -186,27 +202,45 @@ class ReportAdmin(ReadOnlyAdmin[Report]):
 
     @admin.display(description="archived")
     def archived(self, report: Any) -> SafeString:
-        return _marks(list(report.deliveries.all()))
+        return _marks(report, linked=True)
+
+    @admin.display(description="archived")
+    def archived_unlinked(self, report: Any) -> SafeString:
+        return _marks(report, linked=False)
 
     @admin.display(description="archived")
     def archived_in(self, report: Report) -> SafeString:
-        deliveries = list(report.deliveries.all())
-        rows = format_html_join(
-            "",
-            '<li><a href="{}">{}</a> {} <code>{}</code></li>',
-            ((each.admin_url, each.interface, badge(each.state, each.state), each.summary) for each in deliveries),
-        )
-        return format_html('<ul class="places">{}</ul>', rows) if deliveries else badge("never", "no policy covers it")
+        return _places(report, linked=True)
+
+    @admin.display(description="archived")
+    def archived_in_unlinked(self, report: Report) -> SafeString:
+        return _places(report, linked=False)
 
 
-def _marks(deliveries: list[Delivery]) -> SafeString:
+def _marks(report: Any, *, linked: bool) -> SafeString:
+    """Return where a report is archived, for a list."""
+    deliveries = list(report.deliveries.all())
     if not deliveries:
         return badge("never", "no policy")
-    return format_html_join(
-        " ",
-        '<a href="{}">{}</a>',
+    marks = [(each, badge(each.state, f"{each.interface}: {each.state}", title=each.summary)) for each in deliveries]
+    return format_html_join(" ", "{}", ((_link(each, mark, linked=linked),) for each, mark in marks))
+
+
+def _places(report: Any, *, linked: bool) -> SafeString:
+    """Return where a report is archived, with keys and problems."""
+    deliveries = list(report.deliveries.all())
+    if not deliveries:
+        return badge("never", "no policy covers it")
+    rows = format_html_join(
+        "",
+        "<li>{} {} <code>{}</code></li>",
         (
-            (each.admin_url, badge(each.state, f"{each.interface}: {each.state}", title=each.summary))
+            (_link(each, each.interface, linked=linked), badge(each.state, each.state), each.summary)
             for each in deliveries
         ),
     )
+    return format_html('<ul class="places">{}</ul>', rows)
+
+
+def _link(delivery: Delivery, text: Any, *, linked: bool) -> Any:
+    return format_html('<a href="{}">{}</a>', delivery.admin_url, text) if linked else text

@@ -61,6 +61,7 @@ def build(user: Viewer) -> dict[str, Any]:
         "attention_number": len(problems),
         "interfaces": _interface_rows(visible, found) if visible else [],
         "sees_deliveries": sees_deliveries,
+        "sees_problems": sees_deliveries and visible == found.interfaces,
         "chart": chart.last_days(now) if sees_deliveries else None,
         "processes": _process_rows(found) if concerned_with_processes(user) else [],
         "expected": len(dashboards),
@@ -128,7 +129,9 @@ def _status(interface: Interface) -> tuple[str, str]:
     if not interface.enabled:
         return "never", "disabled"
     if diagnosis := diagnosis_of(interface):
-        return "failed", f"paused: {diagnosis.title}"
+        until = interface.paused_until
+        then = f", next attempt at {timezone.localtime(until):%H:%M:%S}" if until and until > timezone.now() else ""
+        return "failed", f"paused: {diagnosis.title}{then}"
     if interface.test_passed is False:
         return "failed", f"test failed: {(interface.test_report.get('diagnosis') or {}).get('title', 'see its page')}"
     if interface.tested_at is None:

@@ -31,14 +31,15 @@ class OverviewSite(AdminSite):
         context = self.each_context(request) | {"title": "Overview", "is_overview": True} | overview.build(request.user)
         return TemplateResponse(request, "operations/overview.html", context | (extra_context or {}))
 
+    def each_context(self, request: HttpRequest) -> dict[str, Any]:
+        """Add the models of the settings page: the header links to it if there are any."""
+        context = super().each_context(request)
+        return context | {"settings_apps": _configuration(context["available_apps"])}
+
     def settings_view(self, request: HttpRequest) -> HttpResponse:
         """Show Django's list of models, without those in _ELSEWHERE."""
-        apps = []
-        for app in self.get_app_list(request):
-            models = [each for each in app["models"] if (app["app_label"], each["object_name"]) not in _ELSEWHERE]
-            if models:
-                apps.append(app | {"models": models})
-        context = self.each_context(request) | {"title": "Settings", "app_list": apps}
+        context = self.each_context(request)
+        context |= {"title": "Settings", "app_list": context["settings_apps"]}
         return TemplateResponse(request, "operations/settings.html", context)
 
     def first_report_view(self, request: HttpRequest) -> HttpResponse:
@@ -51,3 +52,13 @@ class OverviewSite(AdminSite):
         if request.user.has_perm("deliveries.add_archivepolicy") and Report.objects.exists():
             first_steps.finish()
         return HttpResponseRedirect(first_steps.first_report_path())
+
+
+def _configuration(apps: list[Any]) -> list[dict[str, Any]]:
+    """Return the apps with those of their models that are not in _ELSEWHERE; none without such models."""
+    found = []
+    for app in apps:
+        models = [each for each in app["models"] if (app["app_label"], each["object_name"]) not in _ELSEWHERE]
+        if models:
+            found.append(app | {"models": models})
+    return found

@@ -11,7 +11,7 @@ from django.urls import reverse
 
 from anaphora.deliveries import engine
 from anaphora.deliveries.models import Delivery, State
-from anaphora.reports.models import Report
+from anaphora.reports.models import Dashboard, Report
 from anaphora.timeline import view_context
 from delivery_s3.connection_test import services
 from delivery_s3.models import S3Interface
@@ -480,4 +480,21 @@ def test_a_refused_deletion_names_the_related_objects(admin_client: Client, inte
     ):
         page = text_of(admin_client.get(address))
         assert "protected related objects" in page
+        assert str(report) in page
+        assert "and others" not in page
         assert "doesn't have permission" not in page.replace("&#x27;", "'")
+
+
+def test_a_refused_deletion_names_only_some_of_many(
+    admin_client: Client, interface: S3Interface, django_assert_max_num_queries: Any
+) -> None:
+    make_policy(interface)
+    for number in range(30):
+        report = make_report(b"%%PDF-1.7 %d" % number)
+    address = reverse("admin:reports_dashboard_delete", args=[report.dashboard_id])
+    with django_assert_max_num_queries(40):
+        page = text_of(admin_client.get(address))
+    assert page.count("report sales 2026") == 20
+    assert "and others" in page
+    assert admin_client.post(address, {"post": "yes"}).status_code == 200
+    assert Dashboard.objects.count() == 1

@@ -87,6 +87,17 @@ class TestPeople:
         assert "You have no permission to view anything here." in page
         assert interface.name not in page
 
+    def test_who_sees_no_problems_is_not_told_that_there_are_none(
+        self, client: Client, admin_client: Client, interface: S3Interface
+    ) -> None:
+        first_steps.finish()
+        assert "Nothing needs attention." in shown(admin_client)
+        for names in ((), ("view_report", "add_report"), ("view_delivery",), ("view_s3interface",)):
+            User.objects.filter(username="viewer").delete()
+            assert "Nothing needs attention." not in shown(viewer(client, *names))
+        User.objects.filter(username="viewer").delete()
+        assert "Nothing needs attention." in shown(viewer(client, "view_delivery", "view_s3interface"))
+
     def test_each_permission_shows_its_part(self, client: Client, interface: S3Interface) -> None:
         since = timezone.now() - timedelta(days=1)
         dashboard = make_report(dashboard="confidential").dashboard
@@ -165,6 +176,12 @@ class TestFirstSteps:
 
 
 class TestSettingsPage:
+    def test_is_linked_only_for_those_who_find_something_there(self, client: Client) -> None:
+        link = f'href="{reverse("admin:settings")}"'
+        assert link not in shown(viewer(client, "view_report", "view_delivery"))
+        User.objects.get(username="viewer").user_permissions.add(Permission.objects.get(codename="view_apitoken"))
+        assert link in shown(client)
+
     def test_lists_the_configuration(self, admin_client: Client) -> None:
         page = admin_client.get(reverse("admin:settings")).text
         for name in ("deliveries_archivepolicy", "django_celery_beat_periodictask", "auth_group", "reports_dashboard"):

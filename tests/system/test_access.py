@@ -172,6 +172,27 @@ def test_every_url_answers_as_documented(role: str, places: dict[str, str], monk
     assert wrong == []
 
 
+@pytest.mark.parametrize(
+    "role", [pytest.param(role, marks=[] if role in OFTEN else pytest.mark.heavy) for role in ROLES[1:]]
+)
+def test_no_link_leads_to_a_page_that_the_role_may_not_open(role: str, places: dict[str, str]) -> None:
+    """Follow all links from the start page. Links that differ only in their queries count as one."""
+    client, seen, found = client_of(role), {"/"}, ["/"]
+    dead = []
+    for path in found:
+        response: Any = client.get(path, follow=True)
+        if response.status_code != 200:
+            dead.append((path, response.status_code))
+        content = response.getvalue() if response.streaming else response.content
+        page = content.decode() if response["Content-Type"].startswith("text/html") else ""
+        for link in re.findall(r'href="(/[^"#?]*)', page):
+            if link not in seen and not link.startswith("/static/"):
+                seen.add(link)
+                found.append(link)
+    assert dead == []
+    assert len(found) > 5
+
+
 def test_the_table_has_no_rows_of_removed_pages() -> None:
     assert set(documented()) - set(all_patterns()) == set()
 
