@@ -73,10 +73,18 @@ def count() -> int:
         return 0
 
 
-def put_back(token: str) -> str:
-    """Move a file back to the inbox, delete its reason file and return its name. Raises RefusedFileError."""
+def put_back(token: str, dashboard: str = "") -> str:
+    """Move a file back to the inbox, delete its reason file and return its name. Raises RefusedFileError.
+
+    `dashboard` is the slug of the folder; by default, it is the folder from which the file came.
+    """
     file = _path_of(token)
-    to = Path(str(settings.INBOX_DIR)) / file.relative_to(_rejected_folder()).parts[0] / file.name
+    if dashboard and not re.fullmatch(r"[-\w]{1,100}", dashboard, re.ASCII):
+        raise RefusedFileError(
+            f"{clean_line(dashboard)} is not a valid slug of a dashboard. Use 1 to 100 letters, digits, hyphens and "
+            "underscores."
+        )
+    to = Path(str(settings.INBOX_DIR)) / (dashboard or file.relative_to(_rejected_folder()).parts[0]) / file.name
     try:
         with open_folder(file.parent) as folder:
             facts = os.stat(file.name, dir_fd=folder, follow_symlinks=False)

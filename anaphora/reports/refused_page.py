@@ -12,7 +12,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import render
 
 from anaphora.reports import inbox_refused
-from anaphora.reports.models import Report
+from anaphora.reports.models import Dashboard, Report
 
 MAX_FILES = 200
 """Maximum number of files on the page, the latest first."""
@@ -26,6 +26,7 @@ def page(request: HttpRequest, context: dict[str, Any]) -> HttpResponse:
         _act(request)
         return HttpResponseRedirect(request.path)
     context |= {"title": "Refused inbox files", "inbox": settings.INBOX_DIR, "files": [], "number": 0}
+    context["dashboards"] = Dashboard.objects.all()
     if settings.INBOX_DIR:
         try:
             context["files"], context["number"] = inbox_refused.list_refused(MAX_FILES)
@@ -40,7 +41,7 @@ def _act(request: HttpRequest) -> None:
         if "remove" in request.POST:
             done = f"Removed from the inbox: {inbox_refused.remove(token)}."
         else:
-            done = f"Put back into the inbox: {inbox_refused.put_back(token)}."
+            done = f"Put back into the inbox: {inbox_refused.put_back(token, request.POST.get('dashboard', ''))}."
     except inbox_refused.RefusedFileError as error:
         messages.error(request, str(error))
         return

@@ -72,6 +72,23 @@ def test_try_again_puts_a_file_back_to_be_ingested(
     assert Report.objects.get().dashboard.slug == "sales"
 
 
+def test_a_file_can_be_put_into_another_folder(
+    admin_client: Client,
+    box: Path,  # noqa: F811
+    refuse: Callable[..., inbox_refused.RefusedFile],
+    page: str,
+) -> None:
+    refused = refuse("No slug/2026-03-01.pdf", b"%PDF-1.7 x")
+    assert "is not a valid slug" in refused.reason
+    for wrong in ("..", "a/b", "No slug", "é", "x" * 101):
+        answer = admin_client.post(page, {"file": refused.token, "retry": "1", "dashboard": wrong}, follow=True)
+        assert "is not a valid slug of a dashboard" in answer.text
+        assert inbox_refused.count() == 1
+    admin_client.post(page, {"file": refused.token, "retry": "1", "dashboard": "sales"})
+    assert lying(box) == ["sales/2026-03-01.pdf"]
+    assert inbox.scan().ingested == 1
+
+
 def test_remove_deletes_a_file_with_its_reason(
     admin_client: Client,
     box: Path,  # noqa: F811
