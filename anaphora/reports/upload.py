@@ -1,6 +1,7 @@
 """The upload page of the admin. Each file is sent in a separate request, with its own progress and result."""
 
 import json
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, BinaryIO, cast
@@ -56,10 +57,14 @@ def guess(request: HttpRequest) -> HttpResponse:
 
 
 def _dashboard(name: str, slugs: list[str]) -> str:
-    """Return the longest slug that a file name contains, or the slug of the only dashboard."""
-    words = f"-{slugify(name.rpartition('.')[0].replace('_', '-'))}-"
-    found = [slug for slug in slugs if f"-{slugify(slug.replace('_', '-'))}-" in words]
-    return max(found, key=len) if found else (slugs[0] if len(slugs) == 1 else "")
+    """Return the longest slug that a file name contains, or what precedes a date in it, or the only slug."""
+    stem = name.rpartition(".")[0]
+    words = f"-{slugify(stem.replace('_', '-'))}-"
+    if found := [slug for slug in slugs if f"-{slugify(slug.replace('_', '-'))}-" in words]:
+        return max(found, key=len)
+    if dated := re.match(r"(.+?)[-_ .]+\d{4}-?\d{2}-?\d{2}(?!\d)", stem):
+        return slugify(dated[1])[:100]
+    return slugs[0] if len(slugs) == 1 else ""
 
 
 def _ingest_file(request: HttpRequest, notice: Callable[[], str]) -> HttpResponse:

@@ -169,6 +169,9 @@ def test_metadata_survives_the_round_trip(interface: S3Interface, bucket: Bucket
         ("stock.pdf", ["sales", "weekly-sales"], ""),
         ("stock.pdf", ["sales"], "sales"),
         ("salesforce.pdf", ["sales", "x"], ""),
+        ("finance-2026-03-01_0600.pdf", ["sales"], "finance"),
+        ("Weekly report 20260301.pdf", [], "weekly-report"),
+        ("20260301.pdf", ["sales", "x"], ""),
     ],
 )
 def test_the_dashboard_is_guessed_from_the_name(name: str, slugs: list[str], wanted: str) -> None:

@@ -48,10 +48,33 @@ document.addEventListener("DOMContentLoaded", () => {
       const instant = field("datetime-local", `Time of ${file.name}`, guess.rendered_at);
       instant.step = 1;
       cell(row, instant);
-      rows.push({ file, dashboard, instant, state: cell(row, "ready"), done: false });
+      const made = { file, dashboard, instant, state: cell(row, ""), remove: document.createElement("button"), done: false };
+      made.remove.type = "button";
+      made.remove.className = "button later";
+      made.remove.textContent = "Remove";
+      made.remove.setAttribute("aria-label", `Remove ${file.name} from the list`);
+      made.remove.addEventListener("click", () => {
+        rows.splice(rows.indexOf(made), 1);
+        row.remove();
+        summarize();
+      });
+      cell(row, made.remove);
+      const check = () => {
+        made.state.textContent = dashboard.value ? "ready" : "dashboard missing";
+      };
+      dashboard.addEventListener("input", check);
+      check();
+      rows.push(made);
     });
-    list.hidden = false;
-    summary.textContent = `${rows.length} ${rows.length === 1 ? "file" : "files"}. Check dashboards and times, then upload.`;
+    summarize();
+  }
+
+  function summarize() {
+    list.hidden = !rows.length;
+    const done = rows.filter((each) => each.done).length;
+    const files = `${rows.length} ${rows.length === 1 ? "file" : "files"}`;
+    summary.textContent = rows.length && !done ? `${files}. Check dashboards and times, then upload.` : "";
+    if (done) summary.textContent = `${done} of ${rows.length} ingested. ${notice}`;
   }
 
   function send(row) {
@@ -81,6 +104,7 @@ document.addEventListener("DOMContentLoaded", () => {
           row.done = true;
           notice = answer.notice;
           row.dashboard.disabled = row.instant.disabled = true;
+          row.remove.hidden = true;
         } else {
           const note = document.createElement("span");
           note.className = "upload-problem";
@@ -101,8 +125,10 @@ document.addEventListener("DOMContentLoaded", () => {
     const button = form.querySelector("[type=submit]");
     button.disabled = true;
     for (const row of rows.filter((each) => !each.done)) {
+      row.remove.disabled = true;
       await send(row);
-      summary.textContent = `${rows.filter((each) => each.done).length} of ${rows.length} ingested. ${notice}`;
+      row.remove.disabled = false;
+      summarize();
     }
     button.disabled = false;
   });
