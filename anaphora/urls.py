@@ -28,6 +28,7 @@ urlpatterns = [
     ),
     path("oidc/start/", sign_in.start, name="oidc_authentication_init"),
     path("oidc/callback/", sign_in.finish, name="oidc_authentication_callback"),
+    path("password/", sign_in.PasswordChange.as_view(), name="password_change"),
     path("logout/", LogoutView.as_view(next_page="timeline"), name="logout"),
     path("timeline/", views.index, name="timeline"),
     path("timeline/dashboards.json", views.dashboards, name="timeline-dashboards"),

@@ -3,6 +3,7 @@
 from typing import Any
 
 from django.contrib.admin import AdminSite
+from django.contrib.admin.forms import AdminAuthenticationForm
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
@@ -12,8 +13,21 @@ _ELSEWHERE = {("reports", "Report"), ("deliveries", "Delivery")}
 """Models that the header links to. They are not configuration, so the settings page leaves them out."""
 
 
+class StaffLoginForm(AdminAuthenticationForm):
+    """Names the page on which users without staff status log in."""
+
+    error_messages = AdminAuthenticationForm.error_messages | {
+        "invalid_login": (
+            "This is not the name and password of an active user with staff status. Both are case-sensitive. Users "
+            "without staff status log in at /login/."
+        )
+    }
+
+
 class OverviewSite(AdminSite):
     """Django's admin site with an overview and a settings page."""
+
+    login_form = StaffLoginForm
 
     def get_urls(self) -> list[URLPattern | URLResolver]:
         """Add the pages."""

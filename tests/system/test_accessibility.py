@@ -110,6 +110,7 @@ def other_pages() -> list[str]:
         "/timeline/sales/compare/",
         "/timeline/there-is-none/",
         "/there-is-none/",
+        "/password/",
         "/api/v1/docs",
     ]
 

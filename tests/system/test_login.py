@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import User
+from django.contrib.auth.models import Permission, User
 from django.test import Client, RequestFactory
 from django.urls import reverse
 
@@ -30,6 +30,24 @@ def test_the_page_names_the_user_who_is_logged_in_already(name: str) -> None:
     client = Client()
     client.force_login(User.objects.create_user("grace"))
     assert "You are authenticated as grace, but" in client.get(reverse(name)).content.decode()
+
+
+def test_users_without_staff_status_are_told_where_to_log_in_and_change_their_password(client: Client) -> None:
+    user = User.objects.create_user("viewer", password="the first password")
+    user.user_permissions.add(Permission.objects.get(codename="view_report"))
+    form = {"username": "viewer", "password": "the first password"}
+    assert "Users without staff status log in at /login/." in client.post("/admin/login/", form).text
+    assert client.post("/login/", form).status_code == 302
+    assert '<a href="/password/">Change password</a>' in client.get("/timeline/").text
+    form = {"old_password": "wrong", "new_password1": "the second password", "new_password2": "the second password"}
+    assert "The password was not changed." in client.post("/password/", form).text
+    answer = client.post("/password/", form | {"old_password": "the first password"}, follow=True)
+    assert "Your password was changed." in answer.text
+    assert client.login(username="viewer", password="the second password", request=RequestFactory().get("/"))
+    user.set_unusable_password()  # signs in by OpenID Connect
+    user.save()
+    client.force_login(user)
+    assert "/password/" not in client.get("/timeline/").text
 
 
 def test_behind_a_proxy_guessing_locks_out_nobody_else(settings: Any) -> None:

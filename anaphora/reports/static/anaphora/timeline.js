@@ -5,8 +5,8 @@ const $ = (selector) => document.querySelector(selector);
 
 /* Stores the viewer's time zone in a cookie. Reloads the page if it was rendered for another time zone. */
 const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
-const pageZone = $("meta[name=zone]").content;
-if (zone && zone !== pageZone && !document.cookie.includes(`zone=${zone};`) && !document.cookie.endsWith(`zone=${zone}`)) {
+const pageZone = $("meta[name=zone]")?.content;
+if (zone && pageZone && zone !== pageZone && !document.cookie.includes(`zone=${zone};`) && !document.cookie.endsWith(`zone=${zone}`)) {
   document.cookie = `zone=${zone}; path=/; max-age=31536000; samesite=lax`;
   location.reload();
 }
