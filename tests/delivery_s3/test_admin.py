@@ -135,7 +135,7 @@ class TestInterfacePage:
         text = text_of(admin_client.get(reverse(f"{INTERFACES}_change", args=[interface.pk])))
         assert "Deliveries are paused: Access Denied" in text
         assert "403 AccessDenied" in text
-        assert "1 Mar 2026, 12:00 UTC" in text
+        assert "1 Mar 2026, 12:00:00 UTC" in text
 
     def test_saving_ends_the_pause(self, admin_client: Client, interface: S3Interface, bucket: Bucket) -> None:
         S3Interface.objects.update(failures=3, diagnosis="access_denied", paused_until="2999-01-01T00:00Z")
