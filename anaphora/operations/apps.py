@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from django.apps import AppConfig
+from django.apps import AppConfig, apps
 from django.core.checks import Tags, register
 from django.db.models.signals import post_migrate
 
@@ -15,6 +15,7 @@ class OperationsConfig(AppConfig):
 
     def ready(self) -> None:
         """Register the check, and connect to the signals of deliveries, of migrate and of the audit trail."""
+        apps.get_app_config("axes").verbose_name = "Login attempts"
         from anaphora.deliveries import signals
         from anaphora.operations import audit, audit_actor, audit_changes, checks, roles, watcher
 
