@@ -29,12 +29,13 @@ pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 FIRST = datetime(2025, 9, 1, 6, tzinfo=UTC)
 DAYS = 365
 MISSING = {datetime(2025, 12, day, 6, tzinfo=UTC) for day in (24, 25, 26)}
-NEAR = [datetime(2026, 3, 1, 6, tzinfo=UTC) + timedelta(days=day) for day in range(-5, 6)]
+PICTURED = [datetime(2026, 3, 1, 6, tzinfo=UTC) + timedelta(days=day) for day in range(-5, 6)]
+PICTURED.append(FIRST + timedelta(days=DAYS - 1))
 
 
 def drawn(rendered_at: datetime, folder: Path) -> bytes:
-    """Draw the demo's dashboard for days around 1 March, which the pictures show, and a plain bar for other days."""
-    if rendered_at in NEAR:
+    """Draw the demo's dashboard for the days that the pictures show, and a plain bar for other days."""
+    if rendered_at in PICTURED:
         return SAMPLES[1].render(rendered_at, folder).read_bytes()
     image = Image.new("RGB", (320, 200), "white")
     day = rendered_at.timetuple().tm_yday
@@ -61,7 +62,7 @@ def year(bucket: Bucket, tmp_path: Path) -> S3Interface:
         Delivery.objects.filter(state=State.PENDING).update(due_at=timezone.now())
     for role in Role:
         Heartbeat.objects.create(role=role, host="archive-1", seen_at=timezone.now())
-    for report in Report.objects.filter(rendered_at__in=NEAR).select_related("dashboard"):
+    for report in Report.objects.filter(rendered_at__in=PICTURED).select_related("dashboard"):
         previews.make_preview(report)
     return interface
 
