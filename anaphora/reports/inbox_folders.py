@@ -102,6 +102,21 @@ def list_folders(folder: Path) -> list[Path]:
     return sorted(path for path in found if not path.name.startswith("."))
 
 
+def list_names(folder: Path) -> tuple[list[str], list[str]]:
+    """Return the names of the regular files and of the subfolders, without links and hidden folders.
+
+    Many times as fast as the functions above. Returns no names if the folder is missing or unreadable.
+    """
+    files, folders = [], []
+    with suppress(OSError), open_folder(folder) as descriptor, os.scandir(descriptor) as listed:
+        for entry in listed:
+            if entry.is_file(follow_symlinks=False):
+                files.append(entry.name)
+            elif entry.is_dir(follow_symlinks=False) and not entry.name.startswith("."):
+                folders.append(entry.name)
+    return files, folders
+
+
 def move_file(file: Path, to: Path) -> Path:
     """Move a file and return its new path. If the name is in use, move the file to a new subfolder."""
     if os.path.lexists(to):

@@ -8,6 +8,7 @@ import os
 import re
 import stat
 from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,7 +17,14 @@ from pathlib import Path
 from django.conf import settings
 
 from anaphora.foreign_text import clean_line
-from anaphora.reports.inbox_folders import list_entries, list_folders, open_folder, remove_empty_folders, rename_file
+from anaphora.reports.inbox_folders import (
+    list_entries,
+    list_folders,
+    list_names,
+    open_folder,
+    remove_empty_folders,
+    rename_file,
+)
 
 REJECTED_FOLDER = ".rejected"
 REASON_SUFFIX = ".reason.txt"
@@ -64,13 +72,24 @@ def list_refused(limit: int) -> tuple[list[RefusedFile], int]:
 
 
 def count() -> int:
-    """Return the number of refused files. Return 0 if INBOX_DIR is not set or cannot be read."""
+    """Return the number of refused files. Return 0 if INBOX_DIR is not set or cannot be read.
+
+    Reads only names, because pages and alerts ask this often.
+    """
     if not settings.INBOX_DIR:
         return 0
-    try:
-        return len(_refused_files())
-    except OSError:
-        return 0
+    number, top = 0, _rejected_folder()
+    for dashboard in list_names(top)[1]:
+        files, folders = list_names(top / dashboard)
+        number += _count_without_reasons(files)
+        number += sum(_count_without_reasons(list_names(top / dashboard / each)[0]) for each in folders)
+    return number
+
+
+def _count_without_reasons(names: list[str]) -> int:
+    """Return how many of the files in a folder are not the reason file of another one."""
+    stems = Counter(map(_stem, names))
+    return sum(not any(stems[stem] > (stem == _stem(name)) for stem in _stems_with_reason(name)) for name in names)
 
 
 def put_back(token: str, dashboard: str = "") -> str:

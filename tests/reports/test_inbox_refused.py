@@ -156,6 +156,14 @@ def test_no_token_gives_access_outside_the_folder(box: Path, path: bytes) -> Non
     assert lying(box) == ["x"]
 
 
+def test_the_number_is_that_of_the_list(refuse: Callable[..., inbox_refused.RefusedFile]) -> None:
+    long = "x" * 230
+    for name in ("a.pdf", "a.pdf", "a.pdf.reason.txt", "reason.txt", f"{long}1.pdf", f"{long}2.pdf", ".reason.txt"):
+        refuse(f"sales/{name}")
+    refuse("stock/a.pdf")
+    assert inbox_refused.count() == inbox_refused.list_refused(99)[1] == 8
+
+
 def test_links_are_neither_listed_nor_followed(
     box: Path,  # noqa: F811
     tmp_path: Path,
