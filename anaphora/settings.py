@@ -458,5 +458,7 @@ LOGGING = {
     "loggers": {
         name: {"level": "INFO" if LOG_LEVEL == "DEBUG" else LOG_LEVEL}
         for name in ("botocore", "boto3", "s3transfer", "urllib3", "apprise")
-    },
+    }
+    # Otherwise four lines for each login, which the audit trail records.
+    | {"axes": {"level": "WARNING" if LOG_LEVEL in {"DEBUG", "INFO"} else LOG_LEVEL}},
 }
