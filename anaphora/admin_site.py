@@ -99,4 +99,5 @@ class ReadOnlyAdmin(admin.ModelAdmin[T]):
         return False
 
     def get_readonly_fields(self, request: HttpRequest, obj: T | None = None) -> list[str]:
-        return [name for _, options in self.fieldsets or [] for name in options["fields"]]  # type: ignore[misc]
+        fieldsets = self.get_fieldsets(request, obj) if self.fieldsets else []  # without them, it calls this method
+        return [name for _, options in fieldsets for name in options["fields"]]  # type: ignore[misc]

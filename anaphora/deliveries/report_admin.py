@@ -112,9 +112,6 @@ class ReportAdmin(ReadOnlyAdmin[Report]):
             for title, options in super().get_fieldsets(request, obj)
         ]
 
-    def get_readonly_fields(self, request: HttpRequest, obj: Report | None = None) -> Any:
-        return [name for _, options in self.get_fieldsets(request, obj) for name in options["fields"]]
-
     def _without_dead_links(self, request: HttpRequest, names: Any) -> list[Any]:
         """Replace columns and fields with links to pages that the user may not view by those without."""
         user = request.user

@@ -101,7 +101,8 @@ def as_of_page(request: HttpRequest, slug: str, instant: str = "") -> HttpRespon
     dashboard = get_object_or_404(Dashboard, slug=slug)
     chosen = _chosen_report(dashboard, request.GET.get("report", ""))
     asked = _parse_instant(instant) if instant else None
-    at = chosen.rendered_at if chosen else asked or timezone.now()
+    asked = chosen.rendered_at if chosen else asked
+    at = asked or timezone.now()
     kind = request.GET.get("type", "").replace("\0", "")
     formats = queries.latest_by_format(dashboard, at)
     if not kind and len(formats) > 1:

@@ -205,6 +205,8 @@ class TestThen:
         page = text(viewer.get(links[0]))
         assert f'src="/reports/{first.pk}/file/"' in page
         assert f'<a href="{links[0]}" class="permanent"' in page
+        elsewhere = text(viewer.get(f"/timeline/sales/20260401T120000Z/?report={first.pk}"))
+        assert "This was the latest at" not in elsewhere
         assert links[0] in text(admin_client.get(reverse("admin:reports_report_change", args=[first.pk])))
         Dashboard.objects.create(slug="other")
         for path in (

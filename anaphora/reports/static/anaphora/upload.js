@@ -125,6 +125,7 @@ document.addEventListener("DOMContentLoaded", () => {
     const button = form.querySelector("[type=submit]");
     button.disabled = true;
     for (const row of rows.filter((each) => !each.done)) {
+      if (!rows.includes(row)) continue; /* The user removed it while others were sent. */
       row.remove.disabled = true;
       await send(row);
       row.remove.disabled = false;
