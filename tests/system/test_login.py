@@ -8,6 +8,7 @@ from django.test import Client, RequestFactory
 from django.urls import reverse
 
 from anaphora.client_address import client_address
+from anaphora.operations.audit_models import AuditEntry
 
 pytestmark = pytest.mark.django_db
 GUESSER, OWNER = "203.0.113.9", "198.51.100.7"
@@ -43,6 +44,8 @@ def test_users_without_staff_status_are_told_where_to_log_in_and_change_their_pa
     assert "The password was not changed." in client.post("/password/", form).text
     answer = client.post("/password/", form | {"old_password": "the first password"}, follow=True)
     assert "Your password was changed." in answer.text
+    entry = AuditEntry.objects.filter(object_type="auth.user", action="changed").latest("id")
+    assert (entry.actor, "the second password" in str(entry.details)) == ("viewer", False)
     assert client.login(username="viewer", password="the second password", request=RequestFactory().get("/"))
     user.set_unusable_password()  # signs in by OpenID Connect
     user.save()
