@@ -145,7 +145,7 @@ def compare(request: HttpRequest, slug: str) -> HttpResponse:
     dashboard = get_object_or_404(Dashboard, slug=slug)
     asked = [request.GET.get(name, "") for name in ("from", "to")]
     kind, number = request.GET.get("type", "").replace("\0", ""), _positive_number(request.GET.get("page", ""), 1)
-    context: dict[str, Any] = {"dashboard": dashboard, "title": f"{dashboard}: compare", "kind": kind}
+    context: dict[str, Any] = {"dashboard": dashboard, "title": f"{dashboard}: compare", "kind": kind, "asked": asked}
     try:
         one, other = (queries.parse_instant(text, _zone(request)) if text else timezone.now() for text in asked)
     except queries.InvalidInstant as error:

@@ -429,7 +429,9 @@ class TestCompare:
         make_report(png(), filename="b.png", rendered_at=NOON + timedelta(days=1))
         assert "Only PDF, PNG and JPEG files" in self.get(viewer, **{"from": "2026-03-01", "to": "2026-03-02"})
         assert "no report at or before" in self.get(viewer, **{"from": "2020-01-01", "to": "2026-03-02"})
-        assert "is not a date or time" in self.get(viewer, **{"from": "soon", "to": "2026-03-02"})
+        page = self.get(viewer, **{"from": "soon", "to": "2026-03-02T14:00"})
+        assert "is not a date or time" in page
+        assert 'value="2026-03-02T14:00"' in page
         archived(interface, b"a,b\n1,3\n", filename="a.csv", rendered_at=NOON + timedelta(hours=1))
         S3Interface.objects.update(bucket_name="there-is-none")
         page = self.get(viewer, **{"from": "2026-03-01T13:00", "to": "2026-03-01T15:00"})
