@@ -96,7 +96,7 @@ def look_up(page: Page) -> None:
     page.fill("input[name=date]", "2026-03-01")
     page.fill("input[name=time]", "14:00")
     page.keyboard.press("Enter")
-    page.wait_for_url("**/timeline/web-shop-operations/20260301T130000Z/")
+    page.wait_for_url("**/timeline/web-shop-operations/20260301T130059Z/")
 
 
 def walk(page: Page) -> None:
@@ -154,7 +154,8 @@ def test_what_it_looked_like_on_the_first_of_march(browser: Browser, page: Page,
     opened.click(".permanent")
     expect(opened.locator(".permanent")).to_have_text("Copied")
     link = opened.evaluate("navigator.clipboard.readText()")
-    assert link.endswith("/timeline/web-shop-operations/20260301T060000Z/")
+    report = Report.objects.get(rendered_at=datetime(2026, 3, 1, 6, tzinfo=UTC))
+    assert link.endswith(f"/timeline/web-shop-operations/20260301T060000Z/?report={report.pk}")
 
     lose_local_copies()
     walk(opened)
