@@ -115,6 +115,7 @@ def _create_files(folder: Path) -> None:
     for number in range(FILES):
         file = folder / f"2026-03-01T{number // 3600:02}{number // 60 % 60:02}{number % 60:02}Z.pdf"
         file.write_bytes(b"%PDF-1.7" + os.urandom(engine.SIZE - 8))
+    os.sync()  # otherwise the sync of the first report writes these files too
 
 
 if __name__ == "__main__":
