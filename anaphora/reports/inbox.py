@@ -150,15 +150,19 @@ def _complete_files(root: Path) -> Iterator[Path]:
     abandoned = [folder for claim in list_folders(root / TAKING_FOLDER) for folder in list_folders(claim)]
     for folder in [*abandoned, *list_folders(root)]:
         min_age = CLAIM_TIMEOUT.total_seconds() if folder in abandoned else settings.INBOX_SETTLE_SECONDS
-        for file, found in list_entries(folder):
-            if _UNFINISHED.fullmatch(file.name) or not stat.S_ISREG(found.st_mode):
-                continue
-            # ctime also changes when a file is renamed, and a copy program cannot set it.
-            changed = max(found.st_mtime, found.st_ctime)
+        for file, found, changed in _finished_files(folder):
             if changed > now + CLOCK_TOLERANCE.total_seconds():
                 _reset_future_mtime(file, found)  # otherwise the file would wait until that time
             elif now - changed >= min_age:
                 yield file
+
+
+def _finished_files(folder: Path) -> Iterator[tuple[Path, os.stat_result, float]]:
+    """Yield the regular files, except those with the name of an unfinished file, and when each was last changed."""
+    for file, found in list_entries(folder):
+        if stat.S_ISREG(found.st_mode) and not _UNFINISHED.fullmatch(file.name):
+            # ctime also changes when a file is renamed, and a copy program cannot set it.
+            yield file, found, max(found.st_mtime, found.st_ctime)
 
 
 def count_misplaced() -> int:
@@ -169,17 +173,8 @@ def count_misplaced() -> int:
     if not settings.INBOX_DIR:
         return 0
     complete = time.time() - settings.INBOX_SETTLE_SECONDS
-    try:
-        entries = list(list_entries(Path(settings.INBOX_DIR)))
-    except OSError:
-        return 0
-    return sum(
-        stat.S_ISREG(found.st_mode)
-        and not file.name.startswith(".")
-        and not _UNFINISHED.fullmatch(file.name)
-        and max(found.st_mtime, found.st_ctime) <= complete
-        for file, found in entries
-    )
+    files = _finished_files(Path(settings.INBOX_DIR))
+    return sum(not file.name.startswith(".") and changed <= complete for file, _, changed in files)
 
 
 def _reset_future_mtime(file: Path, found: os.stat_result) -> None:
