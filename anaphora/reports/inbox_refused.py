@@ -8,7 +8,6 @@ import os
 import re
 import stat
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -25,6 +24,7 @@ from anaphora.reports.inbox_folders import (
     remove_empty_folders,
     rename_file,
 )
+from anaphora.reports.ingest import IngestError, validate_slug
 
 REJECTED_FOLDER = ".rejected"
 REASON_SUFFIX = ".reason.txt"
@@ -81,15 +81,9 @@ def count() -> int:
     number, top = 0, _rejected_folder()
     for dashboard in list_names(top)[1]:
         files, folders = list_names(top / dashboard)
-        number += _count_without_reasons(files)
-        number += sum(_count_without_reasons(list_names(top / dashboard / each)[0]) for each in folders)
+        for names in [files, *(list_names(top / dashboard / each)[0] for each in folders)]:
+            number += len(names) - len({reason for each in _reasons_by_file(names).values() for reason in each})
     return number
-
-
-def _count_without_reasons(names: list[str]) -> int:
-    """Return how many of the files in a folder are not the reason file of another one."""
-    stems = Counter(map(_stem, names))
-    return sum(not any(stems[stem] > (stem == _stem(name)) for stem in _stems_with_reason(name)) for name in names)
 
 
 def put_back(token: str, dashboard: str = "") -> str:
@@ -98,12 +92,11 @@ def put_back(token: str, dashboard: str = "") -> str:
     `dashboard` is the slug of the folder; by default, it is the folder from which the file came.
     """
     file = _path_of(token)
-    if dashboard and not re.fullmatch(r"[-\w]{1,100}", dashboard, re.ASCII):
-        raise RefusedFileError(
-            f"{clean_line(dashboard)} is not a valid slug of a dashboard. Use 1 to 100 letters, digits, hyphens and "
-            "underscores."
-        )
-    to = Path(str(settings.INBOX_DIR)) / (dashboard or file.relative_to(_rejected_folder()).parts[0]) / file.name
+    try:
+        slug = validate_slug(dashboard) if dashboard else ""
+    except IngestError as error:
+        raise RefusedFileError(str(error)) from error
+    to = Path(str(settings.INBOX_DIR)) / (slug or file.relative_to(_rejected_folder()).parts[0]) / file.name
     try:
         with open_folder(file.parent) as folder:
             facts = os.stat(file.name, dir_fd=folder, follow_symlinks=False)
@@ -141,9 +134,6 @@ def reason_names(name: str, instant: int) -> list[str]:
     return [f"{_stem(name)}{REASON_SUFFIX}", f"{_stem(name)}.{instant}{REASON_SUFFIX}"]
 
 
-_Found = tuple[Path, os.stat_result]
-
-
 def _rejected_folder() -> Path:
     return Path(str(settings.INBOX_DIR)) / REJECTED_FOLDER
 
@@ -156,23 +146,27 @@ def _refused_files() -> list[tuple[Path, os.stat_result, list[Path]]]:
     for dashboard in list_folders(_rejected_folder()):
         for folder in [dashboard, *list_folders(dashboard)]:
             regular = [(path, facts) for path, facts in list_entries(folder) if stat.S_ISREG(facts.st_mode)]
-            reasons = _reasons_by_file(regular)
-            others = {path for each in reasons.values() for path in each}
-            found += [(path, facts, reasons.get(path, [])) for path, facts in regular if path not in others]
+            reasons = _reasons_by_file([path.name for path, _ in regular])
+            others = {name for each in reasons.values() for name in each}
+            found += [
+                (path, facts, [folder / name for name in reasons.get(path.name, [])])
+                for path, facts in regular
+                if path.name not in others
+            ]
     return found
 
 
-def _reasons_by_file(regular: list[_Found]) -> dict[Path, list[Path]]:
+def _reasons_by_file(names: list[str]) -> dict[str, list[str]]:
     """Return the reason files of each file in a folder. Files whose long names start alike can share a reason file."""
-    files: dict[str, list[Path]] = {}
-    for path, _ in regular:
-        files.setdefault(_stem(path.name), []).append(path)
-    found: dict[Path, list[Path]] = {}
-    for path, _ in regular:
-        for stem in _stems_with_reason(path.name):
+    files: dict[str, list[str]] = {}
+    for name in names:
+        files.setdefault(_stem(name), []).append(name)
+    found: dict[str, list[str]] = {}
+    for name in names:
+        for stem in _stems_with_reason(name):
             for file in files.get(stem, []):
-                if file != path:
-                    found.setdefault(file, []).append(path)
+                if file != name:
+                    found.setdefault(file, []).append(name)
     return found
 
 
@@ -191,11 +185,11 @@ def _stems_with_reason(name: str) -> list[str]:
 
 def _exclusive_reasons(file: Path) -> list[Path]:
     """Return the reason files of a file, or [] if another file shares them."""
-    regular = [(path, facts) for path, facts in list_entries(file.parent) if stat.S_ISREG(facts.st_mode)]
-    reasons = _reasons_by_file(regular)
-    own = set(reasons.get(file, []))
-    others = {path for path, _ in regular if path != file and path not in own and own & set(reasons.get(path, []))}
-    return [] if others else sorted(own)
+    names, _ = list_names(file.parent)
+    reasons = _reasons_by_file(names)
+    own = set(reasons.get(file.name, []))
+    others = {name for name in names if name != file.name and name not in own and own & set(reasons.get(name, []))}
+    return [] if others else sorted(file.parent / name for name in own)
 
 
 def _read_reason(reasons: list[Path]) -> str:

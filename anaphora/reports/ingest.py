@@ -136,7 +136,7 @@ class Batch:
         """Copy a file. The parameters are those of `ingest()`. Raises IngestError; the others are not affected."""
         _commits.announce(self)
         report = Report(filename=_clean_filename(filename), rendered_at=_validate_rendered_at(rendered_at))
-        report.dashboard = Dashboard(slug=_validate_slug(dashboard))
+        report.dashboard = Dashboard(slug=validate_slug(dashboard))
         check_space()
         head = _read_full(source, content_types.HEAD_SIZE)
         report.content_type = _check_content_type(head, report.filename)
@@ -311,7 +311,8 @@ def _known(added: _Added) -> Ingested:
     return Ingested(known, created=False)
 
 
-def _validate_slug(slug: str) -> str:
+def validate_slug(slug: str) -> str:
+    """Return the slug of a dashboard, which need not exist. Raises IngestError if it is not valid."""
     try:
         Dashboard._meta.get_field("slug").clean(slug, None)
     except ValidationError as error:
