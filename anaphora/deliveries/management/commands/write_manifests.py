@@ -33,8 +33,7 @@ class Command(commands.Command):
                 for manifest in manifests.write(interface, until=until, now=now):
                     self.stdout.write(commands.one_line(f"{interface}  {manifest.key}"))
                     written = True
-                last = interface.manifests.order_by("sequence").last()
-                if options["until"] and last and not written:
+                if options["until"] and not written and (last := interface.manifests.order_by("sequence").last()):
                     text = (
                         f"{interface}: no manifest is due. The last one is of {last.day}; what was delivered since is "
                         "listed in the next one."
