@@ -157,7 +157,7 @@ def _problem_of(interface: Interface) -> tuple[Diagnosis | None, str]:
         return errors.INTERFACE_DISABLED, ""
     if diagnosis := diagnosis_of(interface):
         then = interface.paused_until
-        when = f"at {date_format(timezone.localtime(then), 'j M Y, H:i:s T')}" if then else "soon"
+        when = f"at {date_format(timezone.localtime(then), 'DATETIME_FORMAT')}" if then else "soon"
         return diagnosis, f"This delivery is not lost. The next automatic attempt is {when}."
     worker = next((each for each in heartbeat.missing() if each.role is Role.WORKER), None)
     return (worker.diagnosis, f"{worker}.") if worker else (None, "")
